@@ -1,0 +1,3 @@
+//! Sealpost core.
+#![cfg_attr(not(test), no_std)]
+extern crate alloc;
