@@ -1,2 +1,171 @@
-//! Sealpost.
-fn main() {}
+//! `sealpost-bench`: measures an MQTT broker of this machine, and counts every message on the way.
+//!
+//! It speaks MQTT 3.1.1 itself, with threads, blocking sockets, and large reads and writes, so that the broker is
+//! what is measured and not the generator.
+
+#![forbid(unsafe_code)]
+
+mod broker_process;
+mod compare;
+mod connection;
+mod frames;
+mod latency;
+mod ledger;
+mod load;
+mod loopback;
+mod packet;
+mod process_stats;
+mod publisher;
+mod report;
+mod slow_reader;
+mod stamp;
+mod subscriber;
+mod throughput;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::compare::{Compare, Work};
+use crate::connection::Limits;
+use crate::latency::Latency;
+use crate::loopback::LoopbackAddr;
+use crate::slow_reader::SlowReader;
+use crate::throughput::Throughput;
+
+/// Measures MQTT brokers on this machine, and counts every message: a run that lost one says so in capitals.
+///
+/// Exit status: 0 every message came once, in order and whole; 1 something was lost or did not work; 2 usage.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Seconds after which a run ends, whatever is missing then
+    #[arg(long, global = true, default_value_t = 120.0)]
+    deadline: f64,
+    /// Seconds without any progress that are a stall
+    #[arg(long, global = true, default_value_t = 10.0)]
+    patience: f64,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Publishers at full speed, each with its own topic and subscriber: messages a second
+    Throughput {
+        #[command(flatten)]
+        broker: Broker,
+        #[command(flatten)]
+        throughput: Throughput,
+    },
+    /// One message at a time through an idle broker: microseconds from publish to delivery and to PUBACK
+    Latency {
+        #[command(flatten)]
+        broker: Broker,
+        #[command(flatten)]
+        latency: Latency,
+    },
+    /// A durable subscriber that takes its time while a publisher does not: is any message lost?
+    SlowReader {
+        #[command(flatten)]
+        broker: Broker,
+        #[command(flatten)]
+        slow_reader: SlowReader,
+    },
+    /// The same work on several brokers in turn: a table of medians and ratios
+    Compare(Compare),
+}
+
+/// The broker that is measured.
+#[derive(Args)]
+struct Broker {
+    /// Where it listens; a loopback address
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    broker: LoopbackAddr,
+    /// Its process, to report what it uses
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sealpost-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all was well.
+fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
+    let seconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.1, 86_400.0));
+    let (deadline, patience) = (seconds(cli.deadline), seconds(cli.patience));
+    let (text, json, flawless) = match &cli.command {
+        Command::Throughput { broker, throughput } => run_once(
+            &Work::Throughput(throughput.clone()),
+            broker,
+            deadline,
+            patience,
+        )?,
+        Command::Latency { broker, latency } => {
+            run_once(&Work::Latency(latency.clone()), broker, deadline, patience)?
+        }
+        Command::SlowReader {
+            broker,
+            slow_reader,
+        } => run_once(
+            &Work::SlowReader(slow_reader.clone()),
+            broker,
+            deadline,
+            patience,
+        )?,
+        Command::Compare(compare) => {
+            let comparison = compare.run(deadline, patience, |progress| eprintln!("{progress}"))?;
+            (
+                comparison.text(),
+                comparison.json(),
+                comparison.flaws().is_empty(),
+            )
+        }
+    };
+    if cli.json {
+        println!("{json}");
+    } else {
+        print!("{text}");
+    }
+    Ok(flawless)
+}
+
+fn run_once(
+    work: &Work,
+    broker: &Broker,
+    deadline: Duration,
+    patience: Duration,
+) -> Result<(String, Value, bool), Box<dyn Error>> {
+    let report = work.run(
+        broker.broker,
+        broker.pid,
+        Limits::from_now(deadline, patience),
+    )?;
+    Ok((report.text(), report.json(), report.flaws.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,261 @@
+//! `throughput`: publishers at full speed, each to its own topic with its own subscriber.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::connection::Limits;
+use crate::frames::Frames;
+use crate::ledger::{Ledger, MAX_MESSAGES, Tally};
+use crate::load::{Audience, LoadError, Outcome, Run, failed, run_load};
+use crate::loopback::LoopbackAddr;
+use crate::packet::Qos;
+use crate::publisher::{Publisher, Quota};
+use crate::report::{Report, Unit};
+use crate::stamp::{Clock, filler};
+use crate::subscriber::Subscriber;
+
+/// Messages of a run that was told neither a number nor a time: some seconds of work for the slower brokers.
+const DEFAULT_MESSAGES: u64 = 200_000;
+
+/// What is published, how, and who listens.
+#[derive(Args, Clone, Debug)]
+#[group(skip)]
+pub(crate) struct Throughput {
+    /// Publishers, each with a topic and a subscriber of its own
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) pairs: u32,
+    /// Bytes of each payload; 24 at least
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(24..=1_048_576))]
+    pub(crate) size: u32,
+    /// Messages of all publishers together [default: 200000, or without end if --seconds is given]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MAX_MESSAGES))]
+    pub(crate) messages: Option<u64>,
+    /// Publish for so many seconds, so that fast and slow brokers work for the same time
+    #[arg(long)]
+    pub(crate) seconds: Option<f64>,
+    /// Quality of service of publishers and subscribers: 0 or 1
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub(crate) qos: u8,
+    /// Messages that each publisher may have unacknowledged
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) window: u16,
+    /// One more subscriber, to this filter, that has to get the messages of all: for example inbox/+
+    #[arg(long)]
+    pub(crate) watcher: Option<String>,
+    /// Topics are this and the pair's number
+    #[arg(long, default_value = "inbox/bench-")]
+    pub(crate) topic: String,
+}
+
+impl Throughput {
+    /// The work in words.
+    pub(crate) fn work(&self) -> String {
+        let Self {
+            pairs,
+            size,
+            qos,
+            window,
+            ..
+        } = self;
+        let watched = self.watcher.as_ref().map_or(String::new(), |filter| {
+            format!(", one more subscriber to {filter}")
+        });
+        format!("throughput: {pairs} pairs, {size} bytes, QoS {qos}, window {window}{watched}")
+    }
+
+    /// Runs it once.
+    pub(crate) fn run(
+        &self,
+        broker: LoopbackAddr,
+        pid: Option<u32>,
+        limits: Limits,
+    ) -> Result<Report, LoadError> {
+        let run = Run::new(broker, pid, limits);
+        let qos = if self.qos == 0 {
+            Qos::AtMostOnce
+        } else {
+            Qos::AtLeastOnce
+        };
+        let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let filler = Arc::new(filler(size));
+        let topic = |number: u32| format!("{}{number}", self.topic);
+
+        let mut audiences = Vec::new();
+        let mut publishers = Vec::new();
+        if let Some(filter) = &self.watcher {
+            let pairs = usize::try_from(self.pairs).unwrap_or(0);
+            audiences.push(audience(
+                &run,
+                "watcher",
+                filter,
+                qos,
+                Ledger::new(run.number, 0, pairs),
+                0..pairs,
+                &filler,
+            )?);
+        }
+        for (place, number) in (0..self.pairs).enumerate() {
+            let ledger = Ledger::new(run.number, number, 1);
+            let publisher = place..place + 1;
+            audiences.push(audience(
+                &run,
+                &format!("s{number}"),
+                &topic(number),
+                qos,
+                ledger,
+                publisher,
+                &filler,
+            )?);
+            publishers.push(Publisher {
+                connection: run.connect(&format!("p{number}"))?,
+                frames: Frames::new(&topic(number), qos, size, usize::from(self.window)),
+                qos,
+                run: run.number,
+                number,
+            });
+        }
+        let messages = self.messages.unwrap_or(if self.seconds.is_some() {
+            u64::MAX
+        } else {
+            DEFAULT_MESSAGES
+        });
+        let quota = Quota {
+            messages: messages.div_ceil(u64::from(self.pairs)),
+            time: self
+                .seconds
+                .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
+        };
+        let outcome = run_load(&run, Clock::start(), publishers, quota, audiences)?;
+        Ok(self.report(&outcome))
+    }
+
+    fn report(&self, outcome: &Outcome) -> Report {
+        let mut report = Report {
+            work: self.work(),
+            flaws: outcome.flaws.clone(),
+            ..Report::default()
+        };
+        let (watchers, subscribers) = outcome
+            .received
+            .split_at(usize::from(self.watcher.is_some()).min(outcome.received.len()));
+        let acknowledged: u64 = outcome
+            .published
+            .iter()
+            .map(|published| published.acknowledged)
+            .sum();
+        let acknowledged_in = outcome
+            .published
+            .iter()
+            .map(|published| published.last)
+            .max()
+            .unwrap_or(0);
+        report.add(
+            "acknowledged",
+            per_second(acknowledged, acknowledged_in),
+            Unit::PerSecond,
+        );
+
+        let mut pairs = Tally::default();
+        for (_, tally) in subscribers {
+            pairs.add(tally);
+        }
+        let mut end = subscribers
+            .iter()
+            .map(|(received, _)| received.last)
+            .max()
+            .unwrap_or(0);
+        report.add(
+            "delivered",
+            per_second(pairs.received, end),
+            Unit::PerSecond,
+        );
+        for (received, tally) in watchers {
+            report.add(
+                "watched",
+                per_second(tally.received, received.last),
+                Unit::PerSecond,
+            );
+            pairs.add(tally);
+            end = end.max(received.last);
+        }
+        add_counts(&mut report, acknowledged, &pairs);
+        add_processes(&mut report, outcome, end.max(acknowledged_in));
+        report
+    }
+}
+
+/// A connected and subscribed clean session.
+fn audience(
+    run: &Run,
+    role: &str,
+    filter: &str,
+    qos: Qos,
+    ledger: Ledger,
+    publishers: std::ops::Range<usize>,
+    filler: &Arc<Vec<u8>>,
+) -> Result<Audience, LoadError> {
+    let mut connection = run.connect(role)?;
+    connection
+        .subscribe(filter, qos)
+        .map_err(|source| failed(role, source))?;
+    let subscriber = Subscriber {
+        connection,
+        ledger,
+        filler: Arc::clone(filler),
+        pace: None,
+        timed: false,
+    };
+    Ok(Audience {
+        role: format!("subscriber {role}"),
+        subscriber,
+        publishers,
+    })
+}
+
+/// Adds how many messages there were, and what became of them.
+pub(crate) fn add_counts(report: &mut Report, messages: u64, tally: &Tally) {
+    for (name, count) in [
+        ("messages", messages),
+        ("lost", tally.lost),
+        ("duplicated", tally.duplicates),
+        ("out of order", tally.disorder),
+        ("damaged", tally.damaged + tally.foreign),
+    ] {
+        #[allow(clippy::cast_precision_loss)]
+        report.add(name, count as f64, Unit::Count);
+    }
+}
+
+/// Adds what the processes used while it ran, `end` nanoseconds.
+pub(crate) fn add_processes(report: &mut Report, outcome: &Outcome, end: u64) {
+    let seconds = seconds(end);
+    report.add("time", seconds, Unit::Seconds);
+    if let Some(cpu) = outcome.own_cpu {
+        report.add("generator cpu", cpu / seconds, Unit::Cores);
+    }
+    if let Some(cpu) = outcome.broker_cpu {
+        report.add("broker cpu", cpu / seconds, Unit::Cores);
+    }
+    if let Some(bytes) = outcome.broker_memory {
+        #[allow(clippy::cast_precision_loss)]
+        report.add(
+            "broker memory, most",
+            bytes as f64 / (1024.0 * 1024.0),
+            Unit::Mebibytes,
+        );
+    }
+}
+
+/// Nanoseconds as seconds, never 0.
+pub(crate) fn seconds(nanoseconds: u64) -> f64 {
+    Duration::from_nanos(nanoseconds.max(1)).as_secs_f64()
+}
+
+/// A rate.
+pub(crate) fn per_second(count: u64, nanoseconds: u64) -> f64 {
+    #[allow(clippy::cast_precision_loss)]
+    let count = count as f64;
+    count / seconds(nanoseconds)
+}
