@@ -182,7 +182,7 @@ impl<'a> Object<'a> {
             .map(|(_, value)| *value)
     }
 
-    /// The first name that occurs twice.
+    /// Whether any name occurs twice.
     pub(crate) fn has_duplicate(&self) -> bool {
         self.0
             .iter()
