@@ -1,2 +1,117 @@
-//! Sealpost.
-fn main() {}
+//! `sealpost-archiver`: see the library for what it does.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use sealpost_archiver::archive;
+use sealpost_archiver::cli::{Cli, Command, DirArgs, RunArgs, StatusArgs};
+use sealpost_archiver::exit::ProgramError;
+use sealpost_archiver::key;
+use sealpost_archiver::settings::{Settings, SettingsError};
+use sealpost_archiver::status::Status;
+use sealpost_archiver::storage::Directory;
+use sealpost_archiver::writer::LOG_FILE;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(flags) => run(&flags),
+        Command::Key(flags) => print_key(&flags),
+        Command::Status(flags) => print_status(&flags),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sealpost-archiver: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("  {hint}");
+            }
+            error.exit_code()
+        }
+    }
+}
+
+fn run(flags: &RunArgs) -> Result<(), ProgramError> {
+    let settings = Settings::gather(flags)?;
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| SettingsError::Invalid {
+        setting: "log",
+        reason: error.to_string(),
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let setup = |what| move |error: io::Error| ProgramError::Setup(what, error.to_string());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(setup("start the runtime"))?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_at_signal(stop.clone()).map_err(setup("listen for signals"))?;
+        let mut announcement = Some(format!(
+            "archiving inbox/+ into {}",
+            settings.dir.join(LOG_FILE).display()
+        ));
+        let on_subscribed = Box::new(move || match announcement.take() {
+            Some(line) => print_line(&line),
+            None => tracing::info!("subscribed again"),
+        });
+        Ok(archive::run(settings, stop, on_subscribed).await?)
+    })
+}
+
+/// SIGTERM and Ctrl-C end the work in order. A second one ends the process at once, as without a
+/// handler: nothing is lost by that either.
+fn stop_at_signal(stop: CancellationToken) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        for attempt in 1.. {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if attempt > 1 {
+                tracing::warn!("told twice: ending without waiting for the disk or the broker");
+                std::process::exit(sealpost_archiver::exit::FAILED.into());
+            }
+            tracing::info!("stopping: what has arrived is archived and acknowledged first");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn print_key(flags: &DirArgs) -> Result<(), ProgramError> {
+    let settings = Settings::gather_for_dir(flags)?;
+    Directory::open(&settings.dir)
+        .map_err(|error| ProgramError::Setup("use the directory", error.to_string()))?;
+    print_line(&key::load_or_create(&settings.dir)?.key().to_string());
+    Ok(())
+}
+
+fn print_status(flags: &StatusArgs) -> Result<(), ProgramError> {
+    let settings = Settings::gather_for_dir(&flags.dir)?;
+    let status = Status::of(&settings.dir)?;
+    if flags.json {
+        let json = serde_json::to_string(&status)
+            .map_err(|error| ProgramError::Setup("write JSON", error.to_string()))?;
+        print_line(&json);
+    } else {
+        print_line(&status.to_string());
+    }
+    Ok(())
+}
+
+/// Prints a line at once. Who closed the other end does not want it, and that is no reason to stop
+/// archiving.
+fn print_line(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}

@@ -1,0 +1,141 @@
+//! Archiving, put together: the locked directory, the writer on its thread, and the subscription.
+
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rand::Rng as _;
+use sealpost_core::{Identity, LoginToken, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::committer;
+use crate::connection::Credentials;
+use crate::key::{self, KeyError};
+use crate::lock::{DirectoryLock, LockError};
+use crate::log_file::AppendError;
+use crate::settings::{Settings, SettingsError};
+use crate::storage::Directory;
+use crate::subscription::{OnSubscribed, SignIn, Subscription};
+use crate::writer::{LOG_FILE, OpenError, Writer};
+
+/// Why archiving ended, or did not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// A setting is missing.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The directory could not be made or read.
+    #[error("cannot use the directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The directory's lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// There is no usable key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The log cannot be continued.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The disk failed while archiving.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The writer's thread could not be started.
+    #[error("cannot start the writer's thread: {0}")]
+    Thread(io::Error),
+    /// The writer's thread ended without a result.
+    #[error("the writer's thread died")]
+    WriterDied,
+}
+
+/// Archives until `stop` is cancelled or the disk fails. `on_subscribed` is called each time the
+/// broker has granted the subscription.
+///
+/// Blocks for as long as it takes to open the log, before anything else runs.
+pub async fn run(
+    settings: Settings,
+    stop: CancellationToken,
+    on_subscribed: OnSubscribed,
+) -> Result<(), ArchiveError> {
+    let broker = settings.broker()?.clone();
+    let path = settings.dir.clone();
+    let directory = Directory::open(&path).map_err(|source| ArchiveError::Directory {
+        path: path.clone(),
+        source,
+    })?;
+    let _lock = DirectoryLock::take(&path)?;
+    let identity = key::load_or_create(&path)?;
+    let (mut writer, recovery) = Writer::open(&directory, settings.dedupe_window)?;
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(
+            bytes = torn.bytes,
+            "the log ended in half a line, which nobody was told was archived; it is set aside in {}",
+            torn.set_aside_in
+        );
+    }
+    tracing::info!(
+        last_seq = recovery.last_seq,
+        lines_read = recovery.lines_read,
+        key = %identity.key(),
+        "opened {}",
+        path.join(LOG_FILE).display()
+    );
+
+    let (arrivals, arrived) = mpsc::unbounded_channel();
+    let (receipts, received) = mpsc::unbounded_channel();
+    let (done, outcome) = oneshot::channel();
+    thread::Builder::new()
+        .name("committer".to_owned())
+        .spawn(move || {
+            let result = committer::commit_all(&mut writer, arrived, &receipts, now);
+            // The result goes first: the closed receipts are what wakes the other side to ask for
+            // it.
+            let _ = done.send(result);
+            drop(receipts);
+        })
+        .map_err(ArchiveError::Thread)?;
+
+    let known = recovery.last_seq > 0;
+    let sign_in = sign_in(identity, &settings);
+    let subscription = Subscription::new(broker, sign_in, on_subscribed, arrivals, received, known);
+    let ended = subscription.run(stop).await;
+    match (ended, outcome.await) {
+        (_, Ok(result)) => Ok(result?),
+        (_, Err(_)) => Err(ArchiveError::WriterDied),
+    }
+}
+
+/// Makes a fresh login for each connection: a token is good for one minute and for one use.
+fn sign_in(identity: Identity, settings: &Settings) -> SignIn {
+    let (realm, name) = (settings.realm.clone(), settings.name.clone());
+    let client_id = format!("sealpost-archiver-{name}");
+    Box::new(move || {
+        let mut nonce = [0; 16];
+        rand::rng().fill_bytes(&mut nonce);
+        // No channel binding: there is no TLS underneath yet.
+        let password = LoginToken::mint(&identity, &realm, &name, &client_id, now(), nonce, &[]);
+        Credentials {
+            client_id: client_id.clone(),
+            user: name.to_string(),
+            password,
+        }
+    })
+}
+
+/// The system's clock. A clock outside of what a timestamp can say is cut to it: the order of the
+/// lines is their number's matter.
+fn now() -> Timestamp {
+    let millis = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    u64::try_from(millis)
+        .ok()
+        .and_then(|millis| Timestamp::from_millis(millis).ok())
+        .unwrap_or(Timestamp::MAX)
+}

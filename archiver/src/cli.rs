@@ -1,0 +1,77 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Printed below the help.
+const AFTER_HELP: &str = "\
+Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings, 10 another archiver writes in
+the directory, 11 the log is damaged, 12 the disk failed, 13 the disk is full.";
+
+/// Keeps every inbox's ciphertext, and can read none of it.
+#[derive(Debug, Parser)]
+#[command(name = "sealpost-archiver", version, about, max_term_width = 100)]
+#[command(after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Archive until told to stop (SIGTERM or Ctrl-C).
+    Run(RunArgs),
+    /// Print the archiver's public key, which the broker must know; make the key if there is none.
+    Key(DirArgs),
+    /// Say what is in the archive and whether somebody writes to it.
+    Status(StatusArgs),
+}
+
+/// Flags of `run`. Each one that is missing comes from the environment, the file or the default, in
+/// this order.
+#[derive(Debug, Args, Default)]
+pub struct RunArgs {
+    /// The broker: mqtt://HOST[:PORT] [env: SEALPOST_ARCHIVER_BROKER]
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
+    /// The realm, as the broker has it [env: SEALPOST_ARCHIVER_REALM] [default: local]
+    #[arg(long, value_name = "REALM")]
+    pub realm: Option<String>,
+    /// The name under which the broker knows this archiver [env: SEALPOST_ARCHIVER_NAME] [default:
+    /// archiver]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+}
+
+/// Flags that say where the archive is.
+#[derive(Debug, Args, Default)]
+pub struct DirArgs {
+    /// The archive's directory [env: SEALPOST_ARCHIVER_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// A file with settings (TOML) [env: SEALPOST_ARCHIVER_CONFIG]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SEALPOST_ARCHIVER_CONFIG",
+        hide_env = true
+    )]
+    pub config: Option<PathBuf>,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Args, Default)]
+pub struct StatusArgs {
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,123 @@
+//! How the program ends: every error with its exit code and what to do next. Nothing else knows of
+//! either.
+
+use std::process::ExitCode;
+
+use crate::archive::ArchiveError;
+use crate::key::KeyError;
+use crate::lock::LockError;
+use crate::log_file::AppendError;
+use crate::settings::SettingsError;
+use crate::status::StatusError;
+use crate::writer::OpenError;
+
+/// Something failed that has no code of its own.
+pub const FAILED: u8 = 1;
+/// The command line or a setting is wrong.
+pub const USAGE: u8 = 2;
+/// Another archiver writes in the directory.
+pub const LOCKED: u8 = 10;
+/// The log is damaged; nothing was changed.
+pub const DAMAGED: u8 = 11;
+/// Writing or syncing failed; nothing was acknowledged that is not on the disk.
+pub const DISK_FAILED: u8 = 12;
+/// The disk is full; nothing was acknowledged that is not on the disk.
+pub const DISK_FULL: u8 = 13;
+
+/// Why the program ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// Wrong settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// No usable key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Archiving ended.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The status could not be told.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The program could not be set up.
+    #[error("cannot {0}: {1}")]
+    Setup(&'static str, String),
+}
+
+impl ProgramError {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code())
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            ProgramError::Settings(_) => USAGE,
+            ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => LOCKED,
+            ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
+                DISK_FULL
+            }
+            ProgramError::Archive(ArchiveError::Open(OpenError::Io(_))) => DISK_FAILED,
+            ProgramError::Archive(ArchiveError::Open(_)) => DAMAGED,
+            ProgramError::Archive(ArchiveError::Append(
+                AppendError::Write(error) | AppendError::Sync(error),
+            )) if is_full(error) => DISK_FULL,
+            ProgramError::Archive(ArchiveError::Append(_)) => DISK_FAILED,
+            _ => FAILED,
+        }
+    }
+
+    /// What to do next, where the message alone does not say it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            ProgramError::Settings(error) => Some(error.hint()),
+            ProgramError::Key(error) | ProgramError::Archive(ArchiveError::Key(error)) => {
+                key_hint(error)
+            }
+            ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => Some(
+                "stop the other one first, or give this one a directory and a name of its own"
+                    .to_owned(),
+            ),
+            _ => disk_hint(self.code()).map(str::to_owned),
+        }
+    }
+}
+
+fn disk_hint(code: u8) -> Option<&'static str> {
+    match code {
+        DAMAGED => Some(
+            "nothing was changed. Compare the log with a copy; to go on without it, move \
+             encrypted_logs.jsonl away: a new one is begun at 1",
+        ),
+        DISK_FULL => Some(
+            "make room and start again: nothing is lost, the broker keeps what was not acknowledged",
+        ),
+        DISK_FAILED => Some(
+            "check the disk and the permissions: nothing is lost, the broker keeps what was not \
+             acknowledged",
+        ),
+        _ => None,
+    }
+}
+
+fn key_hint(error: &KeyError) -> Option<String> {
+    match error {
+        KeyError::Exposed { path, .. } => Some(format!(
+            "chmod 600 {}; if others may have read it, make a new key",
+            path.display()
+        )),
+        KeyError::Malformed(path) => Some(format!(
+            "restore it from a copy; or remove {} and give the broker the new key that \
+             `sealpost-archiver key` makes",
+            path.display()
+        )),
+        KeyError::Missing(_) | KeyError::Io { .. } | KeyError::Random(_) => None,
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}

@@ -1,0 +1,31 @@
+//! Sealpost's archiver: subscribes to every inbox and keeps the ciphertext for years, one JSON line
+//! for each message, in the order of arrival. It holds no key that opens anything.
+//!
+//! A message is acknowledged to the broker only after it is on the disk, so none is lost that the
+//! broker had; and one that comes twice is known again by its digest, so none is there twice.
+//!
+//! ```text
+//!  broker ─► connection ─► subscription ─► arrival ─► committer ─► writer ─► log_file ─► storage
+//!    ▲                          │                         │
+//!    └────────── PUBACK ◄───────┴───────── receipts ◄─────┘   after the sync
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod arrival;
+pub mod backoff;
+pub mod broker_address;
+pub mod cli;
+pub mod committer;
+pub mod connection;
+pub mod digest_window;
+pub mod exit;
+pub mod key;
+pub mod line;
+pub mod lock;
+pub mod log_file;
+pub mod settings;
+pub mod status;
+pub mod storage;
+pub mod subscription;
+pub mod writer;

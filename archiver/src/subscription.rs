@@ -1,0 +1,380 @@
+//! Keeps one subscription to every inbox alive over as many connections as it takes, hands what
+//! arrives to the committer, and acknowledges what comes back from there.
+//!
+//! One task owns the connection and its acknowledgements, so an acknowledgement can never be sent
+//! over another connection than its message came by: receipts of an earlier connection are dropped,
+//! and the broker, which sends those messages again, has its acknowledgement when they turn out to
+//! be archived already. Receipts come in the order of arrival, and are sent in that order.
+
+use std::io;
+use std::time::Duration;
+
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnectReturnCode, DisconnectReasonCode, Packet, PingReq, Publish,
+};
+use sealpost_core::TopicFilter;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::arrival::{Arrival, Receipt};
+use crate::backoff::Backoff;
+use crate::broker_address::BrokerAddress;
+use crate::connection::{self, ConnectionError, Credentials, Incoming, Outgoing, Welcome};
+
+/// How long the broker may take for each step of the handshake.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for the disk and the broker before it gives the rest up. What is not
+/// acknowledged by then comes again.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much may be between the network and the disk, in bytes. Past it the archiver stops reading,
+/// and the broker keeps the rest.
+const MAX_IN_FLIGHT: usize = 64 << 20;
+
+/// How many keep-alive halves may pass without a byte from a broker that was pinged.
+const SILENT_HALVES: u32 = 3;
+
+/// Makes the credentials of one connection.
+pub type SignIn = Box<dyn FnMut() -> Credentials + Send>;
+
+/// Called each time the broker has granted the subscription.
+pub type OnSubscribed = Box<dyn FnMut() + Send>;
+
+/// The committer ended before it was told to: the disk failed. It has the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the committer ended")]
+pub struct CommitterGone;
+
+/// One subscription to every inbox.
+pub struct Subscription {
+    broker: BrokerAddress,
+    sign_in: SignIn,
+    on_subscribed: OnSubscribed,
+    arrivals: UnboundedSender<Arrival>,
+    receipts: UnboundedReceiver<Vec<Receipt>>,
+    /// Bytes held by arrivals whose receipt has not come back.
+    in_flight: usize,
+    /// The number of the current connection.
+    connection: u64,
+    /// Whether this archive has been subscribed before, so that the broker should have a session
+    /// for it.
+    known: bool,
+    backoff: Backoff,
+}
+
+/// Why serving a connection ended without an error.
+enum Ended {
+    Stopped,
+    CommitterGone,
+}
+
+impl Subscription {
+    /// A subscription at `broker`. `known` says whether the archive was subscribed there in an
+    /// earlier life.
+    #[must_use]
+    pub fn new(
+        broker: BrokerAddress,
+        sign_in: SignIn,
+        on_subscribed: OnSubscribed,
+        arrivals: UnboundedSender<Arrival>,
+        receipts: UnboundedReceiver<Vec<Receipt>>,
+        known: bool,
+    ) -> Subscription {
+        Subscription {
+            broker,
+            sign_in,
+            on_subscribed,
+            arrivals,
+            receipts,
+            in_flight: 0,
+            connection: 0,
+            known,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Runs until `stop` is cancelled, connecting again for ever. Then it lets the committer finish
+    /// what has arrived, acknowledges that, and disconnects.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), CommitterGone> {
+        loop {
+            let connected = tokio::select! {
+                connected = self.connect() => connected,
+                () = stop.cancelled() => return self.drain().await,
+            };
+            let error = match connected {
+                Err(error) => error,
+                Ok((mut incoming, mut outgoing, welcome)) => {
+                    match self
+                        .serve(&mut incoming, &mut outgoing, &welcome, &stop)
+                        .await
+                    {
+                        Ok(Ended::Stopped) => return self.finish(outgoing).await,
+                        Ok(Ended::CommitterGone) => return Err(CommitterGone),
+                        Err(error) => error,
+                    }
+                }
+            };
+            let wait = self.wait_after(&error);
+            tracing::warn!(
+                broker = %self.broker,
+                "{error}; connecting again in {:.1} s{}",
+                wait.as_secs_f64(),
+                advice(&error).map_or_else(String::new, |advice| format!("; {advice}"))
+            );
+            let again_at = Instant::now() + wait;
+            loop {
+                tokio::select! {
+                    () = sleep_until(again_at) => break,
+                    () = stop.cancelled() => return self.drain().await,
+                    receipts = self.receipts.recv() => match receipts {
+                        Some(receipts) => self.release(&receipts),
+                        None => return Err(CommitterGone),
+                    },
+                }
+            }
+        }
+    }
+
+    fn wait_after(&mut self, error: &ConnectionError) -> Duration {
+        if let ConnectionError::Closed {
+            code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        } = error
+        {
+            // Two who connect again at once would take the session from each other without end.
+            self.backoff.jump_to_longest();
+        }
+        self.backoff.next_wait()
+    }
+
+    async fn connect(
+        &mut self,
+    ) -> Result<
+        (
+            Incoming<tokio::net::tcp::OwnedReadHalf>,
+            Outgoing<tokio::net::tcp::OwnedWriteHalf>,
+            Welcome,
+        ),
+        ConnectionError,
+    > {
+        let address = (self.broker.host(), self.broker.port());
+        let stream = timeout(HANDSHAKE_PATIENCE, TcpStream::connect(address))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        // Acknowledgements are small and already gathered: waiting for more would only delay them.
+        stream.set_nodelay(true)?;
+        let (reader, writer) = stream.into_split();
+        let (mut incoming, mut outgoing) = (Incoming::new(reader), Outgoing::new(writer));
+        let credentials = (self.sign_in)();
+        let welcome = timeout(
+            HANDSHAKE_PATIENCE,
+            connection::sign_in(&mut incoming, &mut outgoing, credentials),
+        )
+        .await
+        .unwrap_or(Err(ConnectionError::TimedOut("CONNECT")))?;
+        self.connection += 1;
+        Ok((incoming, outgoing, welcome))
+    }
+
+    /// Serves one connection until it fails or `stop` is cancelled.
+    async fn serve<R, W>(
+        &mut self,
+        incoming: &mut Incoming<R>,
+        outgoing: &mut Outgoing<W>,
+        welcome: &Welcome,
+        stop: &CancellationToken,
+    ) -> Result<Ended, ConnectionError>
+    where
+        R: tokio::io::AsyncRead + Unpin,
+        W: tokio::io::AsyncWrite + Unpin,
+    {
+        if self.known && !welcome.session_present {
+            tracing::warn!(
+                "the broker has no session for this archive: what was sent while it was away may be missing"
+            );
+        }
+        if let Some(expiry) = welcome.session_expiry {
+            tracing::info!(
+                "the broker keeps mail for an absent archiver for {} s at most",
+                expiry.as_secs()
+            );
+        }
+        outgoing.push(&connection::subscribe(TopicFilter::EveryInbox.to_string()))?;
+        let mut subscribed = false;
+        let subscribed_by = sleep(HANDSHAKE_PATIENCE);
+        tokio::pin!(subscribed_by);
+
+        // A keep-alive of 0 turns the mechanism off for the broker; the archiver still wants to
+        // know whether it lives.
+        let keep_alive = if welcome.keep_alive.is_zero() {
+            connection::KEEP_ALIVE
+        } else {
+            welcome.keep_alive
+        };
+        let half = keep_alive / 2;
+        let mut ping = interval_at(Instant::now() + half, half);
+        let mut silent_halves = 0;
+
+        loop {
+            while self.has_room() {
+                let Some(packet) = incoming.next_packet()? else {
+                    break;
+                };
+                match packet {
+                    Packet::Publish(publish) => self.take_in(publish)?,
+                    Packet::SubAck(answer) => {
+                        connection::check_granted(answer)?;
+                        subscribed = true;
+                        self.known = true;
+                        self.backoff.reset();
+                        (self.on_subscribed)();
+                    }
+                    Packet::PingResp(_) => {}
+                    Packet::Disconnect(goodbye) => return Err(connection::closed(goodbye)),
+                    other => return Err(connection::unexpected(&other)),
+                }
+            }
+            let reading = self.has_room();
+            tokio::select! {
+                // In this order, so that acknowledgements leave before more is taken in, and
+                // nothing can starve a stop or a ping.
+                biased;
+                () = stop.cancelled() => return Ok(Ended::Stopped),
+                _ = ping.tick() => {
+                    // Who does not read cannot hear.
+                    silent_halves = if reading { silent_halves + 1 } else { 0 };
+                    if silent_halves > SILENT_HALVES {
+                        return Err(ConnectionError::Silent);
+                    }
+                    outgoing.push(&Packet::PingReq(PingReq))?;
+                }
+                () = &mut subscribed_by, if !subscribed => return Err(ConnectionError::TimedOut("SUBSCRIBE")),
+                receipts = self.receipts.recv() => match receipts {
+                    Some(receipts) => self.acknowledge(&receipts, outgoing)?,
+                    None => return Ok(Ended::CommitterGone),
+                },
+                sent = outgoing.send_some(), if !outgoing.is_empty() => sent?,
+                filled = incoming.fill(), if reading => {
+                    filled?;
+                    silent_halves = 0;
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight < MAX_IN_FLIGHT
+    }
+
+    fn take_in(&mut self, publish: Publish) -> Result<(), ConnectionError> {
+        let packet_id = match publish.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(publish.pkid),
+            // Nothing above the QoS 1 that was asked for may come (MQTT 5, section 3.8.4).
+            QoS::ExactlyOnce => return Err(ConnectionError::Unexpected("PUBLISH with QoS 2")),
+        };
+        let arrival = Arrival::new(publish.topic, publish.payload, self.connection, packet_id);
+        self.in_flight += arrival.receipt.cost;
+        // A committer that is gone closes the receipts too, and that is where it is noticed.
+        let _ = self.arrivals.send(arrival);
+        Ok(())
+    }
+
+    fn acknowledge<W>(
+        &mut self,
+        receipts: &[Receipt],
+        outgoing: &mut Outgoing<W>,
+    ) -> Result<(), ConnectionError>
+    where
+        W: tokio::io::AsyncWrite + Unpin,
+    {
+        self.release(receipts);
+        let here = receipts
+            .iter()
+            .filter(|receipt| receipt.connection == self.connection);
+        for packet_id in here.filter_map(|receipt| receipt.packet_id) {
+            outgoing.acknowledge(packet_id)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, receipts: &[Receipt]) {
+        let cost: usize = receipts.iter().map(|receipt| receipt.cost).sum();
+        self.in_flight = self.in_flight.saturating_sub(cost);
+    }
+
+    /// Stops with a connection: what has arrived is archived and acknowledged.
+    async fn finish<W>(mut self, mut outgoing: Outgoing<W>) -> Result<(), CommitterGone>
+    where
+        W: tokio::io::AsyncWrite + Unpin,
+    {
+        // The committer ends when it has done what is in the channel, and the receipts end with it.
+        let (closed, _) = tokio::sync::mpsc::unbounded_channel();
+        drop(std::mem::replace(&mut self.arrivals, closed));
+        let goodbye = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    receipts = self.receipts.recv() => match receipts {
+                        Some(receipts) => self.acknowledge(&receipts, &mut outgoing)?,
+                        None => return outgoing.close().await,
+                    },
+                    sent = outgoing.send_some(), if !outgoing.is_empty() => sent?,
+                }
+            }
+        };
+        match timeout(STOP_PATIENCE, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
+                "{error} while disconnecting; the broker will send again what it has no acknowledgement for"
+            ),
+            Err(_) => tracing::warn!(
+                "no end within {} s; the broker will send again what it has no acknowledgement for",
+                STOP_PATIENCE.as_secs()
+            ),
+        }
+        Ok(())
+    }
+
+    /// Stops without a connection: what has arrived is archived, and comes again.
+    async fn drain(self) -> Result<(), CommitterGone> {
+        let Subscription {
+            arrivals,
+            mut receipts,
+            ..
+        } = self;
+        drop(arrivals);
+        let _ = timeout(STOP_PATIENCE, async {
+            while receipts.recv().await.is_some() {}
+        })
+        .await;
+        Ok(())
+    }
+}
+
+/// What the operator can do about an error, where that is not plain.
+fn advice(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::Refused {
+            code:
+                ConnectReturnCode::BadUserNamePassword
+                | ConnectReturnCode::NotAuthorized
+                | ConnectReturnCode::Banned,
+            ..
+        } => Some(
+            "does the broker know this archiver? `sealpost-archiver key` prints what its --archiver NAME=KEY needs",
+        ),
+        ConnectionError::Closed {
+            code: DisconnectReasonCode::SessionTakenOver,
+            ..
+        } => Some("another archiver runs under the same name; give one of them another --name"),
+        ConnectionError::Unexpected(_) | ConnectionError::Malformed(_) => {
+            Some("does the broker speak MQTT 5?")
+        }
+        _ => None,
+    }
+}
