@@ -206,3 +206,34 @@ fn wait_for_ack(connection: &mut Connection) -> Result<(), ConnectionError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy_broker::{self, Fault};
+
+    #[test]
+    fn every_message_is_timed() {
+        let latency = Latency {
+            messages: 100,
+            rate: 2000.0,
+            size: 200,
+        };
+        let report = latency
+            .run(toy_broker::start(Fault::None), None, toy_broker::limits())
+            .unwrap();
+        assert_eq!(report.flaws, [""; 0]);
+        let figure = |name| {
+            report
+                .figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .unwrap()
+                .value
+        };
+        assert_eq!(figure("messages"), 100.0);
+        assert!(
+            figure("delivered p50") > 0.0 && figure("delivered p50") <= figure("delivered max")
+        );
+    }
+}

@@ -17,10 +17,13 @@ mod packet;
 mod process_stats;
 mod publisher;
 mod report;
+mod rest;
 mod slow_reader;
 mod stamp;
 mod subscriber;
 mod throughput;
+#[cfg(test)]
+mod toy_broker;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use crate::connection::{Connection, ConnectionError};
 use crate::frames::Frames;
 use crate::ledger::MAX_MESSAGES;
 use crate::packet::{Packet, Qos};
+use crate::rest::Rest;
 use crate::stamp::{Clock, Stamp};
 
 /// How much to publish: whichever ends first.
@@ -130,6 +131,7 @@ impl Publisher {
         // The oldest message that is not acknowledged.
         let mut oldest = 0;
         let mut moved = Instant::now();
+        let mut rest = Rest::new(refill);
         loop {
             if end.is_some_and(|end| Instant::now() >= end) {
                 limit = limit.min(p.sent);
@@ -158,6 +160,7 @@ impl Publisher {
                 continue;
             }
             moved = Instant::now();
+            let before = p.acknowledged;
             while let Some(packet) = self.connection.next_packet()? {
                 let Packet::PubAck { id } = packet else {
                     return Err(ConnectionError::Unexpected(format!("{packet:?}"), "PUBACK"));
@@ -180,6 +183,7 @@ impl Publisher {
             }
             p.last = clock.now();
             free = window - usize::try_from(p.sent - oldest).unwrap_or(window);
+            rest.after(usize::try_from(p.acknowledged - before).unwrap_or(usize::MAX));
         }
     }
 

@@ -134,3 +134,52 @@ impl SlowReader {
         Ok(report)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::toy_broker::{self, Fault};
+
+    #[test]
+    fn a_slow_reader_gets_everything_at_its_own_pace() {
+        let slow_reader = SlowReader {
+            messages: 1000,
+            rate: 2000.0,
+            size: 200,
+            window: 100,
+        };
+        let report = slow_reader
+            .run(toy_broker::start(Fault::None), None, toy_broker::limits())
+            .unwrap();
+        assert_eq!(report.flaws, [""; 0]);
+        let figure = |name| {
+            report
+                .figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .unwrap()
+                .value
+        };
+        assert!(figure("taken") < 2200.0, "{}", report.text());
+    }
+
+    #[test]
+    fn a_loss_behind_a_slow_reader_is_reported() {
+        let slow_reader = SlowReader {
+            messages: 200,
+            rate: 2000.0,
+            size: 200,
+            window: 100,
+        };
+        let report = slow_reader
+            .run(toy_broker::start(Fault::Loses), None, toy_broker::limits())
+            .unwrap();
+        assert!(
+            report
+                .flaws
+                .contains(&"slow reader: 1 of 200 LOST".to_owned()),
+            "{:?}",
+            report.flaws
+        );
+    }
+}

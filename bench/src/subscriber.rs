@@ -7,6 +7,7 @@ use crate::connection::{Connection, ConnectionError};
 use crate::ledger::Ledger;
 use crate::packet::{Packet, put_puback};
 use crate::publisher::Final;
+use crate::rest::Rest;
 use crate::stamp::{Clock, Stamp};
 
 /// How long a subscriber that has everything listens for what should not come any more: duplicates.
@@ -14,6 +15,9 @@ const LINGER: Duration = Duration::from_millis(200);
 
 /// The longest rest that a slow reader may make up for: it takes no more than this much of its rate at once.
 const LARGEST_GULP: Duration = Duration::from_millis(20);
+
+/// Messages that one read should find: few enough that no broker waits for their acknowledgement, in any window.
+const MESSAGES_A_READ: usize = 16;
 
 /// One subscriber.
 pub(crate) struct Subscriber {
@@ -69,6 +73,7 @@ impl Subscriber {
     ) -> Result<(), ConnectionError> {
         let mut acks = Vec::with_capacity(64 * 1024);
         let mut budget = self.pace.map(Budget::new);
+        let mut rest = Rest::new(MESSAGES_A_READ);
         let mut moved = Instant::now();
         let mut complete_since = None;
         loop {
@@ -86,6 +91,10 @@ impl Subscriber {
                 acks.clear();
                 moved = Instant::now();
                 *last = clock.now();
+                // A pause would be part of the time a message took.
+                if !self.timed {
+                    rest.after(usize::try_from(taken).unwrap_or(usize::MAX));
+                }
             }
             match expected(finals) {
                 Some(expected) if self.ledger.distinct() >= expected => {

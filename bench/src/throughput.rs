@@ -259,3 +259,100 @@ pub(crate) fn per_second(count: u64, nanoseconds: u64) -> f64 {
     let count = count as f64;
     count / seconds(nanoseconds)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::toy_broker::{self, Fault};
+
+    #[derive(Parser)]
+    #[command(no_binary_name = true)]
+    struct Words {
+        #[command(flatten)]
+        throughput: Throughput,
+    }
+
+    fn run(fault: Fault, arguments: &str) -> Report {
+        let words = Words::parse_from(arguments.split_whitespace());
+        words
+            .throughput
+            .run(toy_broker::start(fault), None, toy_broker::limits())
+            .unwrap()
+    }
+
+    fn figure(report: &Report, name: &str) -> f64 {
+        report
+            .figures
+            .iter()
+            .find(|figure| figure.name == name)
+            .unwrap()
+            .value
+    }
+
+    #[test]
+    fn a_broker_that_does_its_work_has_no_flaw() {
+        let report = run(Fault::None, "--messages 4000 --size 100 --window 10");
+        assert_eq!(report.flaws, [""; 0]);
+        assert_eq!(figure(&report, "messages"), 4000.0);
+        let report = run(Fault::None, "--messages 2000 --pairs 2 --watcher inbox/+");
+        assert_eq!(report.flaws, [""; 0]);
+        assert!(figure(&report, "watched") > 0.0);
+    }
+
+    #[test]
+    fn a_run_can_be_bounded_by_time() {
+        let report = run(Fault::None, "--seconds 0.2 --pairs 1 --window 1");
+        assert_eq!(report.flaws, [""; 0]);
+        assert!(
+            (0.1..5.0).contains(&figure(&report, "time")),
+            "{}",
+            report.text()
+        );
+    }
+
+    #[test]
+    fn each_fault_of_a_broker_is_reported() {
+        let faults = [
+            (Fault::Loses, "subscriber s0: 1 of 200 LOST"),
+            (Fault::Repeats, "subscriber s0: 1 of 200 DUPLICATED"),
+            (Fault::Swaps, "subscriber s0: 1 of 200 OUT OF ORDER"),
+            (Fault::Damages, "subscriber s0: 1 of 200 DAMAGED"),
+        ];
+        for (fault, flaw) in faults {
+            let report = run(fault, "--messages 200 --pairs 1");
+            assert!(
+                report.flaws.iter().any(|found| found == flaw),
+                "{fault:?}: {:?}",
+                report.flaws
+            );
+        }
+    }
+
+    #[test]
+    fn a_broker_that_stops_is_a_stall_and_not_a_hang() {
+        let report = run(Fault::Stops, "--messages 200 --pairs 1 --window 1");
+        assert!(
+            report
+                .flaws
+                .iter()
+                .any(|flaw| flaw.starts_with("publisher 0: STALLED")),
+            "{:?}",
+            report.flaws
+        );
+        assert!(
+            report.text().contains("(49 of 50 messages acknowledged)"),
+            "{:?}",
+            report.flaws
+        );
+    }
+
+    #[test]
+    fn a_broker_that_closes_the_connection_is_reported() {
+        let report = run(Fault::Closes, "--messages 200 --pairs 1 --window 1");
+        let closed =
+            "publisher 0: the broker closed the connection (49 of 50 messages acknowledged)";
+        assert_eq!(report.flaws, [closed]);
+    }
+}
