@@ -12,27 +12,27 @@ use sealpost_core::{
 };
 
 /// Chance that repeats itself.
-pub fn rng(seed: u64) -> ChaCha20Rng {
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
     ChaCha20Rng::seed_from_u64(seed)
 }
 
 /// Seconds after a fixed moment.
-pub fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + seconds * 1_000).unwrap()
 }
 
-pub fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::parse(name).unwrap()
 }
 
-pub fn text(text: &str) -> Content {
+pub(crate) fn text(text: &str) -> Content {
     Content::Text {
         text: text.to_owned(),
     }
 }
 
 /// The third argument of a new message.
-pub fn id(seed: u64) -> MessageId {
+pub(crate) fn id(seed: u64) -> MessageId {
     MessageId::new(at(0), &mut rng(seed))
 }
 
@@ -44,15 +44,15 @@ static RSA_KEYS: LazyLock<Vec<RsaDecryptionKey>> = LazyLock::new(|| {
 });
 
 /// Somebody with an identity and an RSA key.
-pub struct Person {
-    pub realm: Realm,
-    pub user: UserId,
-    pub identity: Identity,
-    pub rsa: &'static RsaDecryptionKey,
+pub(crate) struct Person {
+    pub(crate) realm: Realm,
+    pub(crate) user: UserId,
+    pub(crate) identity: Identity,
+    pub(crate) rsa: &'static RsaDecryptionKey,
 }
 
 impl Person {
-    pub fn new(name: &str, seed: u8) -> Self {
+    pub(crate) fn new(name: &str, seed: u8) -> Self {
         Self {
             realm: Realm::default(),
             user: user(name),
@@ -61,7 +61,7 @@ impl Person {
         }
     }
 
-    pub fn fields(&self, seq: u64) -> BundleFields {
+    pub(crate) fn fields(&self, seq: u64) -> BundleFields {
         BundleFields {
             realm: self.realm.clone(),
             user: self.user.clone(),
@@ -73,11 +73,11 @@ impl Person {
         }
     }
 
-    pub fn bundle(&self, seq: u64) -> KeyBundle {
+    pub(crate) fn bundle(&self, seq: u64) -> KeyBundle {
         KeyBundle::sign(self.fields(seq), &self.identity).unwrap()
     }
 
-    pub fn bundle_with_links(&self, seq: u64, links: Vec<IdentityLink>) -> KeyBundle {
+    pub(crate) fn bundle_with_links(&self, seq: u64, links: Vec<IdentityLink>) -> KeyBundle {
         KeyBundle::sign(
             BundleFields {
                 links,
@@ -88,12 +88,12 @@ impl Person {
         .unwrap()
     }
 
-    pub fn key_id(&self) -> KeyId {
+    pub(crate) fn key_id(&self) -> KeyId {
         KeyId::of(&self.realm, &self.identity.key(), self.rsa.encryption_key())
     }
 
     /// Opens with `keys`, as this person.
-    pub fn opens<T>(
+    pub(crate) fn opens<T>(
         &self,
         keys: &[&dyn DecryptionKey],
         then: impl FnOnce(&Recipient<'_>) -> T,
@@ -109,9 +109,9 @@ impl Person {
 
 /// What a recipient remembers of messages opened before.
 #[derive(Default)]
-pub struct Memory {
-    pub seen: HashSet<(UserId, MessageId)>,
-    pub floors: HashMap<UserId, Timestamp>,
+pub(crate) struct Memory {
+    pub(crate) seen: HashSet<(UserId, MessageId)>,
+    pub(crate) floors: HashMap<UserId, Timestamp>,
 }
 
 impl Seen for Memory {

@@ -1,11 +1,5 @@
 //! What `open` promises: what was sealed comes out, and the private key is out of reach for everybody but pinned
 //! senders of new mail.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::panic,
-    missing_docs
-)]
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +11,7 @@ use sealpost_core::{
 };
 use zeroize::Zeroizing;
 
-mod people;
-use people::{Memory, Person, at, id, rng, text, user};
+use crate::people::{Memory, Person, at, id, rng, text, user};
 
 /// A private key that counts how often it is used.
 struct Counting<'a> {
