@@ -1,0 +1,4 @@
+//! Sealpost's MQTT broker.
+#![forbid(unsafe_code)]
+
+pub mod router_link;
