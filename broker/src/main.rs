@@ -1,2 +1,157 @@
-//! Sealpost.
-fn main() {}
+//! `sealpost-broker`: routes sealed messages, lets in who proves an identity, and can read nothing.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sealpost_broker::broker::{self, BrokerError};
+use sealpost_broker::settings::{Overrides, Settings, SettingsError};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Routes Sealpost's sealed messages over MQTT 3.1.1 and 5.0.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+struct Arguments {
+    /// Read settings from this file (TOML; see config/broker.toml).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen here; port 0 takes a free one. [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Keep users and their keys in this directory. [default: sealpost-broker]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The deployment's name, as its clients have it. [default: local]
+    #[arg(long)]
+    realm: Option<String>,
+    /// Let this archiver read every inbox: its name, and its key as `sealpost-archiver key` prints it. May be repeated.
+    #[arg(long, value_name = "NAME=KEY")]
+    archiver: Vec<String>,
+    /// Serve any topic to anyone without checks, on loopback only: for conformance suites and load tools.
+    #[arg(long)]
+    open: bool,
+}
+
+fn main() -> ExitCode {
+    // The router reports on itself at length; what matters of it ends the process and is reported then.
+    let filter =
+        std::env::var("RUST_LOG").unwrap_or_else(|_| "sealpost_broker=info,rumqttd=off".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .init();
+
+    let Arguments {
+        config,
+        listen,
+        data,
+        realm,
+        archiver,
+        open,
+    } = Arguments::parse();
+    let overrides = Overrides {
+        realm,
+        listen,
+        data,
+        open,
+        archivers: archiver,
+    };
+    let settings = match Settings::load(config, overrides) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error.to_string(), settings_hint(&error)),
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start: {error}"), ""),
+    };
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    let listener = match TcpListener::bind(settings.listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            let hint = "another program may listen there: choose another port with --listen, or 0 for a free one";
+            return fail(
+                &format!("cannot listen on {}: {error}", settings.listen),
+                hint,
+            );
+        }
+    };
+    let address = listener.local_addr().map_or_else(
+        |_| settings.listen.to_string(),
+        |address| address.to_string(),
+    );
+    if settings.open {
+        eprintln!(
+            "sealpost-broker: OPEN: no login, no checks, any topic for anyone who can reach {address}. For tests only."
+        );
+    }
+
+    let shutdown = CancellationToken::new();
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        return fail("cannot wait for signals", "");
+    };
+    let serving = tokio::spawn(broker::run(listener, settings, shutdown.clone()));
+    // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
+    let mut stdout = std::io::stdout();
+    if writeln!(stdout, "listening on {address}")
+        .and_then(|()| stdout.flush())
+        .is_err()
+    {
+        tracing::debug!("nobody reads standard output");
+    }
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        _ = terminate.recv() => { shutdown.cancel(); serving.await }
+        _ = interrupt.recv() => { shutdown.cancel(); serving.await }
+    };
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error.to_string(), broker_hint(&error)),
+        Err(_) => fail("the broker has failed; the reason is above", ""),
+    }
+}
+
+fn fail(error: &str, hint: &str) -> ExitCode {
+    eprintln!("sealpost-broker: {error}");
+    if !hint.is_empty() {
+        eprintln!("  {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+fn settings_hint(error: &SettingsError) -> &'static str {
+    match error {
+        SettingsError::Unreadable(_) => "config/broker.toml lists every key with its default",
+        SettingsError::BadValue { .. } => "config/broker.toml says what each key takes",
+        SettingsError::PlainRemote(_) => {
+            "listen on 127.0.0.1, or accept that with plain_remote = true in the settings"
+        }
+        SettingsError::OpenRemote(_) => "use --open on 127.0.0.1 only",
+    }
+}
+
+fn broker_hint(error: &BrokerError) -> &'static str {
+    match error {
+        BrokerError::Registry(sealpost_broker::registry::OpenError::InUse(_)) => {
+            "stop the other broker, or give this one another directory with --data"
+        }
+        BrokerError::Registry(_) => {
+            "look at that path; another directory can be chosen with --data"
+        }
+        BrokerError::Router(_) | BrokerError::Dispatcher => {
+            "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
+        }
+    }
+}

@@ -94,7 +94,7 @@ pub struct Ordered<T> {
 pub enum RouterError {
     /// The router's thread has ended.
     #[error("the router is gone ({0})")]
-    Gone(#[from] LinkError),
+    Gone(Box<LinkError>),
     /// Messages went in and none came out for [`STALL`].
     #[error("the router has not returned a message for {} s", STALL.as_secs())]
     Stalled,
@@ -109,6 +109,13 @@ pub enum RouterError {
     /// A message is larger than the router can carry without risk.
     #[error("a message of {0} bytes is above the limit of {MAX_MESSAGE}")]
     TooLarge(usize),
+}
+
+impl From<LinkError> for RouterError {
+    fn from(error: LinkError) -> RouterError {
+        // Boxed: it can hold a whole router event.
+        RouterError::Gone(Box::new(error))
+    }
 }
 
 struct Ticket<T> {

@@ -1,0 +1,105 @@
+//! The dispatcher: takes every message out of the one order, posts it, and lets the journal settle the receipts.
+
+use std::sync::Arc;
+
+use crate::board::{Board, Post, Posted};
+use crate::journal::Journal;
+use crate::message::{Message, Receipt};
+use crate::router_link::{Ordered, Outlet, RouterError};
+use crate::session::Session;
+use crate::topic_name::TopicName;
+use crate::wire::Wire;
+use rumqttd::protocol::{PublishProperties, QoS};
+
+/// Messages that one commit covers at most, so that a flood cannot keep acknowledgements waiting.
+const COMMIT_AT: usize = 1_024;
+
+/// What stays outside the router while a message goes through it.
+#[derive(Debug)]
+pub struct Ticket {
+    /// The topic's name.
+    pub topic: TopicName,
+    /// Its QoS, 0 or 1.
+    pub qos: QoS,
+    /// Whether to retain it.
+    pub retain: bool,
+    /// MQTT 5 properties to pass on.
+    pub properties: Option<Box<PublishProperties>>,
+    /// The session that published it.
+    pub origin: Arc<Session>,
+    /// The connection that published it.
+    pub wire: Arc<Wire>,
+    /// What the publisher waits for; none at QoS 0.
+    pub receipt: Option<Arc<Receipt>>,
+}
+
+/// Runs until the router fails, which it returns: there is no going on without it.
+///
+/// # Errors
+/// Always, and only, [`RouterError`].
+pub async fn run(
+    mut outlet: Outlet<Ticket>,
+    board: Arc<Board>,
+    mut journal: impl Journal,
+) -> Result<std::convert::Infallible, RouterError> {
+    let mut receipts = Vec::new();
+    loop {
+        let mut next = Some(outlet.next().await?);
+        while let Some(ordered) = next {
+            receipts.extend(dispatch(ordered, &board, &mut journal));
+            if receipts.len() >= COMMIT_AT {
+                break;
+            }
+            next = outlet.try_next()?;
+        }
+        journal.commit(std::mem::take(&mut receipts));
+        // Under constant load `next` never waits; others on this worker thread get their turn here.
+        tokio::task::yield_now().await;
+    }
+}
+
+fn dispatch(
+    ordered: Ordered<Ticket>,
+    board: &Board,
+    journal: &mut impl Journal,
+) -> Option<Arc<Receipt>> {
+    let Ordered {
+        payload,
+        rider:
+            Ticket {
+                topic,
+                qos,
+                retain,
+                properties,
+                origin,
+                wire,
+                receipt,
+            },
+    } = ordered;
+    let message = Arc::new(Message {
+        topic,
+        payload,
+        properties,
+    });
+    let post = Post {
+        message,
+        qos,
+        retain,
+        origin,
+        receipt,
+    };
+    match board.post(&post) {
+        Posted::Delivered { durable } => {
+            if durable > 0 {
+                journal.append(&post.message, durable);
+            }
+        }
+        Posted::Refused(outcome) => {
+            if let Some(receipt) = &post.receipt {
+                receipt.settle(outcome);
+            }
+        }
+    }
+    wire.count_dispatched();
+    post.receipt
+}

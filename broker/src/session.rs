@@ -1,0 +1,695 @@
+//! A session: what one client is owed, whether it is connected or not.
+//!
+//! A **durable** session (clean session 0, or a session expiry above 0) has a mailbox with a quota: it never holds
+//! anybody, it falls behind. A **clean** one lives with its connection; when it falls behind, the acknowledgements of
+//! those who write to it are held until it catches up, and if that takes too long it is disconnected, never skipped.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rumqttd::protocol::{DisconnectReasonCode, PublishProperties, QoS};
+use tokio::time::Instant;
+
+use crate::message::{Message, Receipt};
+use crate::packet::{OutgoingPublish, Version, encode};
+use crate::wire::{Goodbye, Wire};
+
+/// Messages in a clean session's queue from which on acknowledgements are held.
+const LIVE_MESSAGES: usize = 1_000;
+
+/// Bytes in a clean session's queue from which on acknowledgements are held.
+const LIVE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Unacknowledged deliveries to one MQTT 3.1.1 client, which cannot say how many it takes. As common brokers do.
+const WINDOW_311: usize = 100;
+
+/// Unacknowledged deliveries to one MQTT 5 client, whatever Receive Maximum it announces: the bytes in flight are kept.
+const WINDOW_5: usize = 4_096;
+
+/// Packet identifiers run from 1 to this.
+const PKIDS: u64 = 65_535;
+
+/// What a session's mailbox may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes, as [`Message::size`] counts them.
+    pub bytes: usize,
+}
+
+/// A message for one session.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Arc<Message>,
+    /// The lower of the publisher's and the subscription's.
+    pub qos: QoS,
+    /// Whether it is marked as retained.
+    pub retain: bool,
+    /// Identifiers of the subscriptions that matched (MQTT 5).
+    pub subscription_ids: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    delivery: Delivery,
+    hold: Option<Hold>,
+}
+
+/// The publisher's acknowledgement, held until this entry has left the queue.
+#[derive(Debug)]
+struct Hold {
+    _receipt: Option<Arc<Receipt>>,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    sent: u64,
+    delivery: Delivery,
+}
+
+/// Which connection a session is attached to, and what that client takes.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// The connection.
+    pub wire: Arc<Wire>,
+    /// Unacknowledged deliveries it takes (Receive Maximum; MQTT 3.1.1 has none).
+    pub receive_maximum: Option<u16>,
+    /// Bytes of the largest packet it takes (MQTT 5).
+    pub max_packet: Option<u32>,
+}
+
+/// A session.
+#[derive(Debug)]
+pub struct Session {
+    quota: Quota,
+    shared_bytes: Arc<AtomicUsize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    expiry: Duration,
+    detached: Option<Instant>,
+    attachment: Option<Attachment>,
+    queue: VecDeque<Queued>,
+    queue_bytes: usize,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    /// Entries of `in_flight` that this connection has yet to be sent again.
+    resend: usize,
+    sent: u64,
+    dropped: u64,
+}
+
+/// What became of a message for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the queue.
+    Queued,
+    /// It is in the queue, and the queue is so long that the publisher's acknowledgement is held.
+    Held,
+    /// It was QoS 0 and there was no room, or nobody connected.
+    Dropped,
+}
+
+/// What a connection's writer found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// There may be more.
+    More,
+    /// All that can be sent now is written.
+    Idle,
+    /// The session belongs to another connection now, or has ended.
+    Gone,
+}
+
+/// Messages of QoS 0 that were dropped because a reader was too slow or away, in the whole process.
+pub static DROPPED_QOS0: AtomicU64 = AtomicU64::new(0);
+
+impl Session {
+    /// A session without a connection. `shared_bytes` counts what all durable sessions hold.
+    #[must_use]
+    pub fn new(expiry: Duration, quota: Quota, shared_bytes: Arc<AtomicUsize>) -> Session {
+        Session {
+            quota,
+            shared_bytes,
+            state: Mutex::new(State {
+                expiry,
+                detached: Some(Instant::now()),
+                attachment: None,
+                queue: VecDeque::new(),
+                queue_bytes: 0,
+                in_flight: VecDeque::new(),
+                in_flight_bytes: 0,
+                resend: 0,
+                sent: 0,
+                dropped: 0,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the session to a connection. What was in flight is sent again, in order, with the packet identifiers it had.
+    /// A connection that had the session is told that it was taken over.
+    pub fn attach(&self, attachment: Attachment, expiry: Duration) {
+        let mut state = self.lock();
+        if let Some(old) = state.attachment.replace(attachment) {
+            old.wire.close(Goodbye::new(
+                DisconnectReasonCode::SessionTakenOver,
+                "another connection with this client id took the session over",
+            ));
+        }
+        self.set_expiry(&mut state, expiry);
+        state.detached = None;
+        state.resend = state.in_flight.len();
+    }
+
+    /// Takes the session from a connection that has ended. `expiry`, in seconds, when its DISCONNECT changed it.
+    /// Returns whether the session ends with it.
+    pub fn detach(&self, wire: &Arc<Wire>, expiry: Option<Duration>) -> bool {
+        let mut state = self.lock();
+        if !state.is_attached_to(wire) {
+            return false;
+        }
+        // MQTT 5.0, section 3.14.2.2.2: an expiry of 0 at CONNECT must not become another.
+        if let Some(expiry) = expiry.filter(|_| !state.expiry.is_zero()) {
+            self.set_expiry(&mut state, expiry);
+        }
+        state.attachment = None;
+        state.detached = Some(Instant::now());
+        // Nobody waits for a connection that is gone.
+        for queued in &mut state.queue {
+            queued.hold = None;
+        }
+        state.expiry.is_zero()
+    }
+
+    /// Only durable sessions count towards what all of them hold.
+    fn set_expiry(&self, state: &mut State, expiry: Duration) {
+        match (state.expiry.is_zero(), expiry.is_zero()) {
+            (true, false) => drop(
+                self.shared_bytes
+                    .fetch_add(state.bytes(), Ordering::Relaxed),
+            ),
+            (false, true) => drop(
+                self.shared_bytes
+                    .fetch_sub(state.bytes(), Ordering::Relaxed),
+            ),
+            _ => {}
+        }
+        state.expiry = expiry;
+    }
+
+    /// Whether it outlives its connection.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !self.lock().expiry.is_zero()
+    }
+
+    /// Whether nobody has come back for it in time.
+    #[must_use]
+    pub fn is_expired(&self, now: Instant) -> bool {
+        let state = self.lock();
+        state
+            .detached
+            .is_some_and(|since| now.saturating_duration_since(since) >= state.expiry)
+    }
+
+    /// Ends the connection that holds the session, if there is one.
+    pub fn disconnect(&self, goodbye: Goodbye) {
+        if let Some(attachment) = &self.lock().attachment {
+            attachment.wire.close(goodbye);
+        }
+    }
+
+    /// Whether a durable session's mailbox takes another message of this size. A clean session always does.
+    #[must_use]
+    pub fn has_room(&self, size: usize, shared_limit: usize) -> bool {
+        let state = self.lock();
+        state.expiry.is_zero()
+            || (state.queue.len() + state.in_flight.len() < self.quota.messages
+                && state.bytes() + size <= self.quota.bytes
+                && self.shared_bytes.load(Ordering::Relaxed) + size <= shared_limit)
+    }
+
+    /// Queues a message. `receipt`: what its publisher waits for.
+    pub fn push(&self, delivery: Delivery, receipt: Option<&Arc<Receipt>>) -> Pushed {
+        let mut state = self.lock();
+        let durable = !state.expiry.is_zero();
+        let behind = state.queue.len() >= LIVE_MESSAGES || state.queue_bytes >= LIVE_BYTES;
+        if delivery.qos == QoS::AtMostOnce && (behind || state.attachment.is_none()) {
+            state.dropped += 1;
+            DROPPED_QOS0.fetch_add(1, Ordering::Relaxed);
+            return Pushed::Dropped;
+        }
+        let hold = (behind && !durable).then(|| Hold {
+            _receipt: receipt.cloned(),
+            since: Instant::now(),
+        });
+        let held = hold.is_some();
+        let size = delivery.message.size();
+        state.queue_bytes += size;
+        if durable {
+            self.shared_bytes.fetch_add(size, Ordering::Relaxed);
+        }
+        state.queue.push_back(Queued { delivery, hold });
+        if let Some(attachment) = &state.attachment {
+            attachment.wire.wake.notify_one();
+        }
+        if held { Pushed::Held } else { Pushed::Queued }
+    }
+
+    /// Since when the oldest held acknowledgement has been held.
+    #[must_use]
+    pub fn holds_since(&self) -> Option<Instant> {
+        // Holds begin when the queue is long and entries leave in order, so the first one found is the oldest.
+        self.lock()
+            .queue
+            .iter()
+            .find_map(|queued| queued.hold.as_ref().map(|hold| hold.since))
+    }
+
+    /// The client has acknowledged a delivery.
+    pub fn acknowledge(&self, wire: &Arc<Wire>, pkid: u16) {
+        let mut state = self.lock();
+        if !state.is_attached_to(wire) {
+            return;
+        }
+        let Some(index) = state
+            .in_flight
+            .iter()
+            .position(|in_flight| self::pkid(in_flight.sent) == pkid)
+        else {
+            return;
+        };
+        if index + state.resend >= state.in_flight.len() {
+            // Acknowledged on the strength of an earlier connection, before it was sent again on this one.
+            state.resend -= 1;
+        }
+        let Some(InFlight { delivery, .. }) = state.in_flight.remove(index) else {
+            return;
+        };
+        state.in_flight_bytes -= delivery.message.size();
+        self.release(&state, &delivery);
+        wire.wake.notify_one();
+    }
+
+    fn release(&self, state: &State, delivery: &Delivery) {
+        if !state.expiry.is_zero() {
+            self.shared_bytes
+                .fetch_sub(delivery.message.size(), Ordering::Relaxed);
+        }
+    }
+
+    /// Appends to `out`, up to about `budget` bytes, what the client of this connection is to be sent.
+    pub fn fill(&self, wire: &Arc<Wire>, out: &mut BytesMut, budget: usize) -> Filled {
+        let mut state = self.lock();
+        if !state.is_attached_to(wire) {
+            return Filled::Gone;
+        }
+        let Some(Attachment {
+            receive_maximum,
+            max_packet,
+            ..
+        }) = state.attachment.clone()
+        else {
+            return Filled::Gone;
+        };
+        let window = match wire.version() {
+            Version::V311 => WINDOW_311,
+            Version::V5 => usize::from(receive_maximum.unwrap_or(u16::MAX)).min(WINDOW_5),
+        };
+        while out.len() < budget {
+            if state.resend > 0 {
+                let index = state.in_flight.len() - state.resend;
+                state.resend -= 1;
+                if let Some(InFlight { sent, delivery }) = state.in_flight.get(index) {
+                    write(wire.version(), delivery, pkid(*sent), true, max_packet, out);
+                }
+                continue;
+            }
+            let Some(Queued { delivery, .. }) = state.queue.front() else {
+                return Filled::Idle;
+            };
+            let reliable = delivery.qos != QoS::AtMostOnce;
+            if reliable && (state.in_flight.len() >= window || state.pkids_are_used_up()) {
+                return Filled::Idle;
+            }
+            let Some(Queued { delivery, hold }) = state.queue.pop_front() else {
+                return Filled::Idle;
+            };
+            drop(hold);
+            state.queue_bytes -= delivery.message.size();
+            if !reliable {
+                write(wire.version(), &delivery, 0, false, max_packet, out);
+                self.release(&state, &delivery);
+                continue;
+            }
+            let sent = state.sent;
+            state.sent += 1;
+            if write(
+                wire.version(),
+                &delivery,
+                pkid(sent),
+                false,
+                max_packet,
+                out,
+            ) {
+                state.in_flight_bytes += delivery.message.size();
+                state.in_flight.push_back(InFlight { sent, delivery });
+            } else {
+                // MQTT 5.0, section 3.1.2.11.4: too large for this client, as if delivered.
+                self.release(&state, &delivery);
+            }
+        }
+        Filled::More
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if !state.expiry.is_zero() {
+            self.shared_bytes
+                .fetch_sub(state.bytes(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
+    fn is_attached_to(&self, wire: &Arc<Wire>) -> bool {
+        self.attachment
+            .as_ref()
+            .is_some_and(|attachment| Arc::ptr_eq(&attachment.wire, wire))
+    }
+
+    fn bytes(&self) -> usize {
+        self.queue_bytes + self.in_flight_bytes
+    }
+
+    /// Identifiers follow the count of messages sent, so one is taken only while a message from a whole round ago is
+    /// still unacknowledged.
+    fn pkids_are_used_up(&self) -> bool {
+        self.in_flight
+            .front()
+            .is_some_and(|oldest| self.sent - oldest.sent >= PKIDS)
+    }
+}
+
+fn pkid(sent: u64) -> u16 {
+    // 1 to 65,535.
+    u16::try_from(sent % PKIDS + 1).unwrap_or(u16::MAX)
+}
+
+/// Whether the message was written: it is not when the client does not take packets of its size.
+fn write(
+    version: Version,
+    delivery: &Delivery,
+    pkid: u16,
+    dup: bool,
+    max: Option<u32>,
+    out: &mut BytesMut,
+) -> bool {
+    let Delivery {
+        message,
+        qos,
+        retain,
+        subscription_ids,
+    } = delivery;
+    let publish = OutgoingPublish {
+        qos: *qos,
+        dup,
+        retain: *retain,
+        pkid,
+        topic: message.topic.as_str(),
+        payload: &message.payload,
+    };
+    let mut properties = message.properties.as_deref().cloned();
+    if !subscription_ids.is_empty() {
+        let properties = properties.get_or_insert_with(PublishProperties::default);
+        properties
+            .subscription_identifiers
+            .clone_from(subscription_ids);
+    }
+    let before = out.len();
+    let written = encode(version, publish.into_packet(properties), out).is_ok();
+    let fits =
+        max.is_none_or(|max| out.len() - before <= usize::try_from(max).unwrap_or(usize::MAX));
+    if !(written && fits) {
+        out.truncate(before);
+    }
+    written && fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Outcome;
+    use crate::packet::{Decoder, Incoming, IncomingPublish};
+    use crate::topic_name::TopicName;
+    use tokio_util::sync::CancellationToken;
+
+    const DURABLE: Duration = Duration::from_secs(60);
+    const QUOTA: Quota = Quota {
+        messages: 10,
+        bytes: 1 << 20,
+    };
+
+    fn session(expiry: Duration) -> (Session, Arc<AtomicUsize>) {
+        let shared = Arc::new(AtomicUsize::new(0));
+        (Session::new(expiry, QUOTA, Arc::clone(&shared)), shared)
+    }
+
+    fn attach(session: &Session, expiry: Duration, receive_maximum: Option<u16>) -> Arc<Wire> {
+        let wire = Arc::new(Wire::new(Version::V5, CancellationToken::new()));
+        session.attach(
+            Attachment {
+                wire: Arc::clone(&wire),
+                receive_maximum,
+                max_packet: None,
+            },
+            expiry,
+        );
+        wire
+    }
+
+    fn delivery(text: &str, qos: QoS) -> Delivery {
+        let topic = TopicName::parse(b"t").unwrap();
+        let message = Arc::new(Message {
+            topic,
+            payload: text.to_owned().into(),
+            properties: None,
+        });
+        Delivery {
+            message,
+            qos,
+            retain: false,
+            subscription_ids: Vec::new(),
+        }
+    }
+
+    fn push(session: &Session, text: &str) -> Pushed {
+        session.push(delivery(text, QoS::AtLeastOnce), None)
+    }
+
+    fn sent(session: &Session, wire: &Arc<Wire>) -> Vec<(u16, String)> {
+        let mut bytes = BytesMut::new();
+        while session.fill(wire, &mut bytes, 1 << 20) == Filled::More {}
+        let mut decoder = Decoder::new(1 << 20);
+        decoder
+            .decode(&mut BytesMut::from(
+                &b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x01a"[..],
+            ))
+            .unwrap();
+        let mut sent = Vec::new();
+        while let Some(packet) = decoder.decode(&mut bytes).unwrap() {
+            let Incoming::Publish(IncomingPublish { pkid, payload, .. }) = packet else {
+                panic!()
+            };
+            sent.push((pkid, String::from_utf8(payload.to_vec()).unwrap()));
+        }
+        sent
+    }
+
+    #[test]
+    fn a_durable_session_keeps_its_mail_while_nobody_is_connected() {
+        let (session, _) = session(DURABLE);
+        push(&session, "one");
+        push(&session, "two");
+        let wire = attach(&session, DURABLE, None);
+        assert_eq!(
+            sent(&session, &wire),
+            [(1, "one".into()), (2, "two".into())]
+        );
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_comes_again_first_and_with_its_identifier() {
+        let (session, _) = session(DURABLE);
+        for text in ["one", "two", "three"] {
+            push(&session, text);
+        }
+        let wire = attach(&session, DURABLE, Some(2));
+        assert_eq!(
+            sent(&session, &wire),
+            [(1, "one".into()), (2, "two".into())]
+        );
+        session.acknowledge(&wire, 1);
+        assert!(!session.detach(&wire, None));
+        let wire = attach(&session, DURABLE, Some(2));
+        assert_eq!(
+            sent(&session, &wire),
+            [(2, "two".into()), (3, "three".into())]
+        );
+    }
+
+    #[test]
+    fn an_acknowledgement_between_reconnect_and_resend_skips_nothing() {
+        let (session, _) = session(DURABLE);
+        for text in ["one", "two", "three"] {
+            push(&session, text);
+        }
+        let wire = attach(&session, DURABLE, None);
+        sent(&session, &wire);
+        session.detach(&wire, None);
+        let wire = attach(&session, DURABLE, None);
+        session.acknowledge(&wire, 2);
+        assert_eq!(
+            sent(&session, &wire),
+            [(1, "one".into()), (3, "three".into())]
+        );
+    }
+
+    #[test]
+    fn the_window_of_the_client_is_kept() {
+        let (session, _) = session(DURABLE);
+        let wire = attach(&session, DURABLE, Some(1));
+        push(&session, "one");
+        push(&session, "two");
+        assert_eq!(sent(&session, &wire), [(1, "one".into())]);
+        assert_eq!(sent(&session, &wire), []);
+        session.acknowledge(&wire, 1);
+        assert_eq!(sent(&session, &wire), [(2, "two".into())]);
+    }
+
+    #[test]
+    fn a_connection_that_was_taken_over_is_told_and_gets_nothing_more() {
+        let (session, _) = session(DURABLE);
+        let old = attach(&session, DURABLE, None);
+        let new = attach(&session, DURABLE, None);
+        push(&session, "one");
+        assert_eq!(
+            old.goodbye().unwrap().reason,
+            DisconnectReasonCode::SessionTakenOver
+        );
+        assert_eq!(session.fill(&old, &mut BytesMut::new(), 100), Filled::Gone);
+        assert_eq!(sent(&session, &new).len(), 1);
+        assert!(
+            !session.detach(&old, None),
+            "the old connection's end does not end the session"
+        );
+        assert!(!session.is_expired(Instant::now() + DURABLE));
+    }
+
+    #[test]
+    fn a_full_mailbox_has_no_room_until_something_is_acknowledged() {
+        let (session, shared) = session(DURABLE);
+        for text in ["x"; 10] {
+            assert!(session.has_room(129, usize::MAX));
+            push(&session, text);
+        }
+        assert!(!session.has_room(129, usize::MAX));
+        let wire = attach(&session, DURABLE, None);
+        sent(&session, &wire);
+        assert!(!session.has_room(129, usize::MAX), "in flight still counts");
+        session.acknowledge(&wire, 1);
+        assert!(session.has_room(130, usize::MAX));
+        assert!(
+            !session.has_room(130, shared.load(Ordering::Relaxed)),
+            "the bound over all mailboxes holds too"
+        );
+        drop(session);
+        assert_eq!(shared.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_clean_session_that_falls_behind_holds_acknowledgements_until_it_has_caught_up() {
+        let (session, shared) = session(Duration::ZERO);
+        let wire = attach(&session, Duration::ZERO, None);
+        for _ in 0..LIVE_MESSAGES {
+            assert_eq!(push(&session, "x"), Pushed::Queued);
+        }
+        let publisher = Arc::new(Wire::new(Version::V311, CancellationToken::new()));
+        let receipt = Arc::new(Receipt::new(Arc::clone(&publisher), publisher.expect(1, 1)));
+        assert_eq!(
+            session.push(delivery("held", QoS::AtLeastOnce), Some(&receipt)),
+            Pushed::Held
+        );
+        receipt.settle(Outcome::Accepted);
+        drop(receipt);
+        let acknowledged = || {
+            let mut out = BytesMut::new();
+            publisher.write_due(&mut out);
+            !out.is_empty()
+        };
+        assert!(!acknowledged());
+        assert!(session.holds_since().is_some());
+        assert_eq!(sent(&session, &wire).len(), LIVE_MESSAGES + 1);
+        assert!(acknowledged());
+        assert!(session.holds_since().is_none());
+        assert_eq!(shared.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_end_of_a_slow_clean_session_releases_what_it_held() {
+        let (session, _) = session(Duration::ZERO);
+        let wire = attach(&session, Duration::ZERO, None);
+        for _ in 0..LIVE_MESSAGES + 1 {
+            push(&session, "x");
+        }
+        assert!(session.detach(&wire, None));
+        assert!(session.holds_since().is_none());
+    }
+
+    #[test]
+    fn qos_0_is_dropped_when_nobody_is_connected_or_the_reader_is_slow() {
+        let (session, _) = session(DURABLE);
+        assert_eq!(
+            session.push(delivery("x", QoS::AtMostOnce), None),
+            Pushed::Dropped
+        );
+        let wire = attach(&session, DURABLE, None);
+        assert_eq!(
+            session.push(delivery("y", QoS::AtMostOnce), None),
+            Pushed::Queued
+        );
+        assert_eq!(sent(&session, &wire), [(0, "y".into())]);
+    }
+
+    #[test]
+    fn identifiers_go_round_and_never_meet_one_in_use() {
+        let (session, _) = session(DURABLE);
+        let wire = attach(&session, DURABLE, None);
+        push(&session, "first");
+        assert_eq!(sent(&session, &wire), [(1, "first".into())]);
+        for sent_so_far in 1..PKIDS {
+            push(&session, "x");
+            let pkid = sent(&session, &wire)[0].0;
+            assert_eq!(u64::from(pkid), sent_so_far + 1);
+            session.acknowledge(&wire, pkid);
+        }
+        push(&session, "waits");
+        assert_eq!(sent(&session, &wire), [], "1 is still in use");
+        session.acknowledge(&wire, 1);
+        assert_eq!(sent(&session, &wire), [(1, "waits".into())]);
+    }
+}

@@ -1,0 +1,386 @@
+//! What an operator can set. Precedence: flag, environment (`SEALPOST_BROKER_…`), file, default.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
+use serde::Deserialize;
+
+use crate::board::Bounds;
+use crate::session::Quota;
+
+/// The settings as a file spells them. Unknown keys are refused.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Spelled {
+    realm: String,
+    listen: String,
+    data: PathBuf,
+    registration: Registration,
+    plain_remote: bool,
+    open: bool,
+    archivers: Vec<SpelledArchiver>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpelledArchiver {
+    name: String,
+    key: String,
+}
+
+impl Default for Spelled {
+    fn default() -> Self {
+        Spelled {
+            realm: Realm::default().to_string(),
+            listen: "127.0.0.1:1883".into(),
+            data: "sealpost-broker".into(),
+            registration: Registration::default(),
+            plain_remote: false,
+            open: false,
+            archivers: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Who may claim a name that nobody has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Anybody, at the first login, on loopback; elsewhere nobody.
+    #[default]
+    Auto,
+    /// Anybody, at the first login.
+    Open,
+    /// Nobody: only names that are registered already may log in.
+    Closed,
+}
+
+/// Every bound on what others can make the broker hold. Sizes in bytes, times in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Registered users.
+    pub users: usize,
+    /// Largest packet taken; an envelope and its topic fit by default.
+    pub packet: usize,
+    /// Sessions of one user, connected or not.
+    pub sessions_per_user: usize,
+    /// Subscriptions of one session.
+    pub subscriptions_per_session: usize,
+    /// Seconds for which a session without a connection is kept at most.
+    pub session_expiry: u32,
+    /// Seconds for which a clean session may hold up those who write to it.
+    pub hold: u32,
+    /// Messages in one user's mailbox.
+    pub mailbox_messages: usize,
+    /// Bytes in one user's mailbox.
+    pub mailbox_bytes: usize,
+    /// Messages in an archiver's queue.
+    pub archiver_messages: usize,
+    /// Bytes in an archiver's queue.
+    pub archiver_bytes: usize,
+    /// Bytes in all mailboxes and archivers' queues together.
+    pub total_mailbox_bytes: usize,
+    /// Retained messages in all, and their bytes.
+    pub retained_messages: usize,
+    /// Bytes of all retained messages.
+    pub retained_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Limits {
+            connections: 10_000,
+            users: 100_000,
+            packet: MAX_ENVELOPE + 32 * 1024,
+            sessions_per_user: 16,
+            subscriptions_per_session: 1_000,
+            session_expiry: 30 * 24 * 60 * 60,
+            hold: 5,
+            mailbox_messages: 10_000,
+            mailbox_bytes: 32 * MIB,
+            archiver_messages: 1_000_000,
+            archiver_bytes: 512 * MIB,
+            total_mailbox_bytes: 1024 * MIB,
+            retained_messages: 200_000,
+            retained_bytes: 512 * MIB,
+        }
+    }
+}
+
+/// Settings that make sense together.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The deployment's name, part of every signature.
+    pub realm: Realm,
+    /// Where to listen; port 0 asks the system for one.
+    pub listen: SocketAddr,
+    /// The data directory.
+    pub data: PathBuf,
+    /// Whether the first login claims a free name.
+    pub open_registration: bool,
+    /// No login, no checks, any topic: for conformance suites and load tools, on loopback only.
+    pub open: bool,
+    /// Archivers and their identity keys.
+    pub archivers: Vec<(UserId, IdentityKey)>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// Flags, which win over everything else.
+#[derive(Debug, Default, Clone)]
+pub struct Overrides {
+    /// `--realm`.
+    pub realm: Option<String>,
+    /// `--listen`.
+    pub listen: Option<String>,
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--open`.
+    pub open: bool,
+    /// `--archiver NAME=KEY`, each.
+    pub archivers: Vec<String>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file, the environment or a flag does not say what it should.
+    #[error("{0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// A value that is not what its key takes.
+    #[error("{key}: {value:?} {why}")]
+    BadValue {
+        /// The key.
+        key: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Plain TCP to other machines must be asked for.
+    #[error(
+        "{0} can be reached from other machines, and connections are not encrypted: whoever is on the way can take one over after its login"
+    )]
+    PlainRemote(SocketAddr),
+    /// An open broker must not be reachable.
+    #[error(
+        "{0} can be reached from other machines, and an open broker lets anybody read and write everything"
+    )]
+    OpenRemote(SocketAddr),
+}
+
+impl Settings {
+    /// Reads the file (if one is named), the environment and the flags.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn load(file: Option<PathBuf>, flags: Overrides) -> Result<Settings, SettingsError> {
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("SEALPOST_BROKER")
+            .prefix_separator("_")
+            .separator("__");
+        let mut spelled: Spelled = builder
+            .add_source(environment.try_parsing(true))
+            .build()?
+            .try_deserialize()?;
+        spelled.realm = flags.realm.unwrap_or(spelled.realm);
+        spelled.listen = flags.listen.unwrap_or(spelled.listen);
+        spelled.data = flags.data.unwrap_or(spelled.data);
+        spelled.open |= flags.open;
+        for archiver in flags.archivers {
+            let Some((name, key)) = archiver.split_once('=') else {
+                return Err(bad("archiver", &archiver, "is not NAME=KEY"));
+            };
+            spelled.archivers.push(SpelledArchiver {
+                name: name.into(),
+                key: key.into(),
+            });
+        }
+        spelled.check()
+    }
+
+    /// What the board may hold.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let limits = &self.limits;
+        Bounds {
+            mailbox_bytes: limits.total_mailbox_bytes,
+            sessions_per_owner: limits.sessions_per_user,
+            // Durable sessions outlive connections; each connection may have a clean one besides.
+            sessions: limits
+                .connections
+                .saturating_add(limits.users.saturating_mul(limits.sessions_per_user)),
+            subscriptions_per_session: limits.subscriptions_per_session,
+            retained: limits.retained_messages,
+            retained_bytes: limits.retained_bytes,
+            hold: Duration::from_secs(limits.hold.into()),
+        }
+    }
+
+    /// The mailbox of a user.
+    #[must_use]
+    pub fn mailbox(&self) -> Quota {
+        Quota {
+            messages: self.limits.mailbox_messages,
+            bytes: self.limits.mailbox_bytes,
+        }
+    }
+
+    /// The queue of an archiver (and of anybody, when the broker is open).
+    #[must_use]
+    pub fn archiver_queue(&self) -> Quota {
+        Quota {
+            messages: self.limits.archiver_messages,
+            bytes: self.limits.archiver_bytes,
+        }
+    }
+}
+
+fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
+    SettingsError::BadValue {
+        key,
+        value: value.into(),
+        why: why.to_string(),
+    }
+}
+
+impl Spelled {
+    fn check(self) -> Result<Settings, SettingsError> {
+        let realm = Realm::parse(&self.realm).map_err(|why| bad("realm", &self.realm, why))?;
+        let listen: SocketAddr = self.listen.parse().map_err(|_| {
+            bad(
+                "listen",
+                &self.listen,
+                "is not ADDRESS:PORT, as in 127.0.0.1:1883",
+            )
+        })?;
+        let loopback = listen.ip().is_loopback();
+        if self.open && !loopback {
+            return Err(SettingsError::OpenRemote(listen));
+        }
+        if !loopback && !self.plain_remote {
+            return Err(SettingsError::PlainRemote(listen));
+        }
+        let archivers = self.archivers.iter().map(|archiver| {
+            let name = UserId::parse(&archiver.name)
+                .map_err(|why| bad("archivers.name", &archiver.name, why))?;
+            let key = IdentityKey::from_base64(&archiver.key)
+                .map_err(|why| bad("archivers.key", &archiver.key, why))?;
+            Ok::<_, SettingsError>((name, key))
+        });
+        let limits = self.limits;
+        if limits.packet < MAX_ENVELOPE + 1024 || limits.packet > crate::router_link::MAX_MESSAGE {
+            let why = format!(
+                "is not between {} (an envelope and its topic) and {}",
+                MAX_ENVELOPE + 1024,
+                crate::router_link::MAX_MESSAGE
+            );
+            return Err(bad("limits.packet", &limits.packet.to_string(), why));
+        }
+        Ok(Settings {
+            realm,
+            listen,
+            data: self.data,
+            open_registration: match self.registration {
+                Registration::Auto => loopback,
+                Registration::Open => true,
+                Registration::Closed => false,
+            },
+            open: self.open,
+            archivers: archivers.collect::<Result<_, _>>()?,
+            limits,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_toml(text: &str) -> Result<Settings, SettingsError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("broker.toml");
+        std::fs::write(&file, text).unwrap();
+        Settings::load(Some(file), Overrides::default())
+    }
+
+    #[test]
+    fn the_defaults_serve_loopback_and_register_whoever_comes() {
+        let settings = from_toml("").unwrap();
+        assert!(settings.listen.ip().is_loopback() && settings.open_registration && !settings.open);
+    }
+
+    #[test]
+    fn the_sample_file_says_what_the_defaults_are() {
+        let sample = include_str!("../../config/broker.toml");
+        let uncommented = sample
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#')
+                    .filter(|rest| !rest.starts_with(' '))
+                    .unwrap_or(line)
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let (sample, defaults) = (from_toml(&uncommented).unwrap(), from_toml("").unwrap());
+        assert_eq!(sample.limits, defaults.limits);
+        assert_eq!(
+            (sample.realm, sample.listen),
+            (defaults.realm, defaults.listen)
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_name() {
+        let error = from_toml("relam = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("relam"), "{error}");
+        assert!(
+            from_toml("[limits]\nconections = 1")
+                .unwrap_err()
+                .to_string()
+                .contains("conections")
+        );
+    }
+
+    #[test]
+    fn other_machines_are_served_only_when_asked_for_and_an_open_broker_never() {
+        assert!(matches!(
+            from_toml("listen = \"0.0.0.0:1883\""),
+            Err(SettingsError::PlainRemote(_))
+        ));
+        let remote = from_toml("listen = \"0.0.0.0:1883\"\nplain_remote = true").unwrap();
+        assert!(
+            !remote.open_registration,
+            "registration closes where anybody could come"
+        );
+        let open = "listen = \"0.0.0.0:1883\"\nplain_remote = true\nopen = true";
+        assert!(matches!(from_toml(open), Err(SettingsError::OpenRemote(_))));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_key() {
+        for (text, key) in [
+            ("realm = \"UPPER\"", "realm"),
+            ("listen = \"nowhere\"", "listen"),
+            (
+                "[[archivers]]\nname = \"archiver\"\nkey = \"short\"",
+                "archivers.key",
+            ),
+            ("[limits]\npacket = 10", "limits.packet"),
+        ] {
+            let error = from_toml(text).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! MQTT topic names and topic filters (MQTT 5.0, section 4.7), checked once, at the edge.
+//!
+//! Sealpost's own topics are [`sealpost_core::Topic`]; these types are what any MQTT client may say.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A topic name: UTF-8, 1 to 65,535 bytes, without wildcards and without NUL.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicName(Arc<str>);
+
+/// A topic filter: as a topic name, with `+` for one level and a last `#` for all that follow.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FilterName(Arc<str>);
+
+/// Why bytes are not a topic name or filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicNameError {
+    /// Not UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// No bytes at all.
+    #[error("it is empty")]
+    Empty,
+    /// U+0000, which MQTT forbids.
+    #[error("it has a NUL character")]
+    Nul,
+    /// A wildcard in a name to publish to.
+    #[error("it has a wildcard")]
+    Wildcard,
+    /// A wildcard that does not fill its level, or a `#` that is not the last.
+    #[error("it has a misplaced wildcard")]
+    MisplacedWildcard,
+    /// More levels than anybody needs; each is a step in the subscription tree.
+    #[error("it has more than {} levels", MAX_LEVELS)]
+    TooDeep,
+}
+
+/// Levels of a topic or filter: bounds the depth of the subscription tree and the work of one match.
+pub const MAX_LEVELS: usize = 128;
+
+impl TopicName {
+    /// Parses what a PUBLISH names.
+    ///
+    /// # Errors
+    /// See [`TopicNameError`].
+    pub fn parse(bytes: &[u8]) -> Result<TopicName, TopicNameError> {
+        let text = check(bytes)?;
+        if text.contains(['+', '#']) {
+            return Err(TopicNameError::Wildcard);
+        }
+        Ok(TopicName(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FilterName {
+    /// Parses what a SUBSCRIBE or UNSUBSCRIBE names.
+    ///
+    /// # Errors
+    /// See [`TopicNameError`].
+    pub fn parse(text: &str) -> Result<FilterName, TopicNameError> {
+        let text = check(text.as_bytes())?;
+        let mut levels = text.split('/').peekable();
+        while let Some(level) = levels.next() {
+            let fine = match level {
+                "#" => levels.peek().is_none(),
+                "+" => true,
+                level => !level.contains(['+', '#']),
+            };
+            if !fine {
+                return Err(TopicNameError::MisplacedWildcard);
+            }
+        }
+        Ok(FilterName(text.into()))
+    }
+
+    /// The filter as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is a shared subscription's (`$share/…`, MQTT 5.0 section 4.8.2).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.starts_with("$share/")
+    }
+
+    /// Whether the topic matches (MQTT 5.0 section 4.7): a filter that begins with a wildcard matches no `$…`.
+    #[must_use]
+    pub fn matches(&self, topic: &TopicName) -> bool {
+        if topic.0.starts_with('$') && self.0.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = topic.0.split('/');
+        for filter in self.0.split('/') {
+            match (filter, levels.next()) {
+                ("#", _) => return true,
+                ("+", Some(_)) => {}
+                (filter, Some(level)) if filter == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+fn check(bytes: &[u8]) -> Result<&str, TopicNameError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| TopicNameError::NotUtf8)?;
+    if text.is_empty() {
+        return Err(TopicNameError::Empty);
+    }
+    if text.contains('\0') {
+        return Err(TopicNameError::Nul);
+    }
+    if text.split('/').count() > MAX_LEVELS {
+        return Err(TopicNameError::TooDeep);
+    }
+    Ok(text)
+}
+
+// Debug and not Display: names come from others, and `Debug` escapes what a terminal would obey.
+impl fmt::Debug for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl fmt::Debug for FilterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_wildcards_nul_or_broken_utf8_are_refused() {
+        assert_eq!(TopicName::parse(b""), Err(TopicNameError::Empty));
+        assert_eq!(TopicName::parse(b"a/+"), Err(TopicNameError::Wildcard));
+        assert_eq!(TopicName::parse(b"a/#"), Err(TopicNameError::Wildcard));
+        assert_eq!(TopicName::parse(b"a\0"), Err(TopicNameError::Nul));
+        assert_eq!(TopicName::parse(b"\xff"), Err(TopicNameError::NotUtf8));
+        assert_eq!(
+            TopicName::parse("/".repeat(128).as_bytes()),
+            Err(TopicNameError::TooDeep)
+        );
+        assert!(TopicName::parse("/".repeat(127).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn filters_with_misplaced_wildcards_are_refused() {
+        for filter in ["a#", "#/a", "a/#/b", "a+", "a/+b", "++", "##"] {
+            assert_eq!(
+                FilterName::parse(filter),
+                Err(TopicNameError::MisplacedWildcard),
+                "{filter}"
+            );
+        }
+        for filter in ["#", "+", "a/#", "a/+/b", "/", "+/+/#"] {
+            assert!(FilterName::parse(filter).is_ok(), "{filter}");
+        }
+    }
+
+    #[test]
+    fn filters_match_as_the_standard_says() {
+        let matches = |filter: &str, topic: &str| {
+            FilterName::parse(filter)
+                .unwrap()
+                .matches(&TopicName::parse(topic.as_bytes()).unwrap())
+        };
+        for (filter, topic) in [
+            ("sport/tennis/player1/#", "sport/tennis/player1"),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking"),
+            ("sport/#", "sport"),
+            ("#", "a/b"),
+            ("sport/tennis/+", "sport/tennis/player1"),
+            ("sport/+", "sport/"),
+            ("+/+", "/finance"),
+            ("/+", "/finance"),
+            ("$SYS/#", "$SYS/x"),
+        ] {
+            assert!(matches(filter, topic), "{filter} {topic}");
+        }
+        for (filter, topic) in [
+            ("sport/tennis/+", "sport/tennis/player1/ranking"),
+            ("sport/+", "sport"),
+            ("+", "/finance"),
+            ("#", "$SYS/x"),
+            ("+/monitor/Clients", "$SYS/monitor/Clients"),
+            ("a/b", "a"),
+            ("a", "a/b"),
+        ] {
+            assert!(!matches(filter, topic), "{filter} {topic}");
+        }
+    }
+}
