@@ -15,30 +15,42 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// random, so that a broker that comes back is not met by all its clients in the same instant.
 #[derive(Debug)]
 pub struct Backoff {
+    first: Duration,
+    longest: Duration,
     next: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: FIRST }
+        Backoff::between(FIRST, LONGEST)
     }
 }
 
 impl Backoff {
+    /// Waits between other bounds.
+    #[must_use]
+    pub fn between(first: Duration, longest: Duration) -> Backoff {
+        Backoff {
+            first,
+            longest,
+            next: first,
+        }
+    }
+
     /// Begins again with the shortest wait: the last connection was good.
     pub fn reset(&mut self) {
-        self.next = FIRST;
+        self.next = self.first;
     }
 
     /// The next wait is the longest: trying soon would do harm.
     pub fn jump_to_longest(&mut self) {
-        self.next = LONGEST;
+        self.next = self.longest;
     }
 
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
-        self.next = (wait * 2).min(LONGEST);
+        self.next = (wait * 2).min(self.longest);
         wait.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 }

@@ -97,6 +97,13 @@ impl Subscription {
         }
     }
 
+    /// Changes the waits between attempts to connect.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: Backoff) -> Subscription {
+        self.backoff = backoff;
+        self
+    }
+
     /// Runs until `stop` is cancelled, connecting again for ever. Then it lets the committer finish
     /// what has arrived, acknowledges that, and disconnects.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), CommitterGone> {

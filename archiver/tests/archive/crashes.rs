@@ -1,0 +1,130 @@
+//! Any number of crashes, at any operation, also while recovering from the last one: what was acknowledged is in the log, once, in
+//! the order of arrival.
+
+use std::io;
+
+use proptest::prelude::*;
+use sealpost_archiver::log_file::AppendError;
+use sealpost_archiver::writer::{LOG_FILE, OpenError, Writer};
+
+use crate::messages::{at, contents, message, messages, read_log};
+use crate::simulated_disk::SimulatedDisk;
+
+/// One life of the archiver: how many operations the disk lets through, how many messages are in a batch, and how it
+/// ends.
+#[derive(Debug, Clone)]
+struct Life {
+    operations: u64,
+    batch: u64,
+    end: End,
+}
+
+#[derive(Debug, Clone)]
+enum End {
+    Killed,
+    PowerCut { stays: u64 },
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let end = prop_oneof![
+        Just(End::Killed),
+        (0..=1000_u64).prop_map(|stays| End::PowerCut { stays })
+    ];
+    (0..12_u64, 1..6_u64, end).prop_map(|(operations, batch, end)| Life {
+        operations,
+        batch,
+        end,
+    })
+}
+
+/// A broker with messages 0 to `total`, which sends again from the first that is not acknowledged.
+fn live(
+    disk: &SimulatedDisk,
+    acknowledged: &mut u64,
+    total: u64,
+    batch: u64,
+) -> Result<(), OpenError> {
+    let (mut writer, _) = Writer::open(disk, 1000)?;
+    while *acknowledged < total {
+        let end = (*acknowledged + batch).min(total);
+        let arrivals: Vec<_> = (*acknowledged..end).map(message).collect();
+        if writer.archive(&arrivals, at()).is_err() {
+            return Ok(());
+        }
+        *acknowledged = end;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_was_acknowledged_survives_every_crash(lives in proptest::collection::vec(life(), 1..12)) {
+        let disk = SimulatedDisk::default();
+        let total = 20;
+        let mut acknowledged = 0;
+        for life in lives {
+            disk.fail_after(life.operations, io::ErrorKind::Other);
+            match live(&disk, &mut acknowledged, total, life.batch) {
+                Ok(()) | Err(OpenError::Io(_)) => {}
+                Err(error) => return Err(TestCaseError::fail(format!("a crash never damages the log: {error}"))),
+            }
+            match life.end {
+                End::Killed => disk.kill(),
+                End::PowerCut { stays } => disk.cut_power(stays),
+            }
+            let whole: Vec<u8> = disk.live(LOG_FILE).unwrap_or_default();
+            let whole = whole.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| &whole[..=end]);
+            prop_assert!(read_log(whole).len() as u64 >= acknowledged);
+        }
+        live(&disk, &mut acknowledged, total, 3).unwrap();
+        prop_assert_eq!(acknowledged, total);
+        prop_assert_eq!(read_log(&disk.durable(LOG_FILE).unwrap()), contents(&messages(total)));
+    }
+}
+
+#[test]
+fn a_batch_whose_sync_failed_is_cut_off_again() {
+    // What a failed sync leaves in the cache would be read, and taken for durable, by the next life.
+    let disk = SimulatedDisk::default();
+    let (mut writer, _) = Writer::open(&disk, 1000).unwrap();
+    writer.archive(&messages(2), at()).unwrap();
+    disk.fail_next_sync();
+    assert!(matches!(
+        writer.archive(&messages(5), at()),
+        Err(AppendError::Sync(_))
+    ));
+    assert_eq!(read_log(&disk.live(LOG_FILE).unwrap()).len(), 2);
+}
+
+#[test]
+fn a_full_disk_leaves_whole_lines_and_the_writer_takes_no_more() {
+    let disk = SimulatedDisk::default();
+    let (mut writer, _) = Writer::open(&disk, 1000).unwrap();
+    writer.archive(&messages(2), at()).unwrap();
+    disk.fail_after(0, io::ErrorKind::StorageFull);
+    let error = writer.archive(&messages(5), at()).unwrap_err();
+    assert!(
+        matches!(&error, AppendError::Write(error) if error.kind() == io::ErrorKind::StorageFull),
+        "{error}"
+    );
+    // Even when there is room again: the digests of the lost batch are in the window, and must not pass for archived.
+    disk.kill();
+    assert!(matches!(
+        writer.archive(&messages(5), at()),
+        Err(AppendError::FailedBefore)
+    ));
+    assert!(matches!(
+        writer.archive(&messages(2), at()),
+        Err(AppendError::FailedBefore)
+    ));
+
+    let (mut writer, recovery) = Writer::open(&disk, 1000).unwrap();
+    assert_eq!(recovery.last_seq, 2);
+    writer.archive(&messages(5), at()).unwrap();
+    assert_eq!(
+        read_log(&disk.durable(LOG_FILE).unwrap()),
+        contents(&messages(5))
+    );
+}

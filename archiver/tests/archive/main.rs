@@ -1,0 +1,17 @@
+//! What the archive promises, held against a simulated disk and a scripted broker.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod crashes;
+mod group_commit;
+mod log_reading;
+mod messages;
+mod reconnects;
+mod restarts;
+mod scripted_broker;
+mod simulated_disk;
+mod torn_tail;
