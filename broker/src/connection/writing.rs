@@ -1,0 +1,61 @@
+//! The writer of a connection: acknowledgements, answers and deliveries out, and the last word.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::time::timeout;
+
+use super::GOODBYE_WAIT;
+use crate::session::{Filled, Session};
+use crate::wire::Wire;
+
+/// How long one write to a client may take. A client that reads nothing for so long is gone or stuck; if its session is
+/// durable it finds its mail when it comes back.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
+
+/// Bytes gathered for one write.
+const WRITE_AT_ONCE: usize = 64 * 1024;
+
+/// Writes whatever is due until the connection is closed.
+pub(super) async fn write(mut writer: OwnedWriteHalf, wire: Arc<Wire>, session: Arc<Session>) {
+    let mut out = BytesMut::new();
+    loop {
+        wire.write_due(&mut out);
+        let filled = if wire.is_closed() {
+            Filled::Gone
+        } else {
+            session.fill(&wire, &mut out, WRITE_AT_ONCE)
+        };
+        if filled == Filled::Gone || wire.is_closed() {
+            wire.write_goodbye(&mut out);
+            let _ = timeout(GOODBYE_WAIT, async {
+                writer.write_all(&out).await?;
+                writer.shutdown().await
+            })
+            .await;
+            break;
+        }
+        if out.is_empty() {
+            wire.wake.notified().await;
+            continue;
+        }
+        let written = tokio::select! {
+            written = timeout(WRITE_WAIT, writer.write_all(&out)) => matches!(written, Ok(Ok(()))),
+            // Whoever ends the connection does not wait for a client that does not read.
+            () = async { wire.closed().await; tokio::time::sleep(GOODBYE_WAIT).await } => false,
+        };
+        if !written {
+            break;
+        }
+        // An idle connection keeps no buffer.
+        if filled == Filled::Idle {
+            out = BytesMut::new()
+        } else {
+            out.clear()
+        }
+    }
+    wire.hang_up();
+}
