@@ -1,10 +1,10 @@
 //! Brokers that a comparison starts, and stops again whatever happens.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc;
 use std::thread;
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use thiserror::Error;
 
+use crate::child_process::{ChildProcess, tail};
 use crate::connection::{Connection, Introduction, Limits};
 use crate::loopback::{LoopbackAddr, LoopbackAddrError};
 
@@ -106,7 +107,7 @@ pub(crate) enum BrokerError {
 /// A broker that answers. Dropping it ends its process and removes its files.
 pub(crate) struct BrokerProcess {
     addr: LoopbackAddr,
-    child: Option<Child>,
+    child: Option<ChildProcess>,
     _directory: Option<TempDir>,
 }
 
@@ -176,17 +177,7 @@ impl BrokerProcess {
 
     /// Its process, if it was started here.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-}
-
-impl Drop for BrokerProcess {
-    fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself; either way there is no more to be done.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.child.as_ref().map(ChildProcess::id)
     }
 }
 
@@ -215,10 +206,7 @@ fn start_mosquitto(program: &Path) -> Result<BrokerProcess, BrokerError> {
     };
     let begun = Instant::now();
     while !answers(broker.addr) {
-        let ended = broker
-            .child
-            .as_mut()
-            .is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        let ended = broker.child.as_mut().is_none_or(ChildProcess::has_ended);
         if ended || begun.elapsed() >= START {
             return Err(BrokerError::NotReady {
                 program: program.to_owned(),
@@ -244,7 +232,7 @@ pub(crate) fn start_sealpost(
     command.args(arguments).stdout(Stdio::piped());
     let mut child = spawn(command, program, &log)?;
     let (sender, receiver) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
+    if let Some(stdout) = child.take_stdout() {
         // Reads to the end, so that the broker never waits for a full pipe. Ends with the broker.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -271,16 +259,11 @@ pub(crate) fn start_sealpost(
     Ok(broker)
 }
 
-fn spawn(mut command: Command, program: &Path, log: &Path) -> Result<Child, BrokerError> {
-    let log = File::create(log).map_err(BrokerError::Files)?;
-    command
-        .stdin(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|source| BrokerError::Start {
-            program: program.to_owned(),
-            source,
-        })
+fn spawn(command: Command, program: &Path, log: &Path) -> Result<ChildProcess, BrokerError> {
+    ChildProcess::start(command, log).map_err(|source| BrokerError::Start {
+        program: program.to_owned(),
+        source,
+    })
 }
 
 /// Whether a broker accepts a CONNECT.
@@ -301,16 +284,6 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())
-}
-
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines
-        .get(lines.len().saturating_sub(5)..)
-        .unwrap_or_default()
-        .join("; ")
 }
 
 /// A program: the one given, the one beside this program, or the one installed.

@@ -5,19 +5,28 @@
 
 #![forbid(unsafe_code)]
 
+mod archive_reader;
+mod archiver_process;
 mod broker_process;
+mod child_process;
 mod compare;
 mod connection;
+mod decryption_key;
 mod frames;
 mod latency;
 mod ledger;
 mod load;
 mod loopback;
+mod opening_subscriber;
 mod packet;
+mod party;
+mod pipe;
 mod process_stats;
 mod publisher;
 mod report;
 mod rest;
+mod sealed_text;
+mod sealing_publisher;
 mod slow_reader;
 mod stamp;
 mod subscriber;
@@ -36,6 +45,8 @@ use crate::compare::{Compare, Work};
 use crate::connection::Limits;
 use crate::latency::Latency;
 use crate::loopback::LoopbackAddr;
+use crate::pipe::Pipe;
+use crate::report::Report;
 use crate::slow_reader::SlowReader;
 use crate::throughput::Throughput;
 
@@ -83,6 +94,8 @@ enum Command {
     },
     /// The same work on several brokers in turn: a table of medians and ratios
     Compare(Compare),
+    /// The whole way of a text, with login, broker and archiver: sealed, routed, archived, opened
+    Pipe(Pipe),
 }
 
 /// The broker that is measured.
@@ -137,6 +150,16 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
                 comparison.text(),
                 comparison.json(),
                 comparison.flaws().is_empty(),
+            )
+        }
+        Command::Pipe(pipe) => {
+            let reports = pipe.run(deadline, patience, |report| eprintln!("{}", report.text()))?;
+            let text: Vec<String> = reports.iter().map(Report::text).collect();
+            let flawless = reports.iter().all(|report| report.flaws.is_empty());
+            (
+                text.join("\n"),
+                reports.iter().map(Report::json).collect(),
+                flawless,
             )
         }
     };

@@ -17,6 +17,8 @@ pub(crate) enum Unit {
     Cores,
     /// Mebibytes.
     Mebibytes,
+    /// Parts of a hundred.
+    Percent,
     /// A count.
     Count,
 }
@@ -31,6 +33,7 @@ impl Unit {
             Self::Seconds => format!("{number} s"),
             Self::Cores => format!("{number} cores"),
             Self::Mebibytes => format!("{number} MiB"),
+            Self::Percent => format!("{number} %"),
             Self::Count => number,
         }
     }
@@ -38,7 +41,7 @@ impl Unit {
     /// A value without its unit.
     pub(crate) fn number(self, value: f64) -> String {
         match self {
-            Self::PerSecond | Self::Micros | Self::Count => grouped(value),
+            Self::PerSecond | Self::Micros | Self::Percent | Self::Count => grouped(value),
             Self::Seconds | Self::Cores => format!("{value:.2}"),
             Self::Mebibytes => format!("{value:.1}"),
         }
@@ -52,6 +55,7 @@ impl Unit {
             Self::Seconds => "s",
             Self::Cores => "cores",
             Self::Mebibytes => "MiB",
+            Self::Percent => "%",
             Self::Count => "1",
         }
     }
