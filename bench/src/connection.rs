@@ -201,6 +201,14 @@ impl Connection {
         }
     }
 
+    /// One read that does not wait: how many bytes came, 0 when there are none.
+    pub(crate) fn fill_now(&mut self) -> Result<usize, ConnectionError> {
+        self.stream.set_nonblocking(true)?;
+        let filled = self.fill();
+        self.stream.set_nonblocking(false)?;
+        filled
+    }
+
     /// The next packet that has come whole.
     pub(crate) fn next_packet(&mut self) -> Result<Option<Packet<'_>>, ConnectionError> {
         match packet::decode(self.buffer.get(self.start..self.end).unwrap_or_default())? {

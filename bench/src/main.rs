@@ -17,6 +17,7 @@ mod latency;
 mod ledger;
 mod load;
 mod loopback;
+mod opener;
 mod opening_subscriber;
 mod packet;
 mod party;

@@ -1,41 +1,33 @@
-//! The recipient of the measured pipe: opens each envelope, on all cores if there is much to open.
+//! The recipient of the measured pipe: opens each envelope, on all cores if there is much to open, and acknowledges
+//! them in the order in which they came.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sealpost_core::{
-    BurstCache, Content, DecryptionKey, Envelope, IdentityKey, MessageId, Realm, Recipient, Seen,
-    Timestamp, UserId, open,
-};
+use sealpost_core::BurstCache;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::ledger::Ledger;
+use crate::opener::{Opener, Outcome, SeenIds};
 use crate::packet::{Packet, put_puback};
 use crate::publisher::Final;
 use crate::sealed_text;
 use crate::stamp::Clock;
 
-/// The most envelopes that are opened before any is acknowledged.
-const MAX_BATCH: usize = 256;
+/// The most envelopes that wait for a thread or for an earlier one.
+const MAX_OUTSTANDING: usize = 256;
+
+/// With fewer outstanding for each thread, it is time to read again.
+const ENOUGH: usize = 8;
+
+/// How long one wait for an opened envelope lasts before the socket is looked at again.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// How long a recipient that has everything listens for what should not come any more: duplicates.
 const LINGER: Duration = Duration::from_millis(200);
-
-/// Who opens.
-#[derive(Clone, Copy)]
-pub(crate) struct Opener<'a> {
-    /// The deployment.
-    pub(crate) realm: &'a Realm,
-    /// The name.
-    pub(crate) user: &'a UserId,
-    /// The identity.
-    pub(crate) identity: &'a IdentityKey,
-    /// The private key.
-    pub(crate) key: &'a dyn DecryptionKey,
-    /// The sender's pinned identity.
-    pub(crate) pinned: &'a IdentityKey,
-}
 
 /// The recipient.
 pub(crate) struct OpeningSubscriber<'a> {
@@ -65,22 +57,15 @@ pub(crate) struct Opened {
     pub(crate) error: Option<ConnectionError>,
 }
 
-/// What was opened before, in memory.
-#[derive(Default)]
-struct SeenIds(HashSet<MessageId>);
-
-impl Seen for SeenIds {
-    fn contains(&self, _from: &UserId, id: &MessageId) -> bool {
-        self.0.contains(id)
-    }
-
-    fn floor(&self, _from: &UserId) -> Option<Timestamp> {
-        None
-    }
+/// The threads that open, seen from the recipient.
+struct Threads {
+    jobs: Sender<(u64, Vec<u8>)>,
+    outcomes: Receiver<(u64, Outcome)>,
+    /// Outcomes that came before an earlier envelope's.
+    early: BTreeMap<u64, Outcome>,
+    handed_out: u64,
+    returned: u64,
 }
-
-/// An opened message, or why it was not.
-type Outcome = Result<(MessageId, String), String>;
 
 impl OpeningSubscriber<'_> {
     /// Opens until everything came that the sender said, or nothing more does within the limits.
@@ -92,7 +77,26 @@ impl OpeningSubscriber<'_> {
             last: 0,
             error: None,
         };
-        opened.error = self.receive(clock, done, &mut opened).err();
+        let seen = SeenIds::default();
+        let opener = self.opener;
+        let (jobs, queue) = channel();
+        let queue = Mutex::new(queue);
+        opened.error = thread::scope(|scope| {
+            let (sender, outcomes) = channel();
+            for _ in 0..self.threads.max(1) {
+                let (sender, queue, seen) = (sender.clone(), &queue, &seen);
+                scope.spawn(move || opener.work(queue, &sender, seen));
+            }
+            // Dropped at the end, which ends the threads.
+            let threads = Threads {
+                jobs,
+                outcomes,
+                early: BTreeMap::new(),
+                handed_out: 0,
+                returned: 0,
+            };
+            self.receive(clock, done, threads, &seen, &mut opened).err()
+        });
         opened.ledger = self.ledger;
         if opened.error.is_none() {
             self.connection.close();
@@ -104,50 +108,50 @@ impl OpeningSubscriber<'_> {
         &mut self,
         clock: Clock,
         done: &Final,
+        mut threads: Threads,
+        seen: &SeenIds,
         opened: &mut Opened,
     ) -> Result<(), ConnectionError> {
-        let mut seen = SeenIds::default();
-        let mut caches: Vec<BurstCache> = (0..self.threads.max(1))
-            .map(|_| BurstCache::new())
-            .collect();
-        let mut batch: Vec<Vec<u8>> = Vec::new();
+        let mut cache = BurstCache::new();
+        let mut batch = Vec::new();
+        let mut unacknowledged = std::collections::VecDeque::new();
         let mut acks = Vec::new();
         let mut moved = Instant::now();
         let mut complete_since = None;
         loop {
-            self.take(&mut batch, &mut acks)?;
-            if batch.is_empty() && self.connection.fill()? > 0 {
-                self.take(&mut batch, &mut acks)?;
-            }
-            if !batch.is_empty() {
-                for outcome in open_all(self.opener, &batch, &seen, &mut caches) {
-                    match outcome {
-                        Ok((id, text)) => {
-                            seen.0.insert(id);
-                            match sealed_text::read(&text, self.words) {
-                                Some(stamp) => {
-                                    opened
-                                        .latencies
-                                        .push(clock.now().saturating_sub(stamp.sent));
-                                    self.ledger.enter(&stamp);
-                                }
-                                None => self.ledger.enter_damaged(),
-                            }
-                        }
-                        Err(reason) => *opened.refused.entry(reason).or_default() += 1,
-                    }
+            let idle = threads.outstanding() == 0;
+            if threads.outstanding() < ENOUGH * self.threads.max(1) {
+                self.take(&mut batch)?;
+                if batch.is_empty() && self.fill(idle)? > 0 {
+                    self.take(&mut batch)?;
                 }
+            }
+            unacknowledged.extend(batch.iter().map(|(id, _)| *id));
+            let outcomes = match batch.as_slice() {
+                // One alone is opened sooner without a thread.
+                [(_, envelope)] if idle => vec![self.opener.open(envelope, seen, &mut cache)],
+                _ => {
+                    threads.hand_out(batch.drain(..).map(|(_, envelope)| envelope));
+                    threads.take_back()
+                }
+            };
+            batch.clear();
+            for outcome in &outcomes {
+                self.enter(outcome, clock, seen, opened);
+                if let Some(Some(id)) = unacknowledged.pop_front() {
+                    put_puback(&mut acks, id);
+                }
+            }
+            if !outcomes.is_empty() {
                 opened.last = clock.now();
                 self.connection.send(&acks)?;
+                acks.clear();
                 moved = Instant::now();
             }
-            let nothing_came = batch.is_empty();
-            batch.clear();
-            acks.clear();
             match done.get() {
                 Some(expected) if self.ledger.distinct() >= expected => {
                     let since: Instant = *complete_since.get_or_insert_with(Instant::now);
-                    if nothing_came && since.elapsed() >= LINGER {
+                    if outcomes.is_empty() && since.elapsed() >= LINGER {
                         return Ok(());
                     }
                 }
@@ -164,20 +168,20 @@ impl OpeningSubscriber<'_> {
         }
     }
 
-    /// Takes envelopes out of the read buffer, with the acknowledgements to be sent once they are opened.
-    fn take(
-        &mut self,
-        batch: &mut Vec<Vec<u8>>,
-        acks: &mut Vec<u8>,
-    ) -> Result<(), ConnectionError> {
-        while batch.len() < MAX_BATCH {
+    /// Reads what there is, and waits for it only if there is nothing else to do.
+    fn fill(&mut self, wait: bool) -> Result<usize, ConnectionError> {
+        if wait {
+            self.connection.fill()
+        } else {
+            self.connection.fill_now()
+        }
+    }
+
+    /// Takes envelopes out of the read buffer, with their packet ids.
+    fn take(&mut self, batch: &mut Vec<(Option<u16>, Vec<u8>)>) -> Result<(), ConnectionError> {
+        while batch.len() < MAX_OUTSTANDING {
             match self.connection.next_packet()? {
-                Some(Packet::Publish { id, payload, .. }) => {
-                    batch.push(payload.to_vec());
-                    if let Some(id) = id {
-                        put_puback(acks, id);
-                    }
-                }
+                Some(Packet::Publish { id, payload, .. }) => batch.push((id, payload.to_vec())),
                 Some(other) => {
                     return Err(ConnectionError::Unexpected(format!("{other:?}"), "PUBLISH"));
                 }
@@ -186,60 +190,51 @@ impl OpeningSubscriber<'_> {
         }
         Ok(())
     }
-}
 
-/// Opens all, in their order, shared out among as many threads as there are caches. One alone needs no thread.
-fn open_all(
-    opener: Opener<'_>,
-    batch: &[Vec<u8>],
-    seen: &SeenIds,
-    caches: &mut [BurstCache],
-) -> Vec<Outcome> {
-    if let ([envelope], [cache, ..]) = (batch, &mut *caches) {
-        return vec![open_one(opener, envelope, seen, cache)];
+    fn enter(&mut self, outcome: &Outcome, clock: Clock, seen: &SeenIds, opened: &mut Opened) {
+        match outcome {
+            Ok((id, text)) => {
+                seen.insert(*id);
+                match sealed_text::read(text, self.words) {
+                    Some(stamp) => {
+                        opened
+                            .latencies
+                            .push(clock.now().saturating_sub(stamp.sent));
+                        self.ledger.enter(&stamp);
+                    }
+                    None => self.ledger.enter_damaged(),
+                }
+            }
+            Err(reason) => *opened.refused.entry(reason.clone()).or_default() += 1,
+        }
     }
-    let share = batch.len().div_ceil(caches.len().max(1)).max(1);
-    thread::scope(|scope| {
-        let threads: Vec<_> = batch
-            .chunks(share)
-            .zip(caches)
-            .map(|(part, cache)| {
-                scope.spawn(move || {
-                    part.iter()
-                        .map(|envelope| open_one(opener, envelope, seen, cache))
-                        .collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|_| vec![Err("a thread panicked".to_owned())])
-            })
-            .collect()
-    })
 }
 
-fn open_one(opener: Opener<'_>, bytes: &[u8], seen: &SeenIds, cache: &mut BurstCache) -> Outcome {
-    let envelope = Envelope::parse(bytes).map_err(|error| error.to_string())?;
-    let Opener {
-        realm,
-        user,
-        identity,
-        key,
-        pinned,
-    } = opener;
-    let recipient = Recipient {
-        realm,
-        user,
-        identity,
-        keys: &[key],
-    };
-    match open(&envelope, &recipient, pinned, seen, cache) {
-        Ok(Content::Text { text }) => Ok((*envelope.id(), text)),
-        Ok(Content::Other { kind, .. }) => Err(format!("a message of kind {kind:?}")),
-        Err(error) => Err(error.to_string()),
+impl Threads {
+    /// Envelopes that were handed out and did not return in their order yet.
+    fn outstanding(&self) -> usize {
+        usize::try_from(self.handed_out - self.returned).unwrap_or(usize::MAX)
+    }
+
+    fn hand_out(&mut self, envelopes: impl Iterator<Item = Vec<u8>>) {
+        for envelope in envelopes {
+            // It fails only when every thread is gone; then nothing returns, which is a stall.
+            let _ = self.jobs.send((self.handed_out, envelope));
+            self.handed_out += 1;
+        }
+    }
+
+    /// What has been opened, in the order in which it was handed out. Waits a moment if there is something to wait for.
+    fn take_back(&mut self) -> Vec<Outcome> {
+        if self.outstanding() > 0 {
+            self.early.extend(self.outcomes.recv_timeout(GLANCE));
+            self.early.extend(self.outcomes.try_iter());
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = self.early.remove(&self.returned) {
+            outcomes.push(outcome);
+            self.returned += 1;
+        }
+        outcomes
     }
 }

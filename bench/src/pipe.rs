@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use sealpost_core::{
-    DecryptionKey, IdentityKey, KeyBundle, NameError, Realm, SealError, Sealer, Topic, UserId,
+    BurstCache, Content, DecryptionKey, IdentityKey, KeyBundle, MessageId, NameError, Realm,
+    SealError, Sealer, Topic, UserId,
 };
 use thiserror::Error;
 
@@ -17,11 +18,12 @@ use crate::broker_process::{BrokerError, BrokerProcess, find, start_sealpost};
 use crate::connection::Limits;
 use crate::decryption_key::{AwsDecryptionKey, NoKey, RsaBits};
 use crate::ledger::{Ledger, MAX_MESSAGES, Tally};
-use crate::opening_subscriber::{Opened, Opener, OpeningSubscriber};
-use crate::party::{Party, PartyError};
+use crate::opener::{Opener, SeenIds};
+use crate::opening_subscriber::{Opened, OpeningSubscriber};
+use crate::party::{Party, PartyError, wall_clock};
 use crate::process_stats::ProcessStats;
 use crate::publisher::{Final, Quota};
-use crate::report::{Report, Unit, add_latencies};
+use crate::report::{Report, Spread, Unit, add_latencies};
 use crate::sealed_text::{self, MIN_TEXT, SECRET};
 use crate::sealing_publisher::{Sealed, SealingPublisher};
 use crate::stamp::Clock;
@@ -29,6 +31,9 @@ use crate::throughput::{add_counts, per_second, seconds};
 
 /// How long the bare private-key operation is measured.
 const BARE: Duration = Duration::from_secs(1);
+
+/// How often sealing and opening are measured alone.
+const ALONE: usize = 300;
 
 /// How many messages share an AES key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -183,6 +188,7 @@ impl Pipe {
             limits,
         )?;
         let bare = stage.bare_unwraps()?;
+        let (seal_alone, open_alone) = stage.alone(keys)?;
 
         let time = Some(Duration::from_secs_f64(self.seconds.clamp(0.0, 86_400.0)));
         let pids = [
@@ -241,6 +247,8 @@ impl Pipe {
             per_second(full.archived.ids.len() as u64, full.archived.last),
             Unit::PerSecond,
         );
+        report.add("seal alone", seal_alone, Unit::Micros);
+        report.add("open alone", open_alone, Unit::Micros);
         report.add("bare unwraps, all openers", bare, Unit::PerSecond);
         if keys == Keys::Each {
             report.add(
@@ -361,25 +369,62 @@ impl Stage {
         ))
     }
 
+    fn sealer(&self, keys: Keys) -> Result<Sealer, SealError> {
+        match keys {
+            Keys::Each => Sealer::new(&self.sender.identity, &self.sender.user, &self.to),
+            Keys::Burst => Sealer::burst(&self.sender.identity, &self.sender.user, &self.to),
+        }
+    }
+
+    /// The recipient, of this identity.
+    fn opener<'a>(&'a self, identity: &'a IdentityKey) -> Opener<'a> {
+        Opener {
+            realm: &self.recipient.realm,
+            user: &self.recipient.user,
+            identity,
+            key: &self.key,
+            pinned: &self.pinned,
+        }
+    }
+
+    /// Microseconds that it takes to seal one short text, and to open it, with nothing else to do: medians.
+    fn alone(&self, keys: Keys) -> Result<(f64, f64), PipeError> {
+        let mut sealer = self.sealer(keys)?;
+        let identity = self.recipient.identity.key();
+        let opener = self.opener(&identity);
+        let (seen, mut cache) = (SeenIds::default(), BurstCache::new());
+        let content = Content::Text {
+            text: SECRET.to_owned(),
+        };
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..ALONE {
+            let mut rng = rand::rng();
+            let now = wall_clock();
+            let id = MessageId::new(now, &mut rng);
+            let begun = Instant::now();
+            let envelope = sealer.seal(&mut rng, now, id, None, &content)?;
+            let sealed = Instant::now();
+            opener
+                .open(envelope.as_bytes(), &seen, &mut cache)
+                .map_err(PipeError::NothingOpened)?;
+            let [seal, open] = &mut times;
+            seal.push((sealed - begun).as_secs_f64() * 1e6);
+            open.push(sealed.elapsed().as_secs_f64() * 1e6);
+        }
+        let [seal, open] = times.map(|times| Spread::of(times).map_or(0.0, |spread| spread.median));
+        Ok((seal, open))
+    }
+
     /// Lets sender, recipient and a reader of the archive work together.
     fn run(&self, phase: &Phase, limits: Limits) -> Result<Passage, PipeError> {
         let run = rand::random();
         let words = sealed_text::words(phase.size);
-        let sealer = match phase.keys {
-            Keys::Each => Sealer::new(&self.sender.identity, &self.sender.user, &self.to)?,
-            Keys::Burst => Sealer::burst(&self.sender.identity, &self.sender.user, &self.to)?,
-        };
+        let sealer = self.sealer(phase.keys)?;
         let inbox = Topic::Inbox(self.recipient.user.clone());
         let identity = self.recipient.identity.key();
         let subscriber = OpeningSubscriber {
             connection: self.recipient.listen(&inbox, limits)?,
-            opener: Opener {
-                realm: &self.recipient.realm,
-                user: &self.recipient.user,
-                identity: &identity,
-                key: &self.key,
-                pinned: &self.pinned,
-            },
+            opener: self.opener(&identity),
             threads: self.openers,
             ledger: Ledger::new(run, 0, 1),
             words: &words,
