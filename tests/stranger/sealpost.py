@@ -1,0 +1,640 @@
+"""Sealpost's formats in Python, written from core/SPEC.md alone. Numbers in comments are its sections.
+
+Nothing here touches a socket, a file or a clock: time and stored state come in as arguments.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import re
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_der_private_key,
+)
+
+from encoding import (
+    Bare,
+    Members,
+    Refused,
+    b64,
+    id_text,
+    read_object,
+    time_text,
+    transcript,
+    u32,
+    u64,
+    user_name,
+    utf8,
+    version,
+    write,
+)
+
+SUITE = "RSA-OAEP-256/A256GCM/Ed25519"
+RSA_ALG = "RSA-OAEP-256"
+
+# 12
+MAX_BUNDLE = 16_384
+MAX_ENVELOPE = 98_304
+MAX_PLAINTEXT = 65_536
+MAX_ENCRYPTION = 4
+MAX_LINKS = 8
+MAX_SEQ = 2**53 - 1
+MAX_VALIDITY = 400 * 86_400_000
+MAX_AHEAD = 86_400_000
+MAX_FAILURES = 3
+LOGIN_WINDOW = 60_000
+
+
+VERSION = b"\x01"
+
+# --- 3 Topics ---------------------------------------------------------------------------------------------------------
+
+
+def keys_topic(user):
+    return "keys/" + user_name(user)
+
+
+def inbox_topic(user):
+    return "inbox/" + user_name(user)
+
+
+def parse_topic(text, filters=False):
+    """The room and the user."""
+    room, slash, name = text.partition("/")
+    if not slash or room not in ("keys", "inbox"):
+        raise Refused("unknown")
+    if filters and name == "+":
+        return room, name
+    try:
+        return room, user_name(name)
+    except Refused as refused:
+        raise Refused(f"bad-user {refused}") from None
+
+
+# --- 5 Keys -----------------------------------------------------------------------------------------------------------
+
+P = 2**255 - 19
+# 5.1: the y coordinates of the eight points of small order.
+SMALL_ORDER = {
+    bytes.fromhex(h)
+    for h in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+}
+
+
+def y_of(point):
+    return point[:31] + bytes([point[31] & 0x7F])
+
+
+def check_identity_key(key):
+    """5.1. Whether the point is on the curve is a matter of one square root."""
+    if len(key) != 32:
+        raise Refused("wrong-length")
+    y = int.from_bytes(y_of(key), "little")
+    if y >= P:
+        raise Refused("not-a-point")
+    if y_of(key) in SMALL_ORDER:
+        raise Refused("small-order")
+    d = -121665 * pow(121666, -1, P) % P
+    x2 = (y * y - 1) * pow(d * y * y + 1, -1, P) % P
+    if pow(x2, (P - 1) // 2, P) != 1:
+        raise Refused("not-a-point")
+    return key
+
+
+def identity_member(members, name):
+    key = members.binary(name, 32, 32)
+    try:
+        return check_identity_key(key)
+    except Refused as refused:
+        raise Refused(f"bad-identity-key {name} {refused}") from None
+
+
+def verify(key, message, signature):
+    """5.2: OpenSSL checks S < L and compares R's encoding; R of small order is left to us."""
+    if y_of(signature[:32]) in SMALL_ORDER:
+        raise Refused("bad-signature")
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        raise Refused("bad-signature") from None
+
+
+class Identity:
+    def __init__(self, seed):
+        self.seed = seed
+        self.secret = Ed25519PrivateKey.from_private_bytes(seed)
+        self.key = self.secret.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def sign(self, message):
+        return self.secret.sign(message)
+
+
+def fingerprint(key):
+    return "SHA256:" + b64(hashlib.sha256(key).digest()).rstrip("=")
+
+
+OAEP = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+
+
+def der(data, tag):
+    """The content of the one DER element `data` is, and what follows it."""
+    if len(data) < 2 or data[0] != tag:
+        raise Refused("bad-der")
+    length, start = data[1], 2
+    if length >= 0x80:
+        start = 2 + (length & 0x7F)
+        length = int.from_bytes(data[2:start], "big")
+        if not 3 <= start <= 4 or length < 0x80 or length < 1 << 8 * (start - 3) or len(data) < start:
+            raise Refused("bad-der")
+    if len(data) < start + length:
+        raise Refused("bad-der")
+    return data[start : start + length], data[start + length :]
+
+
+def whole(data, tag):
+    content, rest = der(data, tag)
+    if rest:
+        raise Refused("bad-der")
+    return content
+
+
+def positive(content):
+    if not content or content[0] & 0x80 or (len(content) > 1 and content[0] == 0 and not content[1] & 0x80):
+        raise Refused("bad-der")
+    return int.from_bytes(content, "big")
+
+
+# rsaEncryption (1.2.840.113549.1.1.1) and NULL.
+RSA_ENCRYPTION = bytes.fromhex("06092a864886f70d0101010500")
+
+
+def load_encryption_key(spki):
+    """5.3. What this accepts has one spelling, because every length and integer is read strictly."""
+    if len(spki) > 1_100:
+        raise Refused("too-large")
+    algorithm, rest = der(whole(spki, 0x30), 0x30)
+    bits = whole(rest, 0x03)
+    if algorithm != RSA_ENCRYPTION or bits[:1] != b"\x00":
+        raise Refused("bad-der")
+    n, rest = der(whole(bits[1:], 0x30), 0x02)
+    n, e = positive(n), positive(whole(rest, 0x02))
+    if n.bit_length() < 2048:
+        raise Refused("too-small")
+    if n.bit_length() > 4096:
+        raise Refused("too-large")
+    if n % 2 == 0:
+        raise Refused("bad-modulus")
+    if e != 65537:
+        raise Refused("bad-exponent")
+    return rsa.RSAPublicNumbers(e, n).public_key()
+
+
+def key_id(realm, identity, der):
+    """5.4"""
+    return hashlib.sha256(transcript("sealpost/1 key", realm, identity, der)).digest()
+
+
+def new_decryption_key(bits=3072):
+    key = rsa.generate_private_key(65537, bits)
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+class DecryptionKey:
+    def __init__(self, pkcs8):
+        self.secret = load_der_private_key(pkcs8, None)
+        self.numbers = self.secret.public_key().public_numbers()
+        self.spki = self.secret.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def unwrap(self, enc_key):
+        """7.5 step 8"""
+        n = self.numbers.n
+        if len(enc_key) != (n.bit_length() + 7) // 8 or int.from_bytes(enc_key, "big") >= n:
+            raise Refused("cannot-decrypt")
+        try:
+            key = self.secret.decrypt(enc_key, OAEP)
+        except ValueError:
+            raise Refused("cannot-decrypt") from None
+        if len(key) != 32:
+            raise Refused("cannot-decrypt")
+        return key
+
+
+# --- 6 The key bundle -------------------------------------------------------------------------------------------------
+
+
+def link_transcript(realm, user, link):
+    return transcript("sealpost/1 link", realm, user, link["old"], link["new"], u64(link["at"]))
+
+
+class Bundle:
+    NAMES = ["v", "realm", "user", "seq", "created", "expires", "identity", "encryption", "links", "sig"]
+
+    def transcript(self):
+        """6.2"""
+        fields = [VERSION, self.realm, self.user, u64(self.seq), u64(self.created), u64(self.expires), self.identity]
+        fields.append(u32(len(self.encryption)))
+        for alg, key in self.encryption:
+            fields += [alg, key]
+        fields.append(u32(len(self.links)))
+        for link in self.links:
+            fields += [link["old"], link["new"], u64(link["at"]), link["sig"]]
+        return transcript("sealpost/1 bundle", *fields)
+
+    def encode(self):
+        return write([
+            ("v", Bare(1)),
+            ("realm", self.realm),
+            ("user", self.user),
+            ("seq", Bare(self.seq)),
+            ("created", Bare(time_text(self.created))),
+            ("expires", Bare(time_text(self.expires))),
+            ("identity", b64(self.identity)),
+            ("encryption", [[("alg", alg), ("key", b64(key))] for alg, key in self.encryption]),
+            ("links", [
+                [("old", b64(e["old"])), ("new", b64(e["new"])), ("at", Bare(time_text(e["at"]))), ("sig", b64(e["sig"]))]
+                for e in self.links
+            ]),
+            ("sig", b64(self.sig)),
+        ]).encode("ascii")
+
+    @staticmethod
+    def make(identity, realm, user, seq, created, expires, spkis, links=()):
+        bundle = Bundle()
+        bundle.realm, bundle.user, bundle.seq = realm, user, seq
+        bundle.created, bundle.expires, bundle.identity = created, expires, identity.key
+        bundle.encryption = [(RSA_ALG, spki) for spki in spkis]
+        bundle.links = list(links)
+        bundle.sig = identity.sign(bundle.transcript())
+        return Bundle.parse(bundle.encode())
+
+    @staticmethod
+    def parse(data):
+        """6.6 step 1"""
+        if len(data) > MAX_BUNDLE:
+            raise Refused("too-large")
+        pairs = read_object(utf8(data))
+        version(pairs)
+        m = Members(pairs, Bundle.NAMES)
+        bundle = Bundle()
+        bundle.data = data
+        bundle.realm, bundle.user = m.realm("realm"), m.user("user")
+        bundle.seq = m.number("seq", MAX_SEQ)
+        bundle.created, bundle.expires = m.time("created"), m.time("expires")
+        bundle.identity = identity_member(m, "identity")
+        bundle.encryption = numbered("encryption", m.array("encryption", MAX_ENCRYPTION), read_entry)
+        bundle.links = numbered("link", m.array("links", MAX_LINKS), read_link)
+        bundle.sig = m.binary("sig", 64, 64)
+        if bundle.encode() != data:
+            raise Refused("not-canonical")
+        if bundle.seq == 0:
+            raise Refused("bad-seq")
+        if not bundle.created < bundle.expires <= bundle.created + MAX_VALIDITY:
+            raise Refused("bad-validity")
+        bundle.check_links()
+        verify(bundle.identity, bundle.transcript(), bundle.sig)
+        return bundle
+
+    def check_links(self):
+        """6.3"""
+        retired = []
+        for index, link in enumerate(self.links):
+            number = index + 1
+            if link["old"] in retired:
+                raise Refused(f"forked-links {number}")
+            if index and self.links[index - 1]["new"] != link["old"]:
+                raise Refused(f"broken-chain {number}")
+            retired.append(link["old"])
+            if link["new"] in retired:
+                raise Refused(f"retired-identity-returns {number}")
+            try:
+                verify(link["old"], link_transcript(self.realm, self.user, link), link["sig"])
+            except Refused:
+                raise Refused(f"bad-link-signature {number}") from None
+        if self.links and self.links[-1]["new"] != self.identity:
+            raise Refused("links-lead-elsewhere")
+
+    def digest(self):
+        return hashlib.sha256(self.data).digest()
+
+    def check_time(self, now):
+        if self.created > now + MAX_AHEAD:
+            raise Refused("from-the-future")
+        if now >= self.expires:
+            raise Refused("expired")
+
+    def best_key(self):
+        """7.3 step 1"""
+        if not self.encryption:
+            raise Refused("no-encryption-key")
+        for alg, key in self.encryption:
+            if alg == RSA_ALG:
+                return key
+        raise Refused("no-encryption-key")
+
+
+def numbered(what, elements, read):
+    """Reads each element; an error names the element, counted from one."""
+    values = []
+    for index, element in enumerate(elements):
+        try:
+            values.append(read(read_object(element)))
+        except Refused as refused:
+            raise Refused(f"{what} {index + 1} {refused}") from None
+    return values
+
+
+def read_entry(pairs):
+    m = Members(pairs, ["alg", "key"])
+    alg, key = m.text("alg"), m.binary("key")
+    if alg == RSA_ALG:
+        load_encryption_key(key)
+        return alg, key
+    if not re.fullmatch(r"[A-Za-z0-9_.+/-]{1,64}", alg):
+        raise Refused("bad-name alg")
+    if not key:
+        raise Refused("wrong-length key")
+    return alg, key
+
+
+def read_link(pairs):
+    m = Members(pairs, ["old", "new", "at", "sig"])
+    return {
+        "old": identity_member(m, "old"),
+        "new": identity_member(m, "new"),
+        "at": m.time("at"),
+        "sig": m.binary("sig", 64, 64),
+    }
+
+
+def next_seq(last, created):
+    """6.4"""
+    return max((last or 0) + 1, created // 1000)
+
+
+def assess(pin, bundle, realm, user, now):
+    """6.6 steps 2 to 4: the outcome's name and the pin to store. `pin` is None or a dict."""
+    if bundle.realm != realm:
+        raise Refused("wrong-realm")
+    if bundle.user != user:
+        raise Refused("wrong-user")
+    new = {"identity": bundle.identity, "seq": bundle.seq, "digest": bundle.digest(), "verified": False}
+    if pin is None:
+        outcome = "first-contact"
+    elif pin["identity"] == bundle.identity:
+        new["verified"] = pin["verified"]
+        if bundle.seq < pin["seq"]:
+            raise Refused("rolled-back")
+        if bundle.seq == pin["seq"] and bundle.digest() != pin["digest"]:
+            raise Refused("forked")
+        outcome = "newer" if bundle.seq > pin["seq"] else "unchanged"
+    elif any(link["old"] == pin["identity"] for link in bundle.links):
+        outcome = "linked-change"
+    else:
+        raise Refused("identity-changed")
+    bundle.check_time(now)
+    return outcome, new
+
+
+# --- 8 Content and padding --------------------------------------------------------------------------------------------
+
+
+def padded_length(length):
+    if length <= 256:
+        return 256
+    e = length.bit_length() - 1
+    s = e.bit_length()  # floor(log2 e) + 1
+    mask = (1 << (e - s)) - 1
+    return (length + mask) & ~mask
+
+
+def pad(content):
+    if padded_length(len(content)) > MAX_PLAINTEXT:
+        raise Refused("too-long")
+    return content.ljust(padded_length(len(content)), b" ")
+
+
+def text_content(text):
+    return json.dumps({"kind": "text", "text": text}, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def string(raw):
+    """A JSON string, or None: also for half a surrogate pair."""
+    if raw is None or not raw.startswith('"'):
+        return None
+    text = json.loads(raw)
+    return None if re.search("[\ud800-\udfff]", text) else text
+
+
+def parse_content(plaintext):
+    """The kind, and the text or, of another kind, the JSON."""
+    text = utf8(plaintext).rstrip(" ")
+    pairs = read_object(text)
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Refused("duplicate-member")
+    kind = string(members.get("kind"))
+    if kind is None or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", kind):
+        raise Refused("bad-kind")
+    if kind != "text":
+        return kind, text
+    text = string(members.get("text"))
+    if text is None:
+        raise Refused("bad-text")
+    return kind, text
+
+
+def printable(text):
+    """8.1: what may reach a terminal."""
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", text)
+
+
+# --- 7 The envelope ---------------------------------------------------------------------------------------------------
+
+
+class Envelope:
+    NAMES = [
+        "v", "suite", "realm", "id", "prev", "ts", "from", "to", "key", "signer", "enc_key", "nonce", "ciphertext", "sig",
+    ]
+
+    def header(self):
+        """7.2"""
+        return [
+            self.realm, VERSION, SUITE, self.id, self.prev or b"", u64(self.ts), self.sender, self.to, self.key, self.signer,
+        ]
+
+    def aad(self):
+        return transcript("sealpost/1 aad", *self.header())
+
+    def signed(self):
+        return transcript("sealpost/1 envelope", *self.header(), self.enc_key, self.nonce, self.ciphertext)
+
+    def digest(self):
+        return hashlib.sha256(self.signed()).digest()
+
+    def encode(self):
+        return write([
+            ("v", Bare(1)),
+            ("suite", SUITE),
+            ("realm", self.realm),
+            ("id", id_text(self.id)),
+            ("prev", self.prev and id_text(self.prev)),
+            ("ts", Bare(time_text(self.ts))),
+            ("from", self.sender),
+            ("to", self.to),
+            ("key", b64(self.key)),
+            ("signer", b64(self.signer)),
+            ("enc_key", b64(self.enc_key)),
+            ("nonce", b64(self.nonce)),
+            ("ciphertext", b64(self.ciphertext)),
+            ("sig", b64(self.sig)),
+        ]).encode("ascii")
+
+    @staticmethod
+    def parse(data):
+        """7.5 step 1"""
+        if len(data) > MAX_ENVELOPE:
+            raise Refused("too-large")
+        pairs = read_object(utf8(data))
+        version(pairs)
+        m = Members(pairs, Envelope.NAMES)
+        if m.text("suite") != SUITE:
+            raise Refused("unknown-suite")
+        e = Envelope()
+        e.data = data
+        e.realm, e.id, e.prev, e.ts = m.realm("realm"), m.id("id"), m.id("prev", optional=True), m.time("ts")
+        e.sender, e.to = m.user("from"), m.user("to")
+        e.key, e.signer = m.binary("key", 32, 32), identity_member(m, "signer")
+        e.enc_key, e.nonce = m.binary("enc_key", 256, 512), m.binary("nonce", 12, 12)
+        e.ciphertext, e.sig = m.binary("ciphertext", 256 + 16, MAX_PLAINTEXT + 16), m.binary("sig", 64, 64)
+        if padded_length(len(e.ciphertext) - 16) != len(e.ciphertext) - 16:
+            raise Refused("wrong-length ciphertext")
+        if e.encode() != data:
+            raise Refused("not-canonical")
+        return e
+
+
+def new_message_id(now, random=None):
+    b = bytearray(now.to_bytes(6, "big") + (random or os.urandom(10)))
+    b[6] = b[6] & 0x0F | 0x70
+    b[8] = b[8] & 0x3F | 0x80
+    return bytes(b)
+
+
+def seal(identity, realm, sender, bundle, content, prev, now):
+    """7.3"""
+    bundle.check_time(now)
+    spki = bundle.best_key()
+    e = Envelope()
+    e.realm, e.id, e.prev, e.ts, e.sender, e.to = realm, new_message_id(now), prev, now, sender, bundle.user
+    e.key, e.signer = key_id(realm, bundle.identity, spki), identity.key
+    sealing_key = os.urandom(32)
+    e.nonce = os.urandom(12)
+    e.enc_key = load_encryption_key(spki).encrypt(sealing_key, OAEP)
+    e.ciphertext = AESGCM(sealing_key).encrypt(e.nonce, pad(content), e.aad())
+    e.sig = identity.sign(e.signed())
+    return Envelope.parse(e.encode())
+
+
+def open_envelope(e, realm, user, identity_key, decryption_keys, pin, seen, floor, failures):
+    """7.5 steps 2 to 10, for a parsed envelope.
+
+    `pin` is the pin for e.sender or None, `seen(id)` tells whether the id of this sender was seen, `floor` is the sender's
+    floor or 0, `failures` the signer's count. Gives the kind and what to show.
+    """
+    if e.to != user:
+        raise Refused("not-for-me")
+    if e.realm != realm:
+        raise Refused("wrong-realm")
+    if pin is None:
+        raise Refused("unpinned")
+    if e.signer != pin["identity"]:
+        raise Refused("signer-is-not-pinned")
+    verify(e.signer, e.signed(), e.sig)
+    if seen(e.id):
+        raise Refused("already-seen")
+    if e.ts < floor:
+        raise Refused("below-floor")
+    if failures >= MAX_FAILURES:
+        raise Refused("suspended")
+    for key in decryption_keys:
+        if key_id(realm, identity_key, key.spki) == e.key:
+            break
+    else:
+        raise Refused("unknown-key")
+    sealing_key = key.unwrap(e.enc_key)
+    try:
+        plaintext = AESGCM(sealing_key).decrypt(e.nonce, e.ciphertext, e.aad())
+    except InvalidTag:
+        raise Refused("cannot-decrypt") from None
+    try:
+        return parse_content(plaintext)
+    except Refused as refused:
+        raise Refused(f"bad-content {refused}") from None
+
+
+# --- 9 The safety number ----------------------------------------------------------------------------------------------
+
+
+def half(realm, user, identity):
+    h = hashlib.sha512(transcript("sealpost/1 safety", realm, user, identity)).digest()
+    for _ in range(5200):
+        h = hashlib.sha512(h + identity).digest()
+    return "".join(f"{int.from_bytes(h[5 * g : 5 * g + 5], 'big') % 100_000:05d}" for g in range(6))
+
+
+def safety_number(realm, one, other):
+    """`one` and `other` are (user, identity key)."""
+    digits = "".join(sorted([half(realm, *one), half(realm, *other)]))
+    return " ".join(digits[i : i + 5] for i in range(0, 60, 5))
+
+
+# --- 10.2 The login token ---------------------------------------------------------------------------------------------
+
+
+def login_transcript(realm, user, client_id, key, issued, nonce, binding):
+    return transcript("sealpost/1 login", realm, user, client_id, key, u64(issued), nonce, binding)
+
+
+def login_token(identity, realm, user, client_id, issued, nonce=None, binding=b""):
+    nonce = nonce or os.urandom(16)
+    signature = identity.sign(login_transcript(realm, user, client_id, identity.key, issued, nonce, binding))
+    token = identity.key + u64(issued) + nonce + signature
+    return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
+
+
+def check_login_token(text, realm, user, client_id, now, binding=b""):
+    """Steps 1 to 3 of the broker's checks."""
+    if len(text) != 160:
+        raise Refused("wrong-length")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{160}", text):
+        raise Refused("bad-base64")
+    token = base64.urlsafe_b64decode(text)
+    key, issued, nonce, signature = token[:32], int.from_bytes(token[32:40], "big"), token[40:56], token[56:]
+    try:
+        check_identity_key(key)
+    except Refused as refused:
+        raise Refused(f"bad-key {refused}") from None
+    if issued > 9_999_999_999_999:
+        raise Refused("bad-time")
+    if now - issued > LOGIN_WINDOW:
+        raise Refused("expired")
+    if issued - now > LOGIN_WINDOW:
+        raise Refused("from-the-future")
+    verify(key, login_transcript(realm, user, client_id, key, issued, nonce, binding), signature)
+    return key

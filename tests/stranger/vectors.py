@@ -1,0 +1,237 @@
+"""Replays the test vectors (section 16 of core/SPEC.md): every case must have exactly the outcome it states."""
+
+import base64
+import hashlib
+import json
+import os
+import sys
+
+import encoding
+import sealpost
+from encoding import Refused, b64
+from sealpost import Bundle, DecryptionKey, Envelope, Identity
+
+
+class Mismatch(Exception):
+    """A case came out otherwise."""
+
+
+def same(what, got, expected):
+    if got != expected:
+        raise Mismatch(f"{what}: {got!r}, expected {expected!r}")
+
+
+def d64(text):
+    return base64.b64decode(text, validate=True)
+
+
+def wire(given):
+    data = given["text"].encode("utf-8") if "text" in given else d64(given.get("base64", ""))
+    return data + b" " * given.get("spaces", 0)
+
+
+def outcome(expect, attempt):
+    """Runs `attempt`: its value when it succeeds as expected, None when it is refused as expected."""
+    try:
+        value = attempt()
+    except Refused as refused:
+        # «refused» leaves the name open.
+        if expect != "refused":
+            same("outcome", str(refused), expect)
+        return None
+    same("outcome", "ok", expect)
+    return value
+
+
+def person(case, people):
+    identity = Identity(d64(case["seed"]))
+    same("identity", b64(identity.key), case["identity"])
+    same("fingerprint", sealpost.fingerprint(identity.key), case["fingerprint"])
+    if "rsa" in case:
+        same("SPKI", b64(DecryptionKey(d64(case["rsa"])).spki), case["encryption"])
+
+
+def name(case, people):
+    parse = {
+        "user": encoding.user_name,
+        "realm": encoding.realm_name,
+        "topic": sealpost.parse_topic,
+        "filter": lambda text: sealpost.parse_topic(text, filters=True),
+        "time": encoding.time_millis,
+        "message-id": encoding.message_id,
+    }[case["what"]]
+    value = outcome(case["expect"], lambda: parse(case["text"]))
+    if case.get("millis") is not None:
+        same("milliseconds", value, case["millis"])
+        same("time", encoding.time_text(value), case["text"])
+
+
+def transcript(case, people):
+    fields = [bytes.fromhex(field["hex"]) for field in case["fields"]]
+    data = encoding.transcript(case["label"], *fields)
+    same("transcript", data.hex(), case["hex"])
+    same("SHA-256", hashlib.sha256(data).hexdigest(), case["sha256_hex"])
+    if "signature" in case:
+        identity = Identity(d64(people[case["signer"]]["seed"]))
+        same("signature", b64(identity.sign(data)), case["signature"])
+
+
+def identity_key(case, people):
+    outcome(case["expect"], lambda: sealpost.check_identity_key(d64(case["key"])))
+
+
+def signature(case, people):
+    def attempt():
+        try:
+            sealpost.verify(d64(case["key"]), d64(case["message"]), d64(case["signature"]))
+        except Refused:
+            raise Refused("bad") from None
+
+    outcome(case["expect"], attempt)
+
+
+def encryption_key(case, people):
+    outcome(case["expect"], lambda: sealpost.load_encryption_key(d64(case["key"])))
+
+
+def key_id(case, people):
+    value = sealpost.key_id(case["realm"], d64(case["identity"]), d64(case["encryption"]))
+    same("key id", b64(value), case["id"])
+
+
+def bundle(case, people):
+    value = outcome(case["expect"], lambda: Bundle.parse(wire(case["bundle"])))
+    if value is not None:
+        same("digest", b64(value.digest()), case["digest"])
+
+
+def pin(given):
+    if given is None:
+        return None
+    return given | {"identity": d64(given["identity"]), "digest": d64(given["digest"])}
+
+
+def trust(case, people):
+    now = encoding.time_millis(case["now"])
+    value = Bundle.parse(wire(case["bundle"]))
+    try:
+        result, stored = sealpost.assess(pin(case.get("pin")), value, case["realm"], case["user"], now)
+    except Refused as refused:
+        result, stored = str(refused), None
+    same("outcome", result, case["expect"])
+    same("pin", stored, pin(case.get("store")))
+
+
+def envelope(case, people):
+    value = outcome(case["expect"], lambda: Envelope.parse(wire(case["envelope"])))
+    if value is None:
+        return
+    same("digest", b64(value.digest()), case["digest"])
+    try:
+        sealpost.verify(value.signer, value.signed(), value.sig)
+        holds = True
+    except Refused:
+        holds = False
+    same("signature holds", holds, case["signature_holds"])
+
+
+def says(value, expected):
+    kind, text = value
+    same("kind", kind, expected["kind"])
+    same("content", text, expected["text" if kind == "text" else "json"])
+
+
+def opening(case, people):
+    keys = [DecryptionKey(d64(people[name]["rsa"])) for name in case["keys"]]
+    seen = {encoding.message_id(text) for text in case.get("seen", [])}
+    floor = encoding.time_millis(case["floor"]) if case.get("floor") else 0
+    value = outcome(
+        case["expect"],
+        lambda: sealpost.open_envelope(
+            Envelope.parse(wire(case["envelope"])),
+            case["realm"],
+            case["user"],
+            d64(case["identity"]),
+            keys,
+            {"identity": d64(case["pinned"])},
+            lambda message_id: message_id in seen,
+            floor,
+            failures=0,
+        ),
+    )
+    if value is not None:
+        says(value, case["content"])
+
+
+def padding(case, people):
+    same("padded length", sealpost.padded_length(case["length"]), case["padded"])
+
+
+def content(case, people):
+    value = outcome(case["expect"], lambda: sealpost.parse_content(wire(case["plaintext"])))
+    if value is not None:
+        says(value, case["content"])
+
+
+def login(case, people):
+    outcome(
+        case["expect"],
+        lambda: sealpost.check_login_token(
+            case["token"],
+            case["realm"],
+            case["user"],
+            case["client_id"],
+            encoding.time_millis(case["now"]),
+            d64(case["channel_binding"]),
+        ),
+    )
+
+
+def safety_number(case, people):
+    one, other = [(party["user"], d64(party["identity"])) for party in case["parties"]]
+    same("safety number", sealpost.safety_number(case["realm"], one, other), case["number"])
+
+
+FILES = {
+    "people.json": person,
+    "names.json": name,
+    "transcripts.json": transcript,
+    "identity_keys.json": identity_key,
+    "signatures.json": signature,
+    "encryption_keys.json": encryption_key,
+    "key_ids.json": key_id,
+    "bundles.json": bundle,
+    "trust.json": trust,
+    "envelopes.json": envelope,
+    "openings.json": opening,
+    "padding.json": padding,
+    "content.json": content,
+    "logins.json": login,
+    "safety_numbers.json": safety_number,
+}
+
+
+def load(folder, file_name):
+    with open(os.path.join(folder, file_name), encoding="utf-8") as file:
+        return json.load(file)["cases"]
+
+
+def run(folder):
+    """Prints what failed and the counts; 0 if nothing failed. A file this program does not know is a failure."""
+    passed = failed = 0
+    people = {case["name"]: case for case in load(folder, "people.json")}
+    present = {entry for entry in os.listdir(folder) if entry.endswith(".json")}
+    for file_name in sorted(present ^ set(FILES)):
+        print(f"{file_name}: {'unknown' if file_name in present else 'missing'}", file=sys.stderr)
+        failed += 1
+    for file_name in sorted(present & set(FILES)):
+        for index, case in enumerate(load(folder, file_name)):
+            try:
+                FILES[file_name](case, people)
+                passed += 1
+            except Exception as error:  # whatever it is, the case has failed
+                about = case.get("name") or case.get("text") or index
+                print(f"{file_name}: {about}: {type(error).__name__}: {error}", file=sys.stderr)
+                failed += 1
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
