@@ -157,8 +157,9 @@ enum Entry {
 }
 
 impl Entry {
-    fn read(position: usize, object: Object<'_>) -> Result<Self, BundleError> {
+    fn read(position: usize, text: &str) -> Result<Self, BundleError> {
         let malformed = |reason| BundleError::KeyEncoding { position, reason };
+        let object = Object::parse(text).map_err(malformed)?;
         let fields = object.expect(&KEY_MEMBERS).map_err(malformed)?;
         let algorithm = fields.text("alg").map_err(malformed)?;
         let key = fields.binary("key").map_err(malformed)?;
@@ -279,16 +280,14 @@ impl KeyBundle {
             signature: Signature::from_bytes(fields.array("sig")?),
             bytes: Vec::new(),
         };
-        for (index, object) in fields
-            .objects("encryption", MAX_ENCRYPTION_KEYS)?
-            .into_iter()
-            .enumerate()
-        {
-            bundle.entries.push(Entry::read(index + 1, object)?);
+        let keys = fields.elements("encryption", MAX_ENCRYPTION_KEYS)?;
+        for (index, text) in keys.into_iter().enumerate() {
+            bundle.entries.push(Entry::read(index + 1, text)?);
         }
-        for (index, object) in fields.objects("links", MAX_LINKS)?.into_iter().enumerate() {
+        let links = fields.elements("links", MAX_LINKS)?;
+        for (index, text) in links.into_iter().enumerate() {
             let position = index + 1;
-            let link = IdentityLink::read(object)
+            let link = IdentityLink::read(text)
                 .map_err(|reason| BundleError::LinkEncoding { position, reason })?;
             bundle.links.push(link);
         }

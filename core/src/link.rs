@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::identity::{BadSignature, Identity, IdentityKey, Signature};
-use crate::json::{EncodingError, Fields, Object, Writer};
+use crate::json::{EncodingError, Object, Writer};
 use crate::name::{Realm, UserId};
 use crate::timestamp::Timestamp;
 use crate::transcript::Transcript;
@@ -71,8 +71,8 @@ impl IdentityLink {
         )
     }
 
-    pub(crate) fn read(object: Object<'_>) -> Result<Self, EncodingError> {
-        let fields: Fields<'_> = object.expect(&MEMBERS)?;
+    pub(crate) fn read(text: &str) -> Result<Self, EncodingError> {
+        let fields = Object::parse(text)?.expect(&MEMBERS)?;
         Ok(Self {
             old: fields.identity("old")?,
             new: fields.identity("new")?,
