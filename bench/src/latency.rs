@@ -76,6 +76,7 @@ impl Latency {
             filler: Arc::new(filler(size)),
             pace: None,
             timed: true,
+            may_miss: false,
         };
         let publisher = run.connect("p0")?;
         let frames = Frames::new(topic, Qos::AtLeastOnce, size, 1);

@@ -78,6 +78,7 @@ impl SlowReader {
             filler: Arc::new(filler(size)),
             pace: Some(self.rate.clamp(1.0, 1e7)),
             timed: false,
+            may_miss: false,
         };
         let publisher = Publisher {
             connection: run.connect("p0")?,

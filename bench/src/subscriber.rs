@@ -13,6 +13,9 @@ use crate::stamp::{Clock, Stamp};
 /// How long a subscriber that has everything listens for what should not come any more: duplicates.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// How long after the last message one at QoS 0 that did not come is gone: no broker sends it again.
+const GONE: Duration = Duration::from_secs(1);
+
 /// The longest rest that a slow reader may make up for: it takes no more than this much of its rate at once.
 const LARGEST_GULP: Duration = Duration::from_millis(20);
 
@@ -31,6 +34,8 @@ pub(crate) struct Subscriber {
     pub(crate) pace: Option<f64>,
     /// Whether to keep how long each message was on its way.
     pub(crate) timed: bool,
+    /// Whether messages may stay away, as at QoS 0: then what is missing is counted, but is no stall.
+    pub(crate) may_miss: bool,
 }
 
 /// What a subscriber received.
@@ -112,6 +117,7 @@ impl Subscriber {
                     }
                     moved = Instant::now();
                 }
+                Some(_) if self.may_miss && moved.elapsed() >= GONE => return Ok(()),
                 Some(_) => {
                     if let Some(exceeded) = self.connection.limits().exceeded(moved) {
                         return Err(exceeded);

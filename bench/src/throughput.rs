@@ -206,6 +206,7 @@ fn audience(
         filler: Arc::clone(filler),
         pace: None,
         timed: false,
+        may_miss: qos == Qos::AtMostOnce,
     };
     Ok(Audience {
         role: format!("subscriber {role}"),
@@ -328,6 +329,12 @@ mod tests {
                 report.flaws
             );
         }
+    }
+
+    #[test]
+    fn what_is_missing_at_qos_0_is_counted_and_is_no_stall() {
+        let report = run(Fault::Loses, "--messages 200 --pairs 1 --qos 0");
+        assert_eq!(report.flaws, ["subscriber s0: 1 of 200 LOST"]);
     }
 
     #[test]
