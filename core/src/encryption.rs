@@ -36,8 +36,6 @@ pub const MAX_RSA_BITS: usize = 4_096;
 
 /// 65537, big-endian: the one public exponent that is accepted.
 const PUBLIC_EXPONENT: [u8; 3] = [1, 0, 1];
-/// A subject public key info around a modulus of [`MAX_RSA_BITS`] has 550 bytes; longer ones are not even decoded.
-const MAX_SPKI: usize = 550;
 
 /// Why bytes are not an encryption key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,10 +85,6 @@ impl EncryptionKey {
     /// When it is none, when its numbers are out of bounds, or when the bytes are not the canonical DER of it: the
     /// key's id is a hash over these bytes, so there must be one way to write them.
     pub fn parse(spki_der: &[u8]) -> Result<Self, EncryptionKeyError> {
-        let too_long = spki_der.len() > 2 * MAX_SPKI;
-        if too_long {
-            return Err(EncryptionKeyError::TooLarge);
-        }
         let spki =
             SubjectPublicKeyInfoRef::from_der(spki_der).map_err(|_| EncryptionKeyError::BadDer)?;
         if spki.algorithm.oid != rsa::pkcs1::ALGORITHM_OID {

@@ -5,6 +5,7 @@
 //! [`Fields`] read one member each. What remains (white space between members, escapes in their names) is found by
 //! encoding again and comparing: [`canonical`].
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
@@ -184,10 +185,8 @@ impl<'a> Object<'a> {
 
     /// Whether any name occurs twice.
     pub(crate) fn has_duplicate(&self) -> bool {
-        self.0
-            .iter()
-            .enumerate()
-            .any(|(index, (name, _))| self.0.iter().take(index).any(|(other, _)| other == name))
+        let mut names = BTreeSet::new();
+        !self.0.iter().all(|(name, _)| names.insert(name))
     }
 
     /// Requires exactly the members of `names`, in that order.

@@ -71,7 +71,7 @@
 //! | [`EncryptionKey`] | RSA, 2,048 to 4,096 bits, exponent 65537, canonical DER |
 //! | [`KeyBundle`] | canonical, within bounds, links are one signed chain, signed by its own identity; **not** that it is in time or that identity the right one: [`assess`] |
 //! | [`Envelope`] | canonical, right shape; **not** that its signature holds or its signer is the right one: [`open`] |
-//! | [`Content`] | was sealed by the pinned sender to us, once |
+//! | [`Content`], from [`open`] | was sealed by the pinned sender, to us, and had not been opened before |
 //!
 //! # Secrets
 //!
