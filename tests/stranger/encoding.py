@@ -7,7 +7,7 @@ import struct
 
 
 class Refused(Exception):
-    """Something did not pass a check. The text begins with the name that section 13 gives it, as the vectors write it."""
+    """Something did not pass a check. The text begins with the name of section 13, as the vectors write it."""
 
     @property
     def name(self):

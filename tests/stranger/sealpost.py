@@ -242,6 +242,15 @@ def link_transcript(realm, user, link):
     return transcript("sealpost/1 link", realm, user, link["old"], link["new"], u64(link["at"]))
 
 
+def write_link(link):
+    return [
+        ("old", b64(link["old"])),
+        ("new", b64(link["new"])),
+        ("at", Bare(time_text(link["at"]))),
+        ("sig", b64(link["sig"])),
+    ]
+
+
 class Bundle:
     NAMES = ["v", "realm", "user", "seq", "created", "expires", "identity", "encryption", "links", "sig"]
 
@@ -266,10 +275,7 @@ class Bundle:
             ("expires", Bare(time_text(self.expires))),
             ("identity", b64(self.identity)),
             ("encryption", [[("alg", alg), ("key", b64(key))] for alg, key in self.encryption]),
-            ("links", [
-                [("old", b64(e["old"])), ("new", b64(e["new"])), ("at", Bare(time_text(e["at"]))), ("sig", b64(e["sig"]))]
-                for e in self.links
-            ]),
+            ("links", [write_link(link) for link in self.links]),
             ("sig", b64(self.sig)),
         ]).encode("ascii")
 
@@ -469,13 +475,15 @@ def printable(text):
 
 class Envelope:
     NAMES = [
-        "v", "suite", "realm", "id", "prev", "ts", "from", "to", "key", "signer", "enc_key", "nonce", "ciphertext", "sig",
+        "v", "suite", "realm", "id", "prev", "ts", "from", "to", "key", "signer",
+        "enc_key", "nonce", "ciphertext", "sig",
     ]
 
     def header(self):
         """7.2"""
         return [
-            self.realm, VERSION, SUITE, self.id, self.prev or b"", u64(self.ts), self.sender, self.to, self.key, self.signer,
+            self.realm, VERSION, SUITE, self.id, self.prev or b"", u64(self.ts),
+            self.sender, self.to, self.key, self.signer,
         ]
 
     def aad(self):
@@ -554,8 +562,8 @@ def seal(identity, realm, sender, bundle, content, prev, now):
 def open_envelope(e, realm, user, identity_key, decryption_keys, pin, seen, floor, failures):
     """7.5 steps 2 to 10, for a parsed envelope.
 
-    `pin` is the pin for e.sender or None, `seen(id)` tells whether the id of this sender was seen, `floor` is the sender's
-    floor or 0, `failures` the signer's count. Gives the kind and what to show.
+    `pin` is the pin for e.sender or None, `seen(id)` tells whether that id of this sender was seen, `floor` is the
+    sender's floor or 0, `failures` the signer's count. Gives the kind, and the text or the JSON.
     """
     if e.to != user:
         raise Refused("not-for-me")

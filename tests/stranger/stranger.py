@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second implementation of Sealpost, written from core/SPEC.md alone: a small client and a runner of the test vectors.
+"""A second implementation of Sealpost, written from core/SPEC.md alone: a small client, and a runner of the vectors.
 
     stranger.py --user carol --broker 127.0.0.1:1883 --home DIR publish
     stranger.py --user carol --broker 127.0.0.1:1883 --home DIR send bob TEXT
