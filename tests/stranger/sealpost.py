@@ -303,9 +303,9 @@ class Bundle:
         bundle.seq = m.number("seq", MAX_SEQ)
         bundle.created, bundle.expires = m.time("created"), m.time("expires")
         bundle.identity = identity_member(m, "identity")
+        bundle.sig = m.binary("sig", 64, 64)
         bundle.encryption = numbered("encryption", m.array("encryption", MAX_ENCRYPTION), read_entry)
         bundle.links = numbered("link", m.array("links", MAX_LINKS), read_link)
-        bundle.sig = m.binary("sig", 64, 64)
         if bundle.encode() != data:
             raise Refused("not-canonical")
         if bundle.seq == 0:

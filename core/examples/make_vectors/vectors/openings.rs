@@ -111,7 +111,7 @@ fn good() -> Vec<OpeningCase> {
             },
         ),
         OpeningCase {
-            seen: vec![uuid(&[0x77; 16])],
+            seen: vec![uuid(b"wwwwwwww\xb7wwwwwww")],
             ..opens("another was seen", &bob, &first, hello())
         },
         OpeningCase {
