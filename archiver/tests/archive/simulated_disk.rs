@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use sealpost_archiver::storage::{Storage, StoredFile};
 
@@ -104,11 +105,11 @@ impl SimulatedDisk {
     /// Returns when a sync waits.
     pub(crate) fn wait_for_a_held_sync(&self) {
         let (lock, changed) = &*self.inner;
-        drop(
-            changed
-                .wait_while(lock.lock().unwrap(), |inner| inner.syncs_waiting == 0)
-                .unwrap(),
-        );
+        let wait = Duration::from_secs(30);
+        let (_inner, waited) = changed
+            .wait_timeout_while(lock.lock().unwrap(), wait, |inner| inner.syncs_waiting == 0)
+            .unwrap();
+        assert!(!waited.timed_out(), "nothing syncs");
     }
 
     /// Lets the waiting sync go on, and all later ones.
