@@ -71,6 +71,10 @@ pub async fn run(
     })?;
     let _lock = DirectoryLock::take(&path)?;
     let identity = key::load_or_create(&path)?;
+    tracing::info!(
+        "reading the last lines of {}",
+        path.join(LOG_FILE).display()
+    );
     let (mut writer, recovery) = Writer::open(&directory, settings.dedupe_window)?;
     if let Some(torn) = &recovery.torn {
         tracing::warn!(
@@ -83,8 +87,7 @@ pub async fn run(
         last_seq = recovery.last_seq,
         lines_read = recovery.lines_read,
         key = %identity.key(),
-        "opened {}",
-        path.join(LOG_FILE).display()
+        "opened the log"
     );
 
     let (arrivals, arrived) = mpsc::unbounded_channel();

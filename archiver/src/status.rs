@@ -105,3 +105,45 @@ impl fmt::Display for Status {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sealpost_core::Timestamp;
+
+    use super::*;
+    use crate::arrival::Arrival;
+    use crate::storage::Directory;
+    use crate::writer::Writer;
+
+    #[test]
+    fn it_tells_the_last_line_and_whether_somebody_writes() {
+        let parent = tempfile::tempdir().unwrap();
+        assert!(matches!(
+            Status::of(parent.path()),
+            Err(StatusError::NoArchive(_))
+        ));
+
+        let lock = DirectoryLock::take(parent.path()).unwrap();
+        let directory = Directory::open(parent.path()).unwrap();
+        let (mut writer, _) = Writer::open(&directory, 10).unwrap();
+        let empty = Status::of(parent.path()).unwrap();
+        assert_eq!(
+            (
+                empty.lines,
+                empty.bytes,
+                empty.last_archived_at,
+                empty.running
+            ),
+            (0, 0, None, true)
+        );
+
+        let at = Timestamp::parse("1700000000.123").unwrap();
+        let arrivals =
+            ["a", "b", "c"].map(|text| Arrival::new("inbox/bob".into(), text.into(), 1, None));
+        writer.archive(&arrivals, at).unwrap();
+        drop(lock);
+        let status = Status::of(parent.path()).unwrap();
+        assert_eq!((status.lines, status.running), (3, false));
+        assert_eq!(status.last_archived_at.as_deref(), Some("1700000000.123"));
+    }
+}

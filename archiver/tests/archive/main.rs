@@ -8,6 +8,7 @@
 
 mod crashes;
 mod group_commit;
+mod judging;
 mod log_reading;
 mod messages;
 mod reconnects;
