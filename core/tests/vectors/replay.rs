@@ -192,6 +192,12 @@ fn bundles() {
         if let Ok(bundle) = &parsed {
             assert_eq!(bundle.as_bytes(), bytes, "{}", case.name);
             assert_eq!(Some(encode(bundle.digest())), case.digest, "{}", case.name);
+            assert_eq!(
+                Some(bundle.encryption().len()),
+                case.usable_keys,
+                "{}",
+                case.name
+            );
         }
         assert_eq!(outcome::bundle(parsed), case.expect, "{}", case.name);
     }

@@ -10,10 +10,15 @@ use super::wire::quoted;
 
 fn good(name: &str, bundle: &Bundle) -> BundleCase {
     let text = bundle.text();
+    let usable = bundle
+        .encryption
+        .iter()
+        .filter(|(algorithm, _)| algorithm == "RSA-OAEP-256");
     BundleCase {
         name: name.to_owned(),
         expect: "ok".to_owned(),
         digest: Some(base64(sha256(&text))),
+        usable_keys: Some(usable.count()),
         bundle: wire(text),
     }
 }
@@ -23,6 +28,7 @@ pub(crate) fn bad(name: &str, expect: &str, bytes: impl Into<Vec<u8>>) -> Bundle
         name: name.to_owned(),
         expect: expect.to_owned(),
         digest: None,
+        usable_keys: None,
         bundle: wire(bytes),
     }
 }
@@ -62,6 +68,13 @@ fn good_bundles() -> Vec<BundleCase> {
             "a key of an unknown algorithm is carried and not used",
             &Bundle {
                 encryption: vec![("X-Wing".to_owned(), vec![1, 2, 3]), rsa(bob.spki())],
+                ..base.clone()
+            },
+        ),
+        good(
+            "only a key of an unknown algorithm: nobody can encrypt to it",
+            &Bundle {
+                encryption: vec![("X-Wing".to_owned(), vec![1, 2, 3])],
                 ..base.clone()
             },
         ),

@@ -105,6 +105,9 @@ pub(crate) struct BundleCase {
     /// SHA-256 of the bytes, for good ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) digest: Option<String>,
+    /// How many of its keys version 1 can encrypt to, for good ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usable_keys: Option<usize>,
     pub(crate) bundle: Wire,
 }
 
