@@ -1,4 +1,5 @@
-//! What types that hold secrets promise: `Debug` shows none of them, and RSA keys are what they say.
+//! What types that hold secrets promise: `Debug` shows none of them, they can cross threads, and RSA keys are what
+//! they say.
 
 use sealpost_core::{
     BurstCache, DecryptionKey, DecryptionKeyError, EncryptionKeyError, RsaDecryptionKey, Sealer,
@@ -64,4 +65,16 @@ fn rsa_keys_are_not_generated_out_of_bounds() {
         let refused = RsaDecryptionKey::generate(&mut rng(1), bits).err();
         assert_eq!(refused, Some(DecryptionKeyError::BadPublicKey(error)));
     }
+}
+
+#[test]
+fn what_a_program_keeps_can_cross_threads() {
+    fn crosses<T: Send + Sync>() {}
+    crosses::<sealpost_core::Identity>();
+    crosses::<RsaDecryptionKey>();
+    crosses::<Box<dyn DecryptionKey>>();
+    crosses::<Sealer>();
+    crosses::<BurstCache>();
+    crosses::<sealpost_core::Envelope>();
+    crosses::<sealpost_core::KeyBundle>();
 }
