@@ -344,14 +344,9 @@ class Bundle:
         if now >= self.expires:
             raise Refused("expired")
 
-    def best_key(self):
-        """7.3 step 1"""
-        if not self.encryption:
-            raise Refused("no-encryption-key")
-        for alg, key in self.encryption:
-            if alg == RSA_ALG:
-                return key
-        raise Refused("no-encryption-key")
+    def usable_keys(self):
+        """7.3 step 1: what this version can seal to, best first."""
+        return [key for alg, key in self.encryption if alg == RSA_ALG]
 
 
 def numbered(what, elements, read):
@@ -547,7 +542,9 @@ def new_message_id(now, random=None):
 def seal(identity, realm, sender, bundle, content, prev, now):
     """7.3"""
     bundle.check_time(now)
-    spki = bundle.best_key()
+    if not bundle.usable_keys():
+        raise Refused("no-encryption-key")
+    spki = bundle.usable_keys()[0]
     e = Envelope()
     e.realm, e.id, e.prev, e.ts, e.sender, e.to = realm, new_message_id(now), prev, now, sender, bundle.user
     e.key, e.signer = key_id(realm, bundle.identity, spki), identity.key

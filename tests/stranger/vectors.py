@@ -110,6 +110,7 @@ def bundle(case, people):
     value = outcome(case["expect"], lambda: Bundle.parse(wire(case["bundle"])))
     if value is not None:
         same("digest", b64(value.digest()), case["digest"])
+        same("usable keys", len(value.usable_keys()), case["usable_keys"])
 
 
 def pin(given):
