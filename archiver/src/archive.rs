@@ -10,12 +10,13 @@ use sealpost_core::{Identity, LoginToken, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::broker_address::BrokerAddress;
 use crate::committer;
 use crate::connection::Credentials;
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
 use crate::log_file::AppendError;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::Settings;
 use crate::storage::Directory;
 use crate::subscription::{OnSubscribed, SignIn, Subscription};
 use crate::writer::{LOG_FILE, OpenError, Writer};
@@ -23,9 +24,6 @@ use crate::writer::{LOG_FILE, OpenError, Writer};
 /// Why archiving ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// A setting is missing.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
     /// The directory could not be made or read.
     #[error("cannot use the directory {path}: {source}")]
     Directory {
@@ -54,16 +52,16 @@ pub enum ArchiveError {
     WriterDied,
 }
 
-/// Archives until `stop` is cancelled or the disk fails. `on_subscribed` is called each time the
+/// Archives what `broker` delivers until `stop` is cancelled or the disk fails. `on_subscribed` is called each time the
 /// broker has granted the subscription.
 ///
 /// Blocks for as long as it takes to open the log, before anything else runs.
 pub async fn run(
     settings: Settings,
+    broker: BrokerAddress,
     stop: CancellationToken,
     on_subscribed: OnSubscribed,
 ) -> Result<(), ArchiveError> {
-    let broker = settings.broker()?.clone();
     let path = settings.dir.clone();
     let directory = Directory::open(&path).map_err(|source| ArchiveError::Directory {
         path: path.clone(),

@@ -43,8 +43,11 @@ const SUBSCRIBE_ID: u16 = 1;
 /// Why a connection ended or did not come about.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The broker's port could not be reached, or the stream broke.
-    #[error("{0}")]
+    /// The broker's port could not be reached.
+    #[error("the broker cannot be reached: {0}")]
+    Unreachable(#[source] io::Error),
+    /// The stream broke.
+    #[error("the connection broke: {0}")]
     Io(#[from] io::Error),
     /// The broker took longer than it should.
     #[error("no answer to {0} in time")]

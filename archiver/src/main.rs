@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 
 fn run(flags: &RunArgs) -> Result<(), ProgramError> {
     let settings = Settings::gather(flags)?;
+    let broker = settings.broker()?.clone();
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| SettingsError::Invalid {
         setting: "log",
         reason: error.to_string(),
@@ -62,7 +63,7 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
             Some(line) => print_line(&line),
             None => tracing::info!("subscribed again"),
         });
-        Ok(archive::run(settings, stop, on_subscribed).await?)
+        Ok(archive::run(settings, broker, stop, on_subscribed).await?)
     })
 }
 

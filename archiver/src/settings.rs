@@ -61,7 +61,7 @@ pub enum SettingsError {
     #[error("{0} is not set")]
     Missing(&'static str),
     /// A value makes no sense.
-    #[error("{setting} is wrong: {reason}")]
+    #[error("{setting} cannot be used: {reason}")]
     Invalid {
         /// Which setting.
         setting: &'static str,

@@ -171,7 +171,8 @@ impl Subscription {
         let address = (self.broker.host(), self.broker.port());
         let stream = timeout(HANDSHAKE_PATIENCE, TcpStream::connect(address))
             .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(ConnectionError::Unreachable)?;
         // Acknowledgements are small and already gathered: waiting for more would only delay them.
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
