@@ -1,1 +1,47 @@
-//! Harness.
+//! What the tests of promises between processes share: real programs on free ports, a bound on every wait, and nothing
+//! left running.
+//!
+//! Failures here are failures of the test, so this crate panics with what it saw.
+#![forbid(unsafe_code)]
+
+mod archiver;
+mod broker;
+mod client;
+mod device;
+mod flood;
+mod process;
+
+pub use archiver::Archiver;
+pub use broker::{Broker, BrokerOptions};
+pub use client::{Answer, Person};
+pub use device::{Device, Link, now};
+pub use flood::Flood;
+pub use process::Process;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything may take before the test gives up on it. Far above what a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The path of one of the programs, as `cargo build` left it.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a path of this test");
+    let dir = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>");
+    let program = dir.join(name);
+    assert!(
+        program.exists(),
+        "{program:?} is not built: run `cargo build --workspace` first (`make test` does)"
+    );
+    program
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -1,0 +1,104 @@
+//! A person at the `sealpost` command line.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Process, program};
+
+/// A person with a home directory and a broker to talk to.
+#[derive(Debug)]
+pub struct Person {
+    name: String,
+    broker: String,
+    home: TempDir,
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// The objects printed by `--json`.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+            .collect()
+    }
+}
+
+impl Person {
+    /// A person without keys.
+    #[must_use]
+    pub fn newcomer(name: &str, broker_url: &str) -> Person {
+        Person {
+            name: name.into(),
+            broker: broker_url.into(),
+            home: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A person with keys that lie unencrypted at rest, published at the broker.
+    #[must_use]
+    pub fn settle(name: &str, broker_url: &str) -> Person {
+        let person = Person::newcomer(name, broker_url);
+        let answer = person.run(&["keys", "init", "--no-passphrase"]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        person
+    }
+
+    /// Where the person keeps things.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The command line, ready for arguments.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(program("sealpost"));
+        command
+            .args(["--user", &self.name, "--broker", &self.broker])
+            .arg("--home")
+            .arg(self.home.path());
+        for variable in [
+            "SEALPOST_USER",
+            "SEALPOST_BROKER",
+            "SEALPOST_HOME",
+            "SEALPOST_REALM",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs a command to its end.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Answer {
+        let mut process = self.start(arguments);
+        process.hush();
+        let status = process.wait();
+        Answer {
+            code: status.code().unwrap_or(-1),
+            stdout: process.stdout().join("\n"),
+            stderr: process.stderr().join("\n"),
+        }
+    }
+
+    /// Starts a command that goes on.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        Process::spawn(&self.name, self.command().args(arguments))
+    }
+}
