@@ -1,0 +1,280 @@
+//! The command line, as clap sees it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const AFTER_HELP: &str = "\
+Every option can also be set in the environment (SEALPOST_USER, SEALPOST_BROKER, SEALPOST_HOME, SEALPOST_REALM,
+SEALPOST_PASSPHRASE_COMMAND, SEALPOST_CONFIG) or in the configuration file; a flag wins over the environment, the
+environment over the file.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker.
+
+A first conversation:
+  sealpost --user alice keys init
+  sealpost --user alice send bob 'Hello Bob!'
+  sealpost --user alice chat";
+
+/// End-to-end-encrypted messages over MQTT.
+#[derive(Debug, Parser)]
+#[command(name = "sealpost", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// Who is asking and where.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Global {
+    /// Your user name: a-z, 0-9, _ and -, at most 64 characters [env: SEALPOST_USER]
+    #[arg(long, short, global = true, value_name = "NAME")]
+    pub user: Option<String>,
+    /// The broker, as mqtt://HOST[:PORT] [default: mqtt://127.0.0.1:1883] [env: SEALPOST_BROKER]
+    #[arg(long, short, global = true, value_name = "URL")]
+    pub broker: Option<String>,
+    /// Where your keys and messages are [default: $XDG_DATA_HOME/sealpost/NAME] [env: SEALPOST_HOME]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// The deployment's name, the same for all who talk [default: local] [env: SEALPOST_REALM]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub realm: Option<String>,
+    /// The configuration file [default: $XDG_CONFIG_HOME/sealpost/client.toml] [env: SEALPOST_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A shell command whose first line of output is the passphrase [env: SEALPOST_PASSPHRASE_COMMAND]
+    #[arg(long, global = true, value_name = "CMD")]
+    pub passphrase_command: Option<String>,
+    /// One JSON object a line on standard output, for scripts
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Log what happens to standard error, never secrets or texts (RUST_LOG chooses more finely)
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Talk and listen in one: type `msg bob Hello Bob!`, `/who`, `/help`, `/quit`
+    Chat,
+    /// Send one message and wait until the broker has it
+    Send {
+        /// Who it is for
+        #[arg(value_name = "USER")]
+        to: String,
+        /// The text; `-` or nothing reads standard input
+        #[arg(value_name = "TEXT")]
+        text: Vec<String>,
+        /// How long to wait for the recipient's keys and for the broker, such as 10s or 2m [default: 10s]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Print messages as they arrive, until stopped
+    Listen {
+        /// Stop after so many messages
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// Stop after so long, such as 30s or 2m; with --count, fewer messages by then is a failure
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Your own keys
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// The people you know, and whose keys they are
+    Contacts {
+        /// What to do; without it, the list.
+        #[command(subcommand)]
+        command: Option<ContactsCommand>,
+    },
+}
+
+/// `sealpost keys …`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make your keys: an Ed25519 identity and an RSA-3072 encryption key
+    Init {
+        /// Leave the private keys unencrypted on disk, for a machine where nobody can type a passphrase
+        #[arg(long)]
+        no_passphrase: bool,
+        /// Do not connect: the keys are published by the next command that does
+        #[arg(long)]
+        no_publish: bool,
+    },
+    /// Show your fingerprint and what is published about you
+    Show,
+    /// Replace the RSA encryption key; the old one still opens messages under way for 45 days, then it is destroyed
+    Rotate {
+        /// Do not connect: the new key is published by the next command that does
+        #[arg(long)]
+        no_publish: bool,
+    },
+}
+
+/// `sealpost contacts …`
+#[derive(Debug, Subcommand)]
+pub enum ContactsCommand {
+    /// Everybody you have exchanged keys with
+    List,
+    /// Compare a contact's safety number with them, and mark them verified
+    Verify {
+        /// Whom
+        #[arg(value_name = "USER")]
+        user: String,
+        /// The 60 digits they read to you, compared instead of asking
+        #[arg(long, value_name = "DIGITS")]
+        number: Option<String>,
+    },
+    /// Accept a contact's changed identity, or let a suspended contact speak again
+    Trust {
+        /// Whom
+        #[arg(value_name = "USER")]
+        user: String,
+        /// Accept only this fingerprint (SHA256:…), instead of asking
+        #[arg(long, value_name = "FINGERPRINT")]
+        fingerprint: Option<String>,
+        /// Accept whatever is offered, without asking
+        #[arg(long, conflicts_with = "fingerprint")]
+        yes: bool,
+    },
+}
+
+/// `10`, `10s`, `500ms`, `2m`, `1h`: at most a day, so that nobody waits for ever by a slip of the finger.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "write a time such as 10s, 500ms, 2m or 1h".to_owned())?;
+    let duration = match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "" | "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(3_600).map(Duration::from_secs),
+        _ => return Err("write a time such as 10s, 500ms, 2m or 1h".to_owned()),
+    };
+    match duration {
+        Some(duration) if duration.is_zero() => Err("a time of zero is no time".to_owned()),
+        Some(duration) if duration <= MAX => Ok(duration),
+        _ => Err("at most 24h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_accepted_before_and_after_the_command() {
+        for line in [
+            "sealpost --user alice --broker mqtt://h:1 --home /h --realm r --json listen",
+            "sealpost listen --user alice --broker mqtt://h:1 --home /h --realm r --json",
+        ] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.global.user.as_deref(), Some("alice"));
+            assert_eq!(cli.global.broker.as_deref(), Some("mqtt://h:1"));
+            assert_eq!(cli.global.realm.as_deref(), Some("r"));
+            assert!(cli.global.json);
+            assert!(matches!(
+                cli.command,
+                Command::Listen {
+                    count: None,
+                    timeout: None
+                }
+            ));
+        }
+    }
+
+    #[test]
+    fn send_takes_words_a_dash_or_nothing() {
+        for (line, expected) in [
+            ("sealpost send bob Hello Bob!", vec!["Hello", "Bob!"]),
+            ("sealpost send bob -", vec!["-"]),
+            ("sealpost send bob", vec![]),
+        ] {
+            match parse(line).unwrap().command {
+                Command::Send { to, text, .. } => {
+                    assert_eq!(to, "bob");
+                    assert_eq!(text, expected);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn contacts_alone_is_the_list() {
+        assert!(matches!(
+            parse("sealpost contacts").unwrap().command,
+            Command::Contacts { command: None }
+        ));
+        assert!(matches!(
+            parse("sealpost contacts list").unwrap().command,
+            Command::Contacts {
+                command: Some(ContactsCommand::List)
+            }
+        ));
+    }
+
+    #[test]
+    fn verify_never_takes_a_blanket_yes_and_no_passphrase_is_ever_a_flag_value() {
+        for line in [
+            "sealpost contacts verify bob --yes",
+            "sealpost --passphrase secret chat",
+            "sealpost keys init --no-passphrase=secret",
+            "sealpost contacts trust bob --yes --fingerprint SHA256:x",
+            "sealpost listen --count 0",
+            "sealpost frobnicate",
+            "sealpost",
+        ] {
+            let refused = parse(line).expect_err(line);
+            assert_eq!(refused.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn times_have_units_and_a_bound() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("24h", 86_400_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for text in [
+            "",
+            "s",
+            "0",
+            "-1",
+            "1.5s",
+            "10 s",
+            "25h",
+            "1d",
+            "99999999999999999999",
+        ] {
+            parse_duration(text).expect_err(text);
+        }
+    }
+}

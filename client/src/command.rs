@@ -1,0 +1,86 @@
+//! The commands.
+
+mod chat;
+mod contacts;
+mod keys;
+mod listen;
+mod send;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::account::Account;
+use crate::cli::{Cli, Command};
+use crate::clock;
+use crate::event::Printer;
+use crate::exit::{Code, Failure};
+use crate::home::Home;
+use crate::passphrase;
+use crate::settings::{Settings, process_environment};
+use crate::store::Store;
+
+/// What a command starts from.
+struct Start {
+    settings: Settings,
+    home: Home,
+    printer: Printer,
+    /// Cancelled by Ctrl-C, SIGTERM or SIGHUP.
+    stop: CancellationToken,
+}
+
+impl Start {
+    /// Unlocks the keys. Asks for the passphrase if need be.
+    fn unlock(&self) -> Result<Account, Failure> {
+        let Settings {
+            user,
+            realm,
+            passphrase_command,
+            ..
+        } = &self.settings;
+        let ask = || passphrase::existing(passphrase_command.as_deref(), user.as_str());
+        Ok(Account::open(&self.home, user, realm, ask, clock::now())?)
+    }
+
+    fn open_store(&self, account: &Account) -> Result<Store, Failure> {
+        Ok(Store::open(&self.home.store(), account.store_key())?)
+    }
+}
+
+/// Runs what the command line asks for. `started` is called when passphrases have been asked for, and signals may be
+/// caught: before, Ctrl-C at the prompt must end the program at once.
+pub async fn run(
+    cli: Cli,
+    stop: CancellationToken,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let settings = Settings::load(&cli.global, &process_environment)?;
+    let home = Home::open(&settings.home)?;
+    let start = Start {
+        settings,
+        home,
+        printer: Printer::standard(cli.global.json),
+        stop,
+    };
+    match cli.command {
+        Command::Send { to, text, timeout } => send::run(start, &to, &text, timeout, started).await,
+        Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
+        Command::Chat => chat::run(start, started).await,
+        Command::Keys { command } => keys::run(start, command, started).await,
+        Command::Contacts { command } => contacts::run(start, command),
+    }
+}
+
+/// A user name from the command line.
+fn parse_user(name: &str) -> Result<sealpost_core::UserId, Failure> {
+    sealpost_core::UserId::parse(name).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("{:?} is not a user name: {error}", crate::terminal::clean_line(name)),
+            "A user name has a-z, 0-9, _ and -, starts with a letter or digit, and is at most 64 long.",
+        )
+    })
+}
+
+/// Ended by a signal before it was done.
+fn interrupted() -> Failure {
+    Failure::new(Code::Failed, "interrupted", "Nothing more was done.")
+}

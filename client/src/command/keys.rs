@@ -1,0 +1,151 @@
+//! `sealpost keys`: make, show, rotate.
+
+use std::time::Duration;
+
+use super::Start;
+use crate::account::Account;
+use crate::cli::KeysCommand;
+use crate::clock;
+use crate::event::{Event, KeyInfo, Printer};
+use crate::exit::Failure;
+use crate::keystore::Protection;
+use crate::passphrase;
+use crate::session::{Purpose, Session};
+use crate::store::Store;
+
+/// How long to try to publish; the next command that connects does it otherwise.
+const PUBLISH_TIME: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(
+    mut start: Start,
+    command: KeysCommand,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let (account, publish) = match command {
+        KeysCommand::Init {
+            no_passphrase,
+            no_publish,
+        } => (init(&mut start, no_passphrase)?, !no_publish),
+        KeysCommand::Show => {
+            let account = start.unlock()?;
+            start.printer.print(&keys_event(&account, None))?;
+            return Ok(());
+        }
+        KeysCommand::Rotate { no_publish } => {
+            let mut account = start.unlock()?;
+            account.rotate(clock::now())?;
+            (account, !no_publish)
+        }
+    };
+    let event = keys_event(&account, Some(false));
+    if !publish {
+        start.printer.print(&event)?;
+        return Ok(());
+    }
+    let store = start.open_store(&account)?;
+    started();
+    let Start {
+        settings,
+        mut printer,
+        stop,
+        ..
+    } = start;
+    // The keys are made whether or not the broker is there: that it is not is worth a word, not a failure.
+    let published = tokio::select! {
+        published = publish_now(account, store, settings.broker, printer.is_json()) => published,
+        () = stop.cancelled() => Ok(false),
+    };
+    match published {
+        Ok(published) => printer.print(&with_published(event, published))?,
+        Err(failure) => {
+            printer.print(&with_published(event, false))?;
+            if failure.code == crate::exit::Code::Refused {
+                return Err(failure);
+            }
+            printer.note(&format!("sealpost: {}", failure.message))?;
+        }
+    }
+    Ok(())
+}
+
+fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
+    let settings = &start.settings;
+    if start.home.keystore().exists() {
+        let exists = crate::keystore::KeystoreError::Exists(start.home.path().to_owned());
+        return Err(exists.into());
+    }
+    if settings.user.is_reserved() {
+        return Err(Failure::new(
+            crate::exit::Code::Usage,
+            format!("the name {} is reserved", settings.user),
+            "Choose another name.",
+        ));
+    }
+    let passphrase = if no_passphrase {
+        start.printer.note(
+            "sealpost: the private keys lie unencrypted on disk: whoever can read the file is you",
+        )?;
+        None
+    } else {
+        let command = settings.passphrase_command.as_deref();
+        Some(passphrase::fresh(command, settings.user.as_str())?)
+    };
+    Ok(Account::create(
+        &start.home,
+        &settings.user,
+        &settings.realm,
+        passphrase.as_ref(),
+        clock::now(),
+    )?)
+}
+
+async fn publish_now(
+    account: Account,
+    store: Store,
+    broker: crate::broker_url::BrokerUrl,
+    json: bool,
+) -> Result<bool, Failure> {
+    let work = async {
+        let printer = Printer::standard(json);
+        let mut session =
+            Session::connect(account, store, printer, broker, Purpose::Send, None).await?;
+        while !session.is_own_bundle_settled() {
+            session.next().await?;
+        }
+        session.close().await?;
+        Ok(true)
+    };
+    tokio::time::timeout(PUBLISH_TIME, work)
+        .await
+        .unwrap_or(Ok(false))
+}
+
+fn keys_event(account: &Account, published: Option<bool>) -> Event {
+    let bundle = account.bundle();
+    Event::Keys {
+        user: account.user().to_string(),
+        realm: account.realm().to_string(),
+        fingerprint: account.identity_key().fingerprint(),
+        identity: account.identity_key().to_base64(),
+        seq: bundle.seq(),
+        expires: bundle.expires(),
+        encryption: account
+            .key_ages()
+            .into_iter()
+            .map(|age| KeyInfo {
+                created: age.created,
+                replaced: age.replaced,
+                destroyed: age.destroyed,
+            })
+            .collect(),
+        passphrase: account.protection() == Protection::Passphrase,
+        published,
+    }
+}
+
+fn with_published(mut event: Event, now: bool) -> Event {
+    if let Event::Keys { published, .. } = &mut event {
+        *published = Some(now);
+    }
+    event
+}

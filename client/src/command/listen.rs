@@ -1,0 +1,61 @@
+//! `sealpost listen`: print messages as they come.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Start;
+use crate::exit::{Code, Failure};
+use crate::session::{Happening, Purpose, Session};
+
+pub(super) async fn run(
+    start: Start,
+    count: Option<u64>,
+    timeout: Option<Duration>,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let account = start.unlock()?;
+    let store = start.open_store(&account)?;
+    let _only_one = start.home.lock_receiving()?;
+    started();
+    let Start {
+        settings,
+        printer,
+        stop,
+        ..
+    } = start;
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut session = tokio::select! {
+        session = Session::connect(account, store, printer, settings.broker, Purpose::Receive, count) => session?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let ended = loop {
+        if count.is_some_and(|count| session.shown() >= count) {
+            break Ok(());
+        }
+        tokio::select! {
+            happening = session.next() => match happening {
+                Ok(Happening::Shown | Happening::Keys(_) | Happening::Other) => {}
+                Err(failure) => break Err(failure),
+            },
+            () = stop.cancelled() => break Ok(()),
+            () = at(deadline) => break match count {
+                Some(count) => Err(Failure::new(
+                    Code::Failed,
+                    format!("{} of {count} messages came in time", session.shown()),
+                    "Wait longer with --timeout, or ask whether they were sent.",
+                )),
+                None => Ok(()),
+            },
+        }
+    };
+    let closed = session.close().await;
+    ended.and(closed)
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

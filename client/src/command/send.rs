@@ -1,0 +1,175 @@
+//! `sealpost send`: one message, and out.
+
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
+
+use sealpost_core::{Content, MAX_PLAINTEXT, UserId};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use super::{Start, interrupted, parse_user};
+use crate::event::Event;
+use crate::exit::{Code, Failure, no_keys_yet, not_sent, not_trusted};
+use crate::session::{Outgoing, Purpose, Session};
+
+pub(super) async fn run(
+    start: Start,
+    to: &str,
+    words: &[String],
+    timeout: Option<Duration>,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let to = parse_user(to)?;
+    if to == start.settings.user {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{to} is you"),
+            "Name somebody else.",
+        ));
+    }
+    let timeout = timeout.unwrap_or(start.settings.timeout);
+    let account = start.unlock()?;
+    let text = text(words)?;
+    let store = start.open_store(&account)?;
+    started();
+    let Start {
+        settings,
+        printer,
+        stop,
+        ..
+    } = start;
+    let work = async {
+        let mut session = Session::connect(
+            account,
+            store,
+            printer,
+            settings.broker,
+            Purpose::Send,
+            None,
+        )
+        .await?;
+        let sent = deliver(&mut session, &to, text, timeout).await;
+        let closed = session.close().await;
+        sent.and(closed)
+    };
+    tokio::select! {
+        sent = work => sent,
+        () = stop.cancelled() => Err(interrupted()),
+    }
+}
+
+async fn deliver(
+    session: &mut Session,
+    to: &UserId,
+    text: String,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    session.want_keys(to);
+    let deadline = Instant::now() + timeout;
+    loop {
+        // Our own bundle first: whoever gets the message needs it to know us.
+        match session.keys(to) {
+            Some(Ok(_)) if session.is_own_bundle_settled() => break,
+            Some(Err(why)) => return Err(not_trusted(to.as_str(), why)),
+            _ => {}
+        }
+        match tokio::time::timeout_at(deadline, session.next()).await {
+            Ok(happening) => drop(happening?),
+            Err(_) if !session.is_connected() => return Err(lost(session)),
+            Err(_) if session.keys(to).is_none() => return Err(no_keys_yet(to.as_str(), timeout)),
+            Err(_) => return Err(no_answer(timeout)),
+        }
+    }
+    let prev = session.store.last_sent(to)?;
+    let mut outgoing = session.send(to, prev, &Content::Text { text })?;
+    let deadline = Instant::now() + timeout;
+    let answer = loop {
+        tokio::select! {
+            answer = &mut outgoing.answer => break answer,
+            happening = session.next() => drop(happening?),
+            () = tokio::time::sleep_until(deadline) => {
+                return Err(if session.is_connected() { no_answer(timeout) } else { lost(session) });
+            }
+        }
+    };
+    accepted(session, &outgoing, answer)
+}
+
+/// Books a message that the broker answered for.
+pub(super) fn accepted(
+    session: &mut Session,
+    outgoing: &Outgoing,
+    answer: Result<Result<(), crate::mqtt::PublishError>, tokio::sync::oneshot::error::RecvError>,
+) -> Result<(), Failure> {
+    let answer = answer.unwrap_or(Err(crate::mqtt::MqttError::Closed.into()));
+    answer.map_err(|error| not_sent(outgoing.to.as_str(), &error))?;
+    session.store.set_last_sent(&outgoing.to, &outgoing.id)?;
+    session.printer.print(&Event::Sent {
+        to: outgoing.to.to_string(),
+        id: outgoing.id.to_string(),
+        ts: outgoing.ts,
+    })?;
+    Ok(())
+}
+
+fn lost(session: &Session) -> Failure {
+    Failure::new(
+        Code::Unreachable,
+        format!(
+            "the connection to {} was lost and did not come back in time",
+            session.broker()
+        ),
+        "Whether the message went out is not known. Try again: the recipient sees it twice at worst.",
+    )
+}
+
+fn no_answer(timeout: Duration) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!(
+            "the broker did not answer within {} s",
+            timeout.as_secs_f32()
+        ),
+        "Whether the message went out is not known. Try again, perhaps with a longer --timeout.",
+    )
+}
+
+/// The text: the words given, or standard input.
+fn text(words: &[String]) -> Result<String, Failure> {
+    if !words.is_empty() && words != ["-"] {
+        return Ok(words.join(" "));
+    }
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("sealpost: type the message; Ctrl-D on a line of its own ends it");
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PLAINTEXT + 1));
+    stdin
+        .lock()
+        .take(MAX_PLAINTEXT as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_PLAINTEXT {
+        return Err(Failure::new(
+            Code::Failed,
+            format!("standard input has more than {MAX_PLAINTEXT} bytes"),
+            "Send it in parts.",
+        ));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        Failure::new(
+            Code::Failed,
+            "standard input is not UTF-8 text",
+            "Convert it first, for instance with base64.",
+        )
+    })?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            "there is nothing to send",
+            "Give the text after the name, or on standard input.",
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,408 @@
+//! Contacts: what a bundle that arrives means for whom we believe in. Decisions are the core's; here they meet the
+//! store.
+
+use sealpost_core::{
+    Assessment, BundleError, BundleRefused, IdentityKey, KeyBundle, Pin, Realm, Timestamp, UserId,
+    assess,
+};
+
+use crate::event::{ContactChangeKind, Event};
+use crate::store::{Contact, ContactChange, Store, StoreError};
+
+/// A bundle that we believe, its pin stored.
+#[derive(Debug, Clone)]
+pub struct Believed {
+    /// The bundle.
+    pub bundle: KeyBundle,
+    /// What was new about it.
+    pub change: Change,
+    /// Whether the safety number was compared.
+    pub verified: bool,
+}
+
+/// What was new about a believed bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// We knew nothing of this user.
+    FirstContact,
+    /// Nothing, or a routine change of the RSA key.
+    Routine,
+    /// Another identity, signed over by the pinned one.
+    Replaced {
+        /// The one that was pinned.
+        previous: IdentityKey,
+    },
+}
+
+/// Why a bundle is not believed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Disbelieved {
+    /// It is no bundle.
+    #[error("the key bundle is malformed: {0}")]
+    Malformed(#[source] BundleError),
+    /// It is one, but not one to trust.
+    #[error(transparent)]
+    Refused(#[from] BundleRefused),
+    /// The broker has none any more, though we have seen one.
+    #[error("the key bundle was removed")]
+    Removed,
+}
+
+/// Looks at a bundle that came in on `keys/<user>`; pins, or keeps a changed identity for a decision.
+pub fn consider(
+    store: &mut Store,
+    realm: &Realm,
+    user: &UserId,
+    payload: &[u8],
+    now: Timestamp,
+) -> Result<Result<Believed, Disbelieved>, StoreError> {
+    if payload.is_empty() {
+        return Ok(Err(Disbelieved::Removed));
+    }
+    let bundle = match KeyBundle::parse(payload) {
+        Ok(bundle) => bundle,
+        Err(error) => return Ok(Err(Disbelieved::Malformed(error))),
+    };
+    store.change_contact(user, now, |contact| {
+        let pin = contact.map(|contact| &contact.pin);
+        match assess(pin, &bundle, realm, user, now) {
+            Ok(assessment) => {
+                let change = match assessment {
+                    Assessment::FirstContact { .. } => Change::FirstContact,
+                    Assessment::Unchanged { .. } | Assessment::Newer { .. } => Change::Routine,
+                    Assessment::LinkedChange { previous, .. } => Change::Replaced { previous },
+                };
+                let pin = *assessment.pin();
+                let believed = Believed {
+                    change,
+                    verified: pin.verified,
+                    bundle: bundle.clone(),
+                };
+                (
+                    ContactChange::Pin(pin, bundle.as_bytes().to_vec()),
+                    Ok(believed),
+                )
+            }
+            Err(refused @ BundleRefused::IdentityChanged { .. }) => {
+                // An expired or future one is not worth a decision.
+                let change = match bundle.check_time(now) {
+                    Ok(()) => ContactChange::Offer(bundle.as_bytes().to_vec()),
+                    Err(_) => ContactChange::Keep,
+                };
+                (change, Err(refused.into()))
+            }
+            Err(refused) => (ContactChange::Keep, Err(refused.into())),
+        }
+    })
+}
+
+/// What accepting a contact by hand did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trusted {
+    /// The offered identity is pinned.
+    Accepted(IdentityKey),
+    /// The suspension is over.
+    Resumed(IdentityKey),
+    /// There was nothing to decide.
+    Nothing(IdentityKey),
+    /// The offer is another one than was shown, or expired meanwhile.
+    Changed,
+}
+
+/// The identity that waits for a decision about a contact.
+#[must_use]
+pub fn offered_identity(contact: &Contact) -> Option<IdentityKey> {
+    let bundle = KeyBundle::parse(contact.offered.as_deref()?).ok()?;
+    Some(*bundle.identity())
+}
+
+/// Accepts what was shown: the offered identity `shown`, and an end of a suspension.
+pub fn trust(
+    store: &mut Store,
+    user: &UserId,
+    shown: Option<&IdentityKey>,
+    now: Timestamp,
+) -> Result<Option<Trusted>, StoreError> {
+    let decided = store.change_contact(user, now, |contact| {
+        let Some(contact) = contact else {
+            return (ContactChange::Keep, None);
+        };
+        let offered = contact.offered.as_deref().map(KeyBundle::parse);
+        match (offered, shown) {
+            (Some(Ok(bundle)), Some(shown)) if bundle.identity() == shown => {
+                if bundle.check_time(now).is_err() {
+                    return (ContactChange::Keep, Some(Trusted::Changed));
+                }
+                let pin = Pin::new(&bundle);
+                (
+                    ContactChange::Pin(pin, bundle.as_bytes().to_vec()),
+                    Some(Trusted::Accepted(pin.identity)),
+                )
+            }
+            (None, None) if contact.is_suspended() => (
+                ContactChange::Keep,
+                Some(Trusted::Resumed(contact.pin.identity)),
+            ),
+            (None, None) => (
+                ContactChange::Keep,
+                Some(Trusted::Nothing(contact.pin.identity)),
+            ),
+            _ => (ContactChange::Keep, Some(Trusted::Changed)),
+        }
+    })?;
+    if let Some(Trusted::Resumed(_)) = decided {
+        store.clear_failures(user)?;
+    }
+    Ok(decided)
+}
+
+/// What is to be said about a bundle that is believed: nothing when it is routine.
+#[must_use]
+pub fn believed_event(user: &UserId, believed: &Believed) -> Option<Event> {
+    let identity = believed.bundle.identity();
+    match believed.change {
+        Change::Routine => None,
+        Change::FirstContact => Some(Event::contact(
+            user,
+            ContactChangeKind::Pinned,
+            identity,
+            false,
+        )),
+        Change::Replaced { previous } => {
+            let mut event = Event::contact(user, ContactChangeKind::Replaced, identity, false);
+            if let Event::Contact { previous: was, .. } = &mut event {
+                *was = Some(previous.fingerprint());
+            }
+            Some(event)
+        }
+    }
+}
+
+/// What is to be said about a bundle that is not believed.
+#[must_use]
+pub fn disbelieved_event(user: &UserId, why: &Disbelieved) -> Event {
+    let (cause, hint) = match why {
+        Disbelieved::Malformed(_) => (
+            "bundle_malformed",
+            format!(
+                "The broker serves something else than {user}'s keys. Tell {user} and the broker's operator."
+            ),
+        ),
+        Disbelieved::Removed => (
+            "bundle_removed",
+            format!("Nothing can be sent to {user} until their client publishes its keys again."),
+        ),
+        Disbelieved::Refused(refused) => match refused {
+            BundleRefused::IdentityChanged { .. } => (
+                "identity_changed",
+                format!(
+                    "Ask {user} for their fingerprint in some other way; then: sealpost contacts trust {user}"
+                ),
+            ),
+            BundleRefused::RolledBack { .. } => (
+                "bundle_rolled_back",
+                format!(
+                    "The broker, or somebody with {user}'s old key, offers outdated keys. Nothing is sent to them."
+                ),
+            ),
+            BundleRefused::Forked { .. } => (
+                "bundle_forked",
+                format!(
+                    "Somebody else signs with {user}'s identity. Ask {user} whether a copy of their keys is in use."
+                ),
+            ),
+            BundleRefused::Expired { .. } => (
+                "bundle_expired",
+                format!(
+                    "{user} must connect once with an up-to-date client, which publishes fresh keys."
+                ),
+            ),
+            BundleRefused::FromTheFuture { .. } => (
+                "bundle_from_the_future",
+                format!("Check this machine's clock and ask {user} to check theirs."),
+            ),
+            BundleRefused::WrongRealm => (
+                "bundle_of_another_realm",
+                "Check --realm: everybody who talks to each other needs the same one.".to_owned(),
+            ),
+            _ => (
+                "bundle_refused",
+                format!(
+                    "The broker serves something else than {user}'s keys. Tell {user} and the broker's operator."
+                ),
+            ),
+        },
+    };
+    let (pinned, offered) = match why {
+        Disbelieved::Refused(BundleRefused::IdentityChanged { pinned, offered }) => {
+            (Some(pinned.fingerprint()), Some(offered.fingerprint()))
+        }
+        _ => (None, None),
+    };
+    let message = match why {
+        Disbelieved::Refused(BundleRefused::IdentityChanged { .. }) => {
+            format!("the identity of {user} has changed")
+        }
+        other => format!("{user}: {other}"),
+    };
+    Event::Alarm {
+        cause,
+        user: user.to_string(),
+        pinned,
+        offered,
+        message,
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::tests::{account, start};
+    use crate::store::tests::{store, user};
+    use std::time::Duration;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    struct World {
+        folder: tempfile::TempDir,
+        store: Store,
+    }
+
+    fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder);
+        World { folder, store }
+    }
+
+    impl World {
+        fn look(&mut self, payload: &[u8], now: Timestamp) -> Result<Believed, Disbelieved> {
+            consider(
+                &mut self.store,
+                &Realm::default(),
+                &user("bob"),
+                payload,
+                now,
+            )
+            .unwrap()
+        }
+    }
+
+    /// Another identity under the same name, as after a reinstallation, or an impostor's.
+    fn another_bob(world: &World) -> KeyBundle {
+        let folder = tempfile::tempdir_in(world.folder.path()).unwrap();
+        account(&folder, "bob").bundle().clone()
+    }
+
+    #[test]
+    fn the_first_bundle_pins_and_the_same_again_is_routine() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let first = world.look(bob.bundle().as_bytes(), start()).unwrap();
+        assert_eq!(first.change, Change::FirstContact);
+        let again = world.look(bob.bundle().as_bytes(), start()).unwrap();
+        assert_eq!(again.change, Change::Routine);
+        let contact = world.store.contact(&user("bob")).unwrap().unwrap();
+        assert_eq!(contact.pin.identity, bob.identity_key());
+    }
+
+    #[test]
+    fn a_rotated_key_is_routine_and_going_back_is_refused() {
+        let mut world = world();
+        let mut bob = account(&world.folder, "bob");
+        let old = bob.bundle().clone();
+        world.look(old.as_bytes(), start()).unwrap();
+        bob.rotate(start().saturating_add(DAY)).unwrap();
+        let now = start().saturating_add(DAY);
+        let newer = world.look(bob.bundle().as_bytes(), now).unwrap();
+        assert_eq!(newer.change, Change::Routine);
+        assert!(matches!(
+            world.look(old.as_bytes(), now),
+            Err(Disbelieved::Refused(BundleRefused::RolledBack { .. }))
+        ));
+    }
+
+    #[test]
+    fn a_changed_identity_waits_for_a_decision_about_exactly_what_was_shown() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let (other, third) = (another_bob(&world), another_bob(&world));
+        let refused = world.look(other.as_bytes(), start());
+        assert!(matches!(
+            refused,
+            Err(Disbelieved::Refused(BundleRefused::IdentityChanged { .. }))
+        ));
+        let contact = world.store.contact(&user("bob")).unwrap().unwrap();
+        assert_eq!(contact.pin.identity, bob.identity_key());
+        assert_eq!(offered_identity(&contact), Some(*other.identity()));
+
+        let mut decide = |shown: Option<&IdentityKey>| {
+            trust(&mut world.store, &user("bob"), shown, start()).unwrap()
+        };
+        assert_eq!(decide(None), Some(Trusted::Changed));
+        assert_eq!(decide(Some(third.identity())), Some(Trusted::Changed));
+        assert_eq!(
+            decide(Some(other.identity())),
+            Some(Trusted::Accepted(*other.identity()))
+        );
+        assert_eq!(decide(None), Some(Trusted::Nothing(*other.identity())));
+        let contact = world.store.contact(&user("bob")).unwrap().unwrap();
+        assert_eq!(contact.pin, Pin::new(&other));
+        assert!(!contact.pin.verified);
+    }
+
+    #[test]
+    fn the_pinned_identity_coming_back_settles_an_offer() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let other = another_bob(&world);
+        world.look(other.as_bytes(), start()).unwrap_err();
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let contact = world.store.contact(&user("bob")).unwrap().unwrap();
+        assert_eq!(contact.offered, None);
+    }
+
+    #[test]
+    fn rubbish_and_other_peoples_bundles_pin_nothing() {
+        let mut world = world();
+        let alice = account(&world.folder, "alice");
+        for payload in [alice.bundle().as_bytes(), b"{}", b""] {
+            world.look(payload, start()).unwrap_err();
+        }
+        let bob = account(&world.folder, "bob");
+        let expired = start().saturating_add(DAY * 200);
+        assert!(matches!(
+            world.look(bob.bundle().as_bytes(), expired),
+            Err(Disbelieved::Refused(BundleRefused::Expired { .. }))
+        ));
+        assert!(world.store.contact(&user("bob")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_suspension_ends_by_decision() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        for _ in 0..3 {
+            world.store.note_failure(&user("bob")).unwrap();
+        }
+        assert_eq!(
+            trust(&mut world.store, &user("bob"), None, start()).unwrap(),
+            Some(Trusted::Resumed(bob.identity_key()))
+        );
+        assert!(
+            !world
+                .store
+                .contact(&user("bob"))
+                .unwrap()
+                .unwrap()
+                .is_suspended()
+        );
+        assert_eq!(
+            trust(&mut world.store, &user("carol"), None, start()).unwrap(),
+            None
+        );
+    }
+}

@@ -1,0 +1,506 @@
+//! The one place that turns errors of the library into an exit code and a hint: what to do next.
+
+use std::process::ExitCode;
+
+use sealpost_core::{BundleRefused, SealError};
+
+use crate::contact::Disbelieved;
+use crate::event::Event;
+use crate::home::HomeError;
+use crate::incoming::ReceiveError;
+use crate::keystore::KeystoreError;
+use crate::mqtt::{MqttError, PublishError, RefusalCode};
+use crate::passphrase::PassphraseError;
+use crate::settings::SettingsError;
+use crate::store::StoreError;
+
+/// The exit codes. They are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Code {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// Wrong usage: flags, settings, names.
+    Usage = 2,
+    /// The broker cannot be reached.
+    Unreachable = 3,
+    /// A key is not trusted, or changed.
+    Untrusted = 4,
+    /// The broker said no.
+    Refused = 5,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> ExitCode {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// A failed command: what went wrong and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+    /// Whether it was said already, or nobody is there to hear it.
+    pub silent: bool,
+}
+
+impl Failure {
+    /// A failure.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            message: message.into(),
+            hint: hint.into(),
+            silent: false,
+        }
+    }
+
+    /// The same as an event.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        Event::Error {
+            code: self.code as u8,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+        }
+    }
+}
+
+/// Writing failed: when the reader has gone away (`sealpost listen | head -1`), that is the end and no error.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Failure {
+            code: if gone { Code::Done } else { Code::Failed },
+            message: format!("cannot write: {error}"),
+            hint: "Where does the output go?".to_owned(),
+            silent: gone,
+        }
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Failure {
+        let hint = match &error {
+            SettingsError::NoUser => {
+                "Say who you are: --user NAME, or SEALPOST_USER, or `user = \"NAME\"` in the configuration file."
+                    .to_owned()
+            }
+            SettingsError::NoHome => "Say where your keys are: --home DIR, or SEALPOST_HOME.".to_owned(),
+            SettingsError::User { .. } => {
+                "A user name has a-z, 0-9, _ and -, starts with a letter or digit, and is at most 64 long.".to_owned()
+            }
+            SettingsError::Realm { .. } => "A realm has a-z, 0-9, . and -, at most 64.".to_owned(),
+            SettingsError::Broker { .. } => "For example: --broker mqtt://127.0.0.1:1883".to_owned(),
+            SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
+            SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
+            SettingsError::Malformed { .. } => "Compare it with the commented config/client.toml.".to_owned(),
+            SettingsError::UnknownKey { key, .. } if key == "passphrase" => {
+                "A passphrase is never written down here; use passphrase_command.".to_owned()
+            }
+            SettingsError::UnknownKey { nearest, .. } => match nearest {
+                Some(nearest) => format!("Did you mean {nearest:?}?"),
+                None => "The keys are user, broker, realm, home, passphrase_command and timeout.".to_owned(),
+            },
+        };
+        Failure::new(Code::Usage, error.to_string(), hint)
+    }
+}
+
+impl From<HomeError> for Failure {
+    fn from(error: HomeError) -> Failure {
+        let hint = match &error {
+            HomeError::Io { .. } => {
+                "Check the folder after --home, its owner and the free space.".to_owned()
+            }
+            HomeError::LooseMode { path, .. } => {
+                let mode = if path.is_dir() { "700" } else { "600" };
+                format!(
+                    "Make it yours alone: chmod {mode} '{}'. If it was open for long, think of making new keys.",
+                    path.display()
+                )
+            }
+            HomeError::AlreadyReceiving { .. } => {
+                "Only one chat or listen can run for one home; send works beside it.".to_owned()
+            }
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<KeystoreError> for Failure {
+    fn from(error: KeystoreError) -> Failure {
+        let hint = match error {
+            KeystoreError::File(error) => return error.into(),
+            KeystoreError::Passphrase(error) => return error.into(),
+            KeystoreError::Missing(_) => "Make your keys first: sealpost keys init".to_owned(),
+            KeystoreError::Exists(_) => {
+                "Use them, or choose another --home. Deleting them would make you a stranger to your contacts."
+                    .to_owned()
+            }
+            KeystoreError::Damaged { .. } => "Restore it from a backup, or move it away and make new keys.".to_owned(),
+            KeystoreError::Version { .. } => "Use the version of sealpost that wrote it, or a later one.".to_owned(),
+            KeystoreError::Owner { .. } => "Check --user, --realm and --home: they do not belong together.".to_owned(),
+            KeystoreError::WrongPassphrase(_) => "Try again; there is no way around the passphrase.".to_owned(),
+            KeystoreError::TooManyKeys(_) => "Wait until the oldest is past its grace period of 45 days.".to_owned(),
+            KeystoreError::Internal(_) => "Try again; if it stays, report it.".to_owned(),
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<PassphraseError> for Failure {
+    fn from(error: PassphraseError) -> Failure {
+        let hint = match &error {
+            PassphraseError::NoTerminal => {
+                "Give --passphrase-command CMD. For keys without a passphrase: keys init --no-passphrase."
+            }
+            PassphraseError::Command(_) => {
+                "Run the command by hand: its first line of output must be the passphrase."
+            }
+            PassphraseError::Empty => "For keys without a passphrase: keys init --no-passphrase.",
+            PassphraseError::TooLong => "Choose a shorter one.",
+            PassphraseError::Differ => "Try again.",
+            PassphraseError::Terminal(_) => "Give --passphrase-command CMD instead.",
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let hint = match error {
+            StoreError::File(error) => return error.into(),
+            StoreError::Database(_) => {
+                "Check the free space and whether another process holds store.sqlite. Nothing was lost: what is not \
+                 stored is not acknowledged, and comes again."
+            }
+            StoreError::Version(_) => "Use the version of sealpost that wrote it, or a later one.",
+            StoreError::Damaged(_) => {
+                "Restore the home from a backup, or move store.sqlite away; contacts are then pinned anew."
+            }
+            StoreError::WrongKey => {
+                "Were the keys made anew in this home? Then move store.sqlite away."
+            }
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<ReceiveError> for Failure {
+    fn from(error: ReceiveError) -> Failure {
+        match error {
+            ReceiveError::Store(error) => error.into(),
+            ReceiveError::Keystore(error) => error.into(),
+        }
+    }
+}
+
+impl From<MqttError> for Failure {
+    fn from(error: MqttError) -> Failure {
+        let (code, hint) = match &error {
+            MqttError::Unreachable { .. } => (
+                Code::Unreachable,
+                "Is it running, and is --broker right? Start one with: sealpost-broker --listen 127.0.0.1:1883",
+            ),
+            MqttError::LoginRefused { .. } => (
+                Code::Refused,
+                "The name may belong to other keys, the clock may be wrong by more than a minute, or --realm differs \
+                 from the broker's.",
+            ),
+            MqttError::Dismissed { .. } => (Code::Refused, "Ask the broker's operator."),
+            MqttError::SubscriptionRefused { .. } => (
+                Code::Refused,
+                "You can read your own inbox and everybody's keys, nothing else. Is this a Sealpost broker?",
+            ),
+            MqttError::TakenOver => (
+                Code::Failed,
+                "The same home is in use elsewhere, perhaps a copy of it. Two copies of one home cannot both receive.",
+            ),
+            MqttError::Closed => (Code::Failed, "Try again."),
+        };
+        Failure::new(code, error.to_string(), hint)
+    }
+}
+
+/// A message that did not go out.
+#[must_use]
+pub fn not_sent(to: &str, error: &PublishError) -> Failure {
+    let (code, hint) = match error {
+        PublishError::Ended(error) => return error.clone().into(),
+        PublishError::TooLarge { .. } => (Code::Refused, "Send it in parts.".to_owned()),
+        PublishError::LostEachTime => (
+            Code::Unreachable,
+            "Look at the broker's log; then send it again.".to_owned(),
+        ),
+        PublishError::Refused { code, .. } => (
+            Code::Refused,
+            match code {
+                RefusalCode::NotAuthorized => {
+                    format!("Is {to} a user of this broker? Otherwise ask its operator.")
+                }
+                RefusalCode::TopicNameInvalid => format!("Is {to} a user of this broker?"),
+                RefusalCode::QuotaExceeded => {
+                    format!("The mailbox of {to} is full. Try again when {to} has read their mail.")
+                }
+                RefusalCode::PayloadFormatInvalid => {
+                    "Does the broker run another version of Sealpost, or for another --realm?"
+                        .to_owned()
+                }
+                RefusalCode::Other => "Try again later, or ask the broker's operator.".to_owned(),
+            },
+        ),
+    };
+    Failure::new(
+        code,
+        format!("the message to {to} was not accepted: {error}"),
+        hint,
+    )
+}
+
+/// Our own bundle did not get published.
+#[must_use]
+pub fn not_published(error: &PublishError) -> Failure {
+    match error {
+        PublishError::Ended(error) => error.clone().into(),
+        error => Failure::new(
+            Code::Refused,
+            format!("your keys could not be published: {error}"),
+            "Nobody can send to you before they are. The name may belong to other keys; ask the broker's operator.",
+        ),
+    }
+}
+
+/// A recipient whose bundle is not believed.
+#[must_use]
+pub fn not_trusted(to: &str, why: &Disbelieved) -> Failure {
+    let (code, hint) = match why {
+        Disbelieved::Refused(BundleRefused::IdentityChanged { .. }) => (
+            Code::Untrusted,
+            format!("Nothing was sent. If the new identity is really theirs: sealpost contacts trust {to}"),
+        ),
+        Disbelieved::Refused(BundleRefused::Expired { .. }) => (
+            Code::Failed,
+            format!("Nothing was sent. {to} must connect once, which publishes fresh keys."),
+        ),
+        Disbelieved::Refused(BundleRefused::FromTheFuture { .. }) => (
+            Code::Failed,
+            format!("Nothing was sent. Check this machine's clock, and ask {to} to check theirs."),
+        ),
+        Disbelieved::Refused(BundleRefused::WrongRealm) => (
+            Code::Untrusted,
+            "Nothing was sent. Check --realm: everybody who talks to each other needs the same one.".to_owned(),
+        ),
+        Disbelieved::Removed => (
+            Code::Untrusted,
+            format!("Nothing was sent. {to} must connect once, which publishes their keys again."),
+        ),
+        _ => (
+            Code::Untrusted,
+            format!("Nothing was sent. Talk to {to} in some other way, and to the broker's operator."),
+        ),
+    };
+    let message = match why {
+        Disbelieved::Refused(BundleRefused::IdentityChanged { .. }) => {
+            format!("the identity of {to} has changed")
+        }
+        other => format!("cannot send to {to}: {other}"),
+    };
+    Failure::new(code, message, hint)
+}
+
+/// A message that could not be sealed.
+#[must_use]
+pub fn not_sealed(to: &str, error: &SealError) -> Failure {
+    let hint = match error {
+        SealError::NoEncryptionKey => format!(
+            "{to} has withdrawn their keys, or uses only ones that this version does not know."
+        ),
+        SealError::BundleNotValid(_) => {
+            format!("{to} must connect once, which publishes fresh keys.")
+        }
+        SealError::Content(_) => "Send it in parts.".to_owned(),
+        _ => "Try again; if it stays, report it.".to_owned(),
+    };
+    Failure::new(
+        Code::Failed,
+        format!("the message to {to} cannot be sealed: {error}"),
+        hint,
+    )
+}
+
+/// A recipient who has not published keys.
+#[must_use]
+pub fn no_keys_yet(to: &str, waited: std::time::Duration) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!(
+            "{to} has not published keys yet (waited {} s)",
+            waited.as_secs_f32()
+        ),
+        format!(
+            "Check the name. {to} must run `sealpost --user {to} keys init` and connect once; then send again."
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealpost_core::{Identity, Timestamp};
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    #[test]
+    fn the_numbers_are_the_documented_ones() {
+        let numbers = [
+            Code::Done,
+            Code::Failed,
+            Code::Usage,
+            Code::Unreachable,
+            Code::Untrusted,
+            Code::Refused,
+        ]
+        .map(|code| code as u8);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn trust_decisions_have_their_exit_codes() {
+        let key = |seed| Identity::from_seed(&[seed; 32]).key();
+        let at = Timestamp::from_millis(1).unwrap();
+        let cases = [
+            (
+                BundleRefused::IdentityChanged {
+                    pinned: key(1),
+                    offered: key(2),
+                },
+                Code::Untrusted,
+            ),
+            (
+                BundleRefused::RolledBack { seen: 2, got: 1 },
+                Code::Untrusted,
+            ),
+            (BundleRefused::Forked { seq: 1 }, Code::Untrusted),
+            (BundleRefused::WrongUser, Code::Untrusted),
+            (BundleRefused::WrongRealm, Code::Untrusted),
+            (BundleRefused::Expired { expires: at }, Code::Failed),
+            (BundleRefused::FromTheFuture { created: at }, Code::Failed),
+        ];
+        for (refused, code) in cases {
+            assert_eq!(
+                not_trusted("bob", &refused.into()).code,
+                code,
+                "{refused:?}"
+            );
+        }
+        assert_eq!(
+            not_trusted("bob", &Disbelieved::Removed).code,
+            Code::Untrusted
+        );
+    }
+
+    #[test]
+    fn broker_troubles_have_their_exit_codes() {
+        let broker = || "mqtt://h:1".to_owned();
+        let cases = [
+            (
+                MqttError::Unreachable {
+                    broker: broker(),
+                    problem: "refused".into(),
+                },
+                Code::Unreachable,
+            ),
+            (
+                MqttError::LoginRefused {
+                    broker: broker(),
+                    reason: "not authorised",
+                },
+                Code::Refused,
+            ),
+            (
+                MqttError::Dismissed {
+                    broker: broker(),
+                    reason: "x".into(),
+                },
+                Code::Refused,
+            ),
+            (
+                MqttError::SubscriptionRefused {
+                    filter: "inbox/bob".into(),
+                    reason: "not authorised",
+                },
+                Code::Refused,
+            ),
+            (MqttError::TakenOver, Code::Failed),
+        ];
+        for (error, code) in cases {
+            assert_eq!(Failure::from(error.clone()).code, code);
+            assert_eq!(not_sent("bob", &error.into()).code, code);
+        }
+        for code in [
+            RefusalCode::NotAuthorized,
+            RefusalCode::TopicNameInvalid,
+            RefusalCode::QuotaExceeded,
+            RefusalCode::PayloadFormatInvalid,
+            RefusalCode::Other,
+        ] {
+            let refused = PublishError::Refused {
+                code,
+                reason: "r".into(),
+            };
+            assert_eq!(not_sent("bob", &refused).code, Code::Refused);
+            assert_eq!(not_published(&refused).code, Code::Refused);
+        }
+    }
+
+    #[test]
+    fn every_failure_says_what_to_do_next() {
+        let path = PathBuf::from("/h");
+        let failures: Vec<Failure> = vec![
+            SettingsError::NoUser.into(),
+            SettingsError::NoHome.into(),
+            SettingsError::UnknownKey {
+                path: path.clone(),
+                key: "x".into(),
+                nearest: None,
+            }
+            .into(),
+            HomeError::AlreadyReceiving {
+                holder: "process 1".into(),
+            }
+            .into(),
+            KeystoreError::Missing(path.clone()).into(),
+            KeystoreError::WrongPassphrase(path.clone()).into(),
+            KeystoreError::Passphrase(PassphraseError::NoTerminal).into(),
+            StoreError::WrongKey.into(),
+            MqttError::TakenOver.into(),
+            no_keys_yet("bob", Duration::from_secs(10)),
+            not_trusted("bob", &Disbelieved::Removed),
+            not_sealed("bob", &SealError::NoEncryptionKey),
+            not_sent("bob", &PublishError::LostEachTime),
+        ];
+        for failure in failures {
+            assert!(!failure.hint.is_empty(), "{failure:?}");
+            assert!(!failure.message.is_empty(), "{failure:?}");
+            assert!(!failure.silent);
+        }
+        assert_eq!(Failure::from(SettingsError::NoUser).code, Code::Usage);
+    }
+
+    #[test]
+    fn a_reader_who_left_is_no_error() {
+        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+        assert_eq!((failure.code, failure.silent), (Code::Done, true));
+        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!((failure.code, failure.silent), (Code::Failed, false));
+    }
+}

@@ -1,0 +1,396 @@
+//! Receiving: from the bytes on `inbox/<me>` to a stored message, or to a reason why not. No sockets here.
+
+use sealpost_core::{
+    BurstCache, Content, Envelope, EnvelopeError, MessageId, OpenError, Recipient, Timestamp,
+    UserId, open,
+};
+use sha2::{Digest, Sha256};
+
+use crate::account::Account;
+use crate::event::Event;
+use crate::keystore::KeystoreError;
+use crate::store::{Acceptance, Hold, Incoming, SUSPENDED_AFTER, Store, StoreError, WaitingFor};
+
+/// A message that was opened and stored, to be shown and then marked shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who sent it.
+    pub from: UserId,
+    /// Its name.
+    pub id: MessageId,
+    /// The sender's clock.
+    pub ts: Timestamp,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What became of an envelope. Whatever it was, it may be acknowledged now: it is stored, kept waiting, or refused for
+/// good.
+#[derive(Debug)]
+pub enum Received {
+    /// Opened and stored.
+    Message(Message),
+    /// Received before, or refused before: nothing to say.
+    Nothing,
+    /// It waits in the store.
+    Waiting {
+        /// Who says they sent it: their bundle is wanted.
+        from: UserId,
+        /// Its name.
+        id: MessageId,
+        /// For what.
+        reason: WaitingFor,
+        /// Whether it waits only since now.
+        fresh: bool,
+    },
+    /// Not opened, not kept, and not reported before.
+    Refused(Refused),
+}
+
+/// Which envelope was refused, and why.
+#[derive(Debug)]
+pub struct Refused {
+    /// Who says they sent it, when that much could be read.
+    pub from: Option<UserId>,
+    /// Its name, when that much could be read.
+    pub id: Option<MessageId>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an envelope is refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// It is no envelope.
+    Malformed(EnvelopeError),
+    /// The core does not open it.
+    Unopenable(OpenError),
+    /// The third one that did not decrypt: from now on nothing of this sender is opened.
+    Suspended,
+    /// Too many wait already.
+    TooManyWaiting,
+    /// A copy of a received message came, and not because a connection was lost.
+    Replay,
+}
+
+/// Why receiving stopped: nothing may be acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keystore, when it was looked at again.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+}
+
+/// Receives one envelope. `duplicate` is the broker's word that it may have delivered it before.
+pub fn receive(
+    store: &mut Store,
+    account: &mut Account,
+    cache: &mut BurstCache,
+    payload: &[u8],
+    duplicate: bool,
+    now: Timestamp,
+) -> Result<Received, ReceiveError> {
+    let digest: [u8; 32] = Sha256::digest(payload).into();
+    let envelope = match Envelope::parse(payload) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            let refused = Refused {
+                from: None,
+                id: None,
+                cause: Cause::Malformed(error),
+            };
+            return refuse(store, &digest, refused, now);
+        }
+    };
+    let refused = |cause| Refused {
+        from: Some(envelope.from().clone()),
+        id: Some(*envelope.id()),
+        cause,
+    };
+    // What does not concern a secret or a contact comes first, so that no stranger fills the waiting room with it.
+    let shape = if envelope.to() != account.user() {
+        Err(OpenError::NotForMe)
+    } else if envelope.realm() != account.realm() {
+        Err(OpenError::WrongRealm)
+    } else if envelope.verify_signature().is_err() {
+        Err(OpenError::BadSignature)
+    } else {
+        Ok(())
+    };
+    if let Err(error) = shape {
+        return refuse(store, &digest, refused(Cause::Unopenable(error)), now);
+    }
+    let seen = store.seen(envelope.from(), envelope.id())?;
+    let Some(contact) = store.contact(envelope.from())? else {
+        return hold(store, &digest, &envelope, WaitingFor::Bundle, now);
+    };
+    if *envelope.signer() != contact.pin.identity {
+        return hold(store, &digest, &envelope, WaitingFor::Decision, now);
+    }
+    if contact.is_suspended() && !seen.contains {
+        return hold(store, &digest, &envelope, WaitingFor::Suspension, now);
+    }
+    if store.was_refused(&digest)? {
+        return Ok(Received::Nothing);
+    }
+    let pinned = contact.pin.identity;
+    let opened = match open_with(account, &envelope, &pinned, &seen, cache) {
+        // Another process may have rotated the key since this one read the keystore.
+        Err(OpenError::UnknownKey) => {
+            account.reload()?;
+            open_with(account, &envelope, &pinned, &seen, cache)
+        }
+        other => other,
+    };
+    let content = match opened {
+        Ok(content) => content,
+        Err(OpenError::AlreadySeen) => {
+            // A broker that was not sure of our acknowledgement says so; anybody else who sends a copy is reported.
+            if !duplicate && store.note_replay(envelope.from(), envelope.id())? {
+                return Ok(Received::Refused(refused(Cause::Replay)));
+            }
+            return Ok(Received::Nothing);
+        }
+        Err(OpenError::CannotDecrypt) => {
+            let outcome = refuse(
+                store,
+                &digest,
+                refused(Cause::Unopenable(OpenError::CannotDecrypt)),
+                now,
+            )?;
+            let suspended = matches!(outcome, Received::Refused(_))
+                && store.note_failure(envelope.from())? == SUSPENDED_AFTER;
+            return Ok(if suspended {
+                Received::Refused(refused(Cause::Suspended))
+            } else {
+                outcome
+            });
+        }
+        Err(error) => return refuse(store, &digest, refused(Cause::Unopenable(error)), now),
+    };
+    let body = match content.to_json() {
+        Ok(json) => zeroize::Zeroizing::new(json),
+        Err(reason) => {
+            let cause = Cause::Unopenable(OpenError::BadContent { reason });
+            return refuse(store, &digest, refused(cause), now);
+        }
+    };
+    let message = Incoming {
+        from: envelope.from(),
+        id: envelope.id(),
+        prev: envelope.prev(),
+        ts: envelope.ts(),
+        body: body.as_bytes(),
+    };
+    match store.accept(&message, now)? {
+        Acceptance::Stored => Ok(Received::Message(Message {
+            from: envelope.from().clone(),
+            id: *envelope.id(),
+            ts: envelope.ts(),
+            content,
+        })),
+        Acceptance::Seen => Ok(Received::Nothing),
+    }
+}
+
+/// Tries everything of one sender that waits, after something about them changed.
+pub fn retry(
+    store: &mut Store,
+    account: &mut Account,
+    cache: &mut BurstCache,
+    from: &UserId,
+    now: Timestamp,
+) -> Result<Vec<Received>, ReceiveError> {
+    let mut outcomes = Vec::new();
+    for envelope in store.held(from)? {
+        let outcome = receive(store, account, cache, &envelope, true, now)?;
+        if !matches!(outcome, Received::Waiting { .. }) {
+            store.release(&Sha256::digest(&envelope).into())?;
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Messages that were stored by an earlier run, which did not get to show them. At most `limit`; ask again.
+pub fn unshown(store: &Store, limit: u32) -> Result<Vec<Message>, StoreError> {
+    let stored = store.unshown(limit)?;
+    stored
+        .into_iter()
+        .map(|message| {
+            let content = std::str::from_utf8(&message.body)
+                .ok()
+                .and_then(|json| Content::parse(json).ok())
+                .ok_or(StoreError::Damaged("a stored message is malformed"))?;
+            Ok(Message {
+                from: message.from,
+                id: message.id,
+                ts: message.ts,
+                content,
+            })
+        })
+        .collect()
+}
+
+fn open_with(
+    account: &Account,
+    envelope: &Envelope,
+    pinned: &sealpost_core::IdentityKey,
+    seen: &crate::store::SeenState,
+    cache: &mut BurstCache,
+) -> Result<Content, OpenError> {
+    let identity = account.identity_key();
+    let keys = account.decryption_keys();
+    let recipient = Recipient {
+        realm: account.realm(),
+        user: account.user(),
+        identity: &identity,
+        keys: &keys,
+    };
+    open(envelope, &recipient, pinned, seen, cache)
+}
+
+fn hold(
+    store: &mut Store,
+    digest: &[u8; 32],
+    envelope: &Envelope,
+    reason: WaitingFor,
+    now: Timestamp,
+) -> Result<Received, ReceiveError> {
+    let held = store.hold(envelope.from(), digest, envelope.as_bytes(), reason, now)?;
+    let waiting = |fresh| Received::Waiting {
+        from: envelope.from().clone(),
+        id: *envelope.id(),
+        reason,
+        fresh,
+    };
+    match held {
+        Hold::Held => Ok(waiting(true)),
+        Hold::AlreadyHeld => Ok(waiting(false)),
+        Hold::Full => {
+            let refused = Refused {
+                from: Some(envelope.from().clone()),
+                id: Some(*envelope.id()),
+                cause: Cause::TooManyWaiting,
+            };
+            refuse(store, digest, refused, now)
+        }
+    }
+}
+
+fn refuse(
+    store: &mut Store,
+    digest: &[u8; 32],
+    refused: Refused,
+    now: Timestamp,
+) -> Result<Received, ReceiveError> {
+    Ok(if store.note_refused(digest, now)? {
+        Received::Refused(refused)
+    } else {
+        Received::Nothing
+    })
+}
+
+/// The event for a message that waits.
+#[must_use]
+pub fn waiting_event(from: &UserId, id: &MessageId, reason: WaitingFor) -> Event {
+    let (reason, hint) = match reason {
+        WaitingFor::Bundle => (
+            "bundle",
+            format!("It is opened as soon as {from} publishes keys; nothing needs to be done."),
+        ),
+        WaitingFor::Decision => (
+            "decision",
+            format!("If {from} has new keys, accept them: sealpost contacts trust {from}"),
+        ),
+        WaitingFor::Suspension => (
+            "suspension",
+            format!("If you think it was an accident: sealpost contacts trust {from}"),
+        ),
+    };
+    Event::Waiting {
+        from: from.to_string(),
+        id: id.to_string(),
+        reason,
+        hint,
+    }
+}
+
+/// The event for a refused one.
+#[must_use]
+pub fn refused_event(refused: &Refused) -> Event {
+    let sender = refused
+        .from
+        .as_ref()
+        .map_or_else(|| "the sender".to_owned(), ToString::to_string);
+    let again = format!("Ask {sender} to send it again.");
+    let (cause, message, hint) = match &refused.cause {
+        Cause::Malformed(error) => (
+            "malformed",
+            error.to_string(),
+            "Somebody sends something else than Sealpost messages to your inbox; the broker should have stopped it."
+                .to_owned(),
+        ),
+        Cause::Replay => (
+            "replay",
+            "it was received before".to_owned(),
+            "A copy was sent to your inbox. Nothing is lost; nothing needs to be done.".to_owned(),
+        ),
+        Cause::TooManyWaiting => (
+            "too_many_waiting",
+            format!("too many messages of {sender} wait already"),
+            format!("Decide about {sender} first (sealpost contacts), then ask them to send it again."),
+        ),
+        Cause::Suspended => (
+            "suspended",
+            format!("the third one of {sender} that does not decrypt; nothing of {sender} is opened any more"),
+            format!("This is how an attack on your private key looks. Talk to {sender}; to go on: sealpost contacts trust {sender}"),
+        ),
+        Cause::Unopenable(error) => {
+            let (cause, hint) = match error {
+                OpenError::NotForMe => ("not_for_me", "The broker delivered somebody else's message.".to_owned()),
+                OpenError::WrongRealm => (
+                    "wrong_realm",
+                    format!("{sender} uses another --realm than you."),
+                ),
+                OpenError::SignerIsNotPinned { .. } => (
+                    "wrong_signer",
+                    format!("If {sender} has new keys: sealpost contacts trust {sender}"),
+                ),
+                OpenError::BadSignature => (
+                    "bad_signature",
+                    format!("It was changed on its way or does not come from {sender}."),
+                ),
+                OpenError::AlreadySeen => ("replay", String::new()),
+                OpenError::BelowFloor => (
+                    "too_old",
+                    format!("It is older than what is remembered of {sender}. {again}"),
+                ),
+                OpenError::UnknownKey => (
+                    "unknown_key",
+                    format!("It was sealed to a key that you no longer have, or never had. {again}"),
+                ),
+                OpenError::CannotDecrypt => ("cannot_decrypt", again),
+                OpenError::BadContent { .. } => (
+                    "bad_content",
+                    format!("{sender} uses a program that writes messages in another way."),
+                ),
+                _ => ("cannot_open", again),
+            };
+            (cause, error.to_string(), hint)
+        }
+    };
+    Event::Refused {
+        from: refused.from.as_ref().map(ToString::to_string),
+        id: refused.id.as_ref().map(ToString::to_string),
+        cause,
+        message,
+        hint,
+    }
+}
+
+#[cfg(test)]
+mod tests;

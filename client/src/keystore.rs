@@ -1,0 +1,611 @@
+//! The keystore file: private keys at rest.
+//!
+//! One JSON object, `{"header":{…},"body":"…"}`. The header says whose keys these are and how they are protected; the
+//! body is the secrets, encrypted with AES-256-GCM (NIST SP 800-38D) under a key that Argon2id (RFC 9106) derives from
+//! the passphrase, with the header's bytes as additional data, so that nothing in the file can be changed unnoticed.
+//! With protection `none`, chosen explicitly for machines where nobody can type, the body is the bare secrets and the
+//! header holds their SHA-256, which finds damage and keeps nobody out.
+
+use std::path::{Path, PathBuf};
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::home::{HomeError, read_private, write_private};
+use crate::passphrase::{Passphrase, PassphraseError};
+
+/// The version of the file that is written.
+const VERSION: u32 = 1;
+/// A keystore larger than this (bytes) is not one: an identity and a few dozen RSA keys fit many times.
+const MAX_FILE: u64 = 1 << 20;
+/// Argon2id with 64 MiB, 3 passes, 4 lanes: the second recommended option of RFC 9106, section 4.
+const KDF: Kdf = Kdf {
+    memory_kib: 65_536,
+    passes: 3,
+    lanes: 4,
+};
+/// What a file may ask for at most: a planted one must not exhaust this machine's memory or time.
+const KDF_MAX: Kdf = Kdf {
+    memory_kib: 1 << 20,
+    passes: 16,
+    lanes: 16,
+};
+/// RFC 9106 recommends 128 bits.
+const SALT_LEN: usize = 16;
+/// 96 bits, the length for which GCM was made.
+const NONCE_LEN: usize = 12;
+
+/// How the keys lie on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    /// Encrypted with a passphrase.
+    Passphrase,
+    /// In the clear, by explicit choice.
+    None,
+}
+
+/// Why a keystore cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeystoreError {
+    /// There is none.
+    #[error("there are no keys in {0}")]
+    Missing(PathBuf),
+    /// There is one already.
+    #[error("there are keys in {0} already")]
+    Exists(PathBuf),
+    /// It cannot be read or written, or others can get at it.
+    #[error(transparent)]
+    File(#[from] HomeError),
+    /// It is not a keystore, or it was damaged.
+    #[error("the keystore {path} is damaged: {problem}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Written by a later program.
+    #[error("the keystore {path} has version {version}, which this program does not know")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// It belongs to somebody else.
+    #[error("the keystore {path} belongs to {owner}")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// `user` in realm `realm`.
+        owner: String,
+    },
+    /// The passphrase does not fit, or the file was changed: the two cannot be told apart.
+    #[error("wrong passphrase for {0}, or the file was changed")]
+    WrongPassphrase(PathBuf),
+    /// Rotated too often within the grace period.
+    #[error("{0} replaced keys are still within their grace period")]
+    TooManyKeys(usize),
+    /// No passphrase to be had.
+    #[error(transparent)]
+    Passphrase(#[from] PassphraseError),
+    /// A key operation failed inside.
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeystoreFile {
+    header: Header,
+    body: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    sealpost_keystore: u32,
+    user: String,
+    realm: String,
+    protection: HeaderProtection,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+enum HeaderProtection {
+    Argon2id {
+        #[serde(flatten)]
+        kdf: Kdf,
+        salt: String,
+        nonce: String,
+    },
+    None {
+        sha256: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, PartialEq, Eq)]
+struct Kdf {
+    memory_kib: u32,
+    passes: u32,
+    lanes: u32,
+}
+
+/// What it takes to write the file again without asking for the passphrase again.
+#[derive(Clone)]
+pub struct Unlocked {
+    path: PathBuf,
+    user: String,
+    realm: String,
+    lock: Lock,
+}
+
+#[derive(Clone)]
+enum Lock {
+    None,
+    Key {
+        kdf: Kdf,
+        salt: [u8; SALT_LEN],
+        key: Zeroizing<[u8; 32]>,
+    },
+}
+
+impl std::fmt::Debug for Unlocked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unlocked")
+            .field("path", &self.path)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Unlocked {
+    /// Prepares a keystore that does not exist yet; nothing is written until [`Unlocked::save`]. `passphrase` of `None`
+    /// leaves the keys in the clear.
+    pub fn create(
+        path: &Path,
+        user: &str,
+        realm: &str,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<Unlocked, KeystoreError> {
+        let lock = match passphrase {
+            None => Lock::None,
+            Some(passphrase) => {
+                let salt: [u8; SALT_LEN] = rand::rng().random();
+                let key = derive(passphrase, &salt, KDF)?;
+                Lock::Key {
+                    kdf: KDF,
+                    salt,
+                    key,
+                }
+            }
+        };
+        Ok(Unlocked {
+            path: path.to_owned(),
+            user: user.to_owned(),
+            realm: realm.to_owned(),
+            lock,
+        })
+    }
+
+    /// Opens the file and returns its secrets. `passphrase` is asked only when the file needs one.
+    pub fn open(
+        path: &Path,
+        user: &str,
+        realm: &str,
+        passphrase: impl FnOnce() -> Result<Passphrase, PassphraseError>,
+    ) -> Result<(Unlocked, Zeroizing<Vec<u8>>), KeystoreError> {
+        let file = read(path, user, realm)?;
+        let lock = match &file.header.protection {
+            HeaderProtection::None { .. } => Lock::None,
+            HeaderProtection::Argon2id { kdf, salt, .. } => {
+                let salt: [u8; SALT_LEN] = decode(path, salt)?;
+                check_kdf(path, *kdf)?;
+                let key = derive(&passphrase()?, &salt, *kdf)?;
+                Lock::Key {
+                    kdf: *kdf,
+                    salt,
+                    key,
+                }
+            }
+        };
+        let unlocked = Unlocked {
+            path: path.to_owned(),
+            user: user.to_owned(),
+            realm: realm.to_owned(),
+            lock,
+        };
+        let secrets = unlocked.decrypt(&file)?;
+        Ok((unlocked, secrets))
+    }
+
+    /// Reads the file again, after another process may have changed it.
+    pub fn reload(&self) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        self.decrypt(&read(&self.path, &self.user, &self.realm)?)
+    }
+
+    /// Writes the secrets, under a fresh nonce, atomically.
+    pub fn save(&self, secrets: &[u8]) -> Result<(), KeystoreError> {
+        let header = |protection| Header {
+            sealpost_keystore: VERSION,
+            user: self.user.clone(),
+            realm: self.realm.clone(),
+            protection,
+        };
+        let file = match &self.lock {
+            Lock::None => KeystoreFile {
+                header: header(HeaderProtection::None {
+                    sha256: BASE64.encode(Sha256::digest(secrets)),
+                }),
+                body: BASE64.encode(secrets),
+            },
+            Lock::Key { kdf, salt, key } => {
+                let nonce: [u8; NONCE_LEN] = rand::rng().random();
+                let header = header(HeaderProtection::Argon2id {
+                    kdf: *kdf,
+                    salt: BASE64.encode(salt),
+                    nonce: BASE64.encode(nonce),
+                });
+                let payload = Payload {
+                    msg: secrets,
+                    aad: &additional_data(&header)?,
+                };
+                let body = cipher(key)
+                    .encrypt(&Nonce::from(nonce), payload)
+                    .map_err(|_| {
+                        KeystoreError::Internal("AES-GCM refused to encrypt the keystore")
+                    })?;
+                KeystoreFile {
+                    header,
+                    body: BASE64.encode(body),
+                }
+            }
+        };
+        let mut bytes = Zeroizing::new(
+            serde_json::to_vec_pretty(&file)
+                .map_err(|_| KeystoreError::Internal("the keystore cannot be written as JSON"))?,
+        );
+        bytes.push(b'\n');
+        Ok(write_private(&self.path, &bytes)?)
+    }
+
+    /// How the file is protected.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        match self.lock {
+            Lock::None => Protection::None,
+            Lock::Key { .. } => Protection::Passphrase,
+        }
+    }
+
+    fn decrypt(&self, file: &KeystoreFile) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        let damaged = |problem| KeystoreError::Damaged {
+            path: self.path.clone(),
+            problem,
+        };
+        let body = Zeroizing::new(
+            BASE64
+                .decode(&file.body)
+                .map_err(|_| damaged("its body is not base64"))?,
+        );
+        match (&file.header.protection, &self.lock) {
+            (HeaderProtection::None { sha256 }, Lock::None) => {
+                let expected: [u8; 32] = decode(&self.path, sha256)?;
+                if Sha256::digest(&*body).as_slice() != expected {
+                    return Err(damaged("its checksum does not fit"));
+                }
+                Ok(body)
+            }
+            (
+                HeaderProtection::Argon2id { nonce, salt, .. },
+                Lock::Key {
+                    key, salt: known, ..
+                },
+            ) => {
+                let salt: [u8; SALT_LEN] = decode(&self.path, salt)?;
+                let nonce: [u8; NONCE_LEN] = decode(&self.path, nonce)?;
+                let payload = Payload {
+                    msg: &body,
+                    aad: &additional_data(&file.header)?,
+                };
+                if salt != *known {
+                    return Err(KeystoreError::WrongPassphrase(self.path.clone()));
+                }
+                cipher(key)
+                    .decrypt(&Nonce::from(nonce), payload)
+                    .map(Zeroizing::new)
+                    .map_err(|_| KeystoreError::WrongPassphrase(self.path.clone()))
+            }
+            _ => Err(KeystoreError::WrongPassphrase(self.path.clone())),
+        }
+    }
+}
+
+fn read(path: &Path, user: &str, realm: &str) -> Result<KeystoreFile, KeystoreError> {
+    let bytes =
+        read_private(path, MAX_FILE)?.ok_or_else(|| KeystoreError::Missing(path.to_owned()))?;
+    let bytes = Zeroizing::new(bytes);
+    /// The version alone, so that a later format is told apart from damage.
+    #[derive(Deserialize)]
+    struct Versioned {
+        header: VersionedHeader,
+    }
+    #[derive(Deserialize)]
+    struct VersionedHeader {
+        sealpost_keystore: u32,
+    }
+    let damaged = |problem| KeystoreError::Damaged {
+        path: path.to_owned(),
+        problem,
+    };
+    let versioned: Versioned = serde_json::from_slice(&bytes)
+        .map_err(|_| damaged("it is not a keystore, or cut short"))?;
+    if versioned.header.sealpost_keystore != VERSION {
+        return Err(KeystoreError::Version {
+            path: path.to_owned(),
+            version: versioned.header.sealpost_keystore,
+        });
+    }
+    let file: KeystoreFile = serde_json::from_slice(&bytes)
+        .map_err(|_| damaged("a field is missing, unknown or malformed"))?;
+    if file.header.user != user || file.header.realm != realm {
+        return Err(KeystoreError::Owner {
+            path: path.to_owned(),
+            owner: crate::terminal::clean_line(&format!(
+                "user {:?} of realm {:?}",
+                file.header.user, file.header.realm
+            )),
+        });
+    }
+    Ok(file)
+}
+
+fn check_kdf(path: &Path, kdf: Kdf) -> Result<(), KeystoreError> {
+    let at_least = kdf.memory_kib >= KDF.memory_kib && kdf.passes >= KDF.passes && kdf.lanes >= 1;
+    let at_most = kdf.memory_kib <= KDF_MAX.memory_kib
+        && kdf.passes <= KDF_MAX.passes
+        && kdf.lanes <= KDF_MAX.lanes;
+    if at_least && at_most {
+        return Ok(());
+    }
+    Err(KeystoreError::Damaged {
+        path: path.to_owned(),
+        problem: "its Argon2id parameters are out of bounds",
+    })
+}
+
+fn derive(
+    passphrase: &Passphrase,
+    salt: &[u8; SALT_LEN],
+    kdf: Kdf,
+) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    let params = Params::new(kdf.memory_kib, kdf.passes, kdf.lanes, Some(32))
+        .map_err(|_| KeystoreError::Internal("Argon2id refused its parameters"))?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.as_bytes(), salt, &mut *key)
+        .map_err(|_| {
+            KeystoreError::Internal("Argon2id failed: is there enough memory (64 MiB)?")
+        })?;
+    Ok(key)
+}
+
+fn cipher(key: &Zeroizing<[u8; 32]>) -> Aes256Gcm {
+    Aes256Gcm::new((&**key).into())
+}
+
+fn additional_data(header: &Header) -> Result<Vec<u8>, KeystoreError> {
+    serde_json::to_vec(header)
+        .map_err(|_| KeystoreError::Internal("the keystore's header cannot be written as JSON"))
+}
+
+fn decode<const N: usize>(path: &Path, text: &str) -> Result<[u8; N], KeystoreError> {
+    BASE64
+        .decode(text)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| KeystoreError::Damaged {
+            path: path.to_owned(),
+            problem: "a field is not base64 of the right length",
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const SECRETS: &[u8] = b"{\"identity\":\"the secret\"}";
+
+    fn passphrase(text: &str) -> Passphrase {
+        Passphrase::new(Zeroizing::new(text.to_owned())).unwrap()
+    }
+
+    fn saved(folder: &tempfile::TempDir, word: Option<&str>) -> PathBuf {
+        let path = folder.path().join("keystore.json");
+        let word = word.map(passphrase);
+        Unlocked::create(&path, "alice", "local", word.as_ref())
+            .unwrap()
+            .save(SECRETS)
+            .unwrap();
+        path
+    }
+
+    fn open(path: &Path, word: &str) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        Unlocked::open(path, "alice", "local", || Ok(passphrase(word))).map(|(_, secrets)| secrets)
+    }
+
+    #[test]
+    fn the_right_passphrase_opens_and_a_wrong_one_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        assert_eq!(&**open(&path, "correct horse").unwrap(), SECRETS);
+        let refused = open(&path, "battery staple");
+        assert!(
+            matches!(refused, Err(KeystoreError::WrongPassphrase(_))),
+            "{refused:?}"
+        );
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(6).any(|w| w == b"secret"));
+        assert!(
+            !String::from_utf8(bytes)
+                .unwrap()
+                .contains(&BASE64.encode(SECRETS))
+        );
+    }
+
+    #[test]
+    fn no_passphrase_is_asked_for_bare_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, None);
+        let (unlocked, secrets) =
+            Unlocked::open(&path, "alice", "local", || panic!("asked")).unwrap();
+        assert_eq!(&**secrets, SECRETS);
+        assert_eq!(unlocked.protection(), Protection::None);
+    }
+
+    #[test]
+    fn what_was_saved_last_is_reloaded_without_asking_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        let (mine, _) =
+            Unlocked::open(&path, "alice", "local", || Ok(passphrase("correct horse"))).unwrap();
+        let (other, _) =
+            Unlocked::open(&path, "alice", "local", || Ok(passphrase("correct horse"))).unwrap();
+        other.save(b"changed").unwrap();
+        assert_eq!(&**mine.reload().unwrap(), b"changed");
+    }
+
+    #[test]
+    fn every_save_uses_a_fresh_nonce() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        let before = fs::read(&path).unwrap();
+        let (unlocked, _) =
+            Unlocked::open(&path, "alice", "local", || Ok(passphrase("correct horse"))).unwrap();
+        unlocked.save(SECRETS).unwrap();
+        assert_ne!(before, fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_change_anywhere_in_the_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        for word in [Some("correct horse"), None] {
+            let path = saved(&folder, word);
+            let good = String::from_utf8(fs::read(&path).unwrap()).unwrap();
+            // One letter or digit changed at places all over the file. Every field is covered by the tag or a check.
+            let places: Vec<usize> = good
+                .bytes()
+                .enumerate()
+                .filter(|(_, b)| b.is_ascii_alphanumeric())
+                .map(|(i, _)| i)
+                .step_by(23)
+                .collect();
+            for place in places {
+                let mut bad = good.clone().into_bytes();
+                bad[place] = if bad[place] == b'9' { b'8' } else { b'9' };
+                write_private(&path, &bad).unwrap();
+                // A larger Argon2id cost would be honoured within bounds; skip what only makes the test slow.
+                if String::from_utf8_lossy(&bad).contains("\"memory_kib\": 9") {
+                    continue;
+                }
+                assert!(open(&path, "correct horse").is_err(), "byte {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_file_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        let good = fs::read(&path).unwrap();
+        for len in (0..good.len() - 2).step_by(17) {
+            write_private(&path, &good[..len]).unwrap();
+            let refused = open(&path, "correct horse");
+            assert!(
+                matches!(refused, Err(KeystoreError::Damaged { .. })),
+                "{len}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_before_the_passphrase_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = Unlocked::open(&path, "alice", "local", || panic!("asked"));
+        assert!(matches!(
+            refused,
+            Err(KeystoreError::File(HomeError::LooseMode {
+                mode: 0o644,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn keys_of_another_user_or_realm_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, None);
+        for (user, realm) in [("bob", "local"), ("alice", "other")] {
+            let refused = Unlocked::open(&path, user, realm, || panic!("asked"));
+            assert!(matches!(refused, Err(KeystoreError::Owner { .. })));
+        }
+    }
+
+    #[test]
+    fn a_planted_file_cannot_ask_for_all_memory_or_for_a_cheap_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = saved(&folder, Some("correct horse"));
+        let good = String::from_utf8(fs::read(&path).unwrap()).unwrap();
+        for memory in ["4294967295", "8"] {
+            let bad = good.replace("65536", memory);
+            assert_ne!(good, bad);
+            write_private(&path, bad.as_bytes()).unwrap();
+            let refused = Unlocked::open(&path, "alice", "local", || panic!("asked"));
+            assert!(
+                matches!(refused, Err(KeystoreError::Damaged { .. })),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_or_a_later_keystore_is_told_apart_from_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keystore.json");
+        assert!(matches!(open(&path, "x"), Err(KeystoreError::Missing(_))));
+        let path = saved(&folder, None);
+        let later = String::from_utf8(fs::read(&path).unwrap())
+            .unwrap()
+            .replace("\"sealpost_keystore\": 1", "\"sealpost_keystore\": 2");
+        write_private(&path, later.as_bytes()).unwrap();
+        assert!(matches!(
+            open(&path, "x"),
+            Err(KeystoreError::Version { version: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let unlocked = Unlocked::create(
+            &folder.path().join("k"),
+            "alice",
+            "local",
+            Some(&passphrase("correct horse")),
+        )
+        .unwrap();
+        let shown = format!("{unlocked:?}");
+        assert!(!shown.contains("key"), "{shown}");
+    }
+}

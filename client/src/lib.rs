@@ -1,0 +1,27 @@
+//! Sealpost's client: end-to-end-encrypted messages over MQTT.
+//!
+//! The binary `sealpost` is a thin shell over this library. From the outside in: [`cli`] and [`settings`] say what is
+//! wanted, [`command`] does it over a [`session`], which joins a connection ([`mqtt`]) with what is known ([`account`],
+//! [`store`], [`contact`]) and says what happens ([`event`]). [`incoming`] and [`outgoing`] hold what becomes of an
+//! envelope, without sockets. [`exit`] turns every error into an exit code and a hint.
+
+pub mod account;
+pub mod broker_url;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod contact;
+pub mod event;
+pub mod exit;
+pub mod home;
+pub mod incoming;
+pub mod keystore;
+pub mod mqtt;
+pub mod outgoing;
+pub mod own_bundle;
+pub mod passphrase;
+pub mod session;
+pub mod settings;
+pub mod store;
+pub mod terminal;
+pub mod unwrap_key;

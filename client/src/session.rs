@@ -1,0 +1,670 @@
+//! A connected command: publishes and watches our own bundle, believes or disbelieves those of others, receives, and
+//! says what happens. `send`, `listen` and `chat` are what they ask of it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use rand::RngExt;
+use sealpost_core::{
+    BurstCache, Content, KeyBundle, LoginToken, MessageId, Timestamp, Topic, TopicFilter, UserId,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::account::Account;
+use crate::broker_url::BrokerUrl;
+use crate::contact::{self, Believed, Disbelieved};
+use crate::event::{Event, Printer};
+use crate::exit::{Code, Failure, not_published, not_sealed};
+use crate::incoming::{self, Message, Received};
+use crate::mqtt::{Answer, Connect, Delivery, Mqtt, MqttEvent, PublishError};
+use crate::own_bundle::{self, OwnBundle};
+use crate::store::{Store, WaitingFor};
+use crate::{clock, outgoing};
+
+/// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
+/// right after the answer to the subscription.
+const NO_RETAINED: Duration = Duration::from_millis(500);
+/// How often what waits is tried again and keys are looked after.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// A broker keeps our mail for 30 days after we left. Who only ever sends visits the mailbox this often.
+const REOPEN_MAILBOX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a message may wait for its sender's keys before that is worth a word.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many unshown messages are read from the store at once.
+const UNSHOWN_BATCH: u32 = 256;
+
+/// What a command may want to know of what happened.
+#[derive(Debug)]
+pub enum Happening {
+    /// A message was shown.
+    Shown,
+    /// Something is known now about this user's keys.
+    Keys(UserId),
+    /// Nothing that a command acts upon.
+    Other,
+}
+
+/// A message that was sealed and handed to the connection.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Whom it is for.
+    pub to: UserId,
+    /// Its name.
+    pub id: MessageId,
+    /// When it was sealed.
+    pub ts: Timestamp,
+    /// The broker's answer.
+    pub answer: Answer<Result<(), PublishError>>,
+}
+
+/// What the connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To send, and go: a clean session, with a client id of its own.
+    Send,
+    /// To receive: a durable session with a client id that stays.
+    Receive,
+}
+
+/// A connected command.
+pub struct Session {
+    /// Our keys.
+    pub account: Account,
+    /// Contacts and messages.
+    pub store: Store,
+    /// Where to say things.
+    pub printer: Printer,
+    broker: BrokerUrl,
+    purpose: Purpose,
+    mqtt: Mqtt,
+    events: mpsc::Receiver<MqttEvent>,
+    /// Events that came before the first subscription was answered. Bounded by what a broker may send unacknowledged.
+    backlog: VecDeque<MqttEvent>,
+    cache: BurstCache,
+    keys: HashMap<UserId, Result<Believed, Disbelieved>>,
+    /// Digests of alarms that were said, so that a reconnect does not repeat them.
+    said: Vec<(UserId, String)>,
+    own: Own,
+    upkeep: Instant,
+    /// Messages that began to wait: said only when they still do after a moment, for keys usually follow at once.
+    unsaid: VecDeque<(Instant, UserId, MessageId, WaitingFor)>,
+    connected: bool,
+    shown: u64,
+    /// No more than so many are shown; the others stay for the next run.
+    limit: u64,
+}
+
+/// Where we are with our own bundle.
+enum Own {
+    /// Waiting for what the broker has; none when nothing came by then.
+    Looking(Instant),
+    /// Published, waiting for the broker's answer.
+    Publishing(Answer<Result<(), PublishError>>),
+    /// The broker has the current one, or we have alarmed.
+    Settled,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("account", &self.account)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Connects and subscribes to what the purpose needs; shows at most `limit` messages. Fails when the first attempt
+    /// does.
+    pub async fn connect(
+        account: Account,
+        store: Store,
+        mut printer: Printer,
+        broker: BrokerUrl,
+        purpose: Purpose,
+        limit: Option<u64>,
+    ) -> Result<Session, Failure> {
+        let limit = limit.unwrap_or(u64::MAX);
+        let client_id = match purpose {
+            Purpose::Receive => receiving_client_id(&store)?,
+            Purpose::Send => format!("sealpost-send-{:016x}", rand::rng().random::<u64>()),
+        };
+        if !broker.is_loopback() {
+            printer.note(
+                "sealpost: this connection is not encrypted: what you write stays sealed, but who talks to whom shows, \
+                 and it can be taken over. Use a tunnel.",
+            )?;
+        }
+        let mut store = store;
+        if purpose == Purpose::Send {
+            open_mailbox(&account, &mut store, &broker).await?;
+        }
+        let (mqtt, events) = start(&account, &broker, client_id, purpose).await?;
+        let mut session = Session {
+            account,
+            store,
+            printer,
+            broker,
+            purpose,
+            mqtt,
+            events,
+            backlog: VecDeque::new(),
+            cache: BurstCache::new(),
+            keys: HashMap::new(),
+            said: Vec::new(),
+            own: Own::Settled,
+            upkeep: Instant::now() + UPKEEP,
+            unsaid: VecDeque::new(),
+            connected: true,
+            shown: 0,
+            limit,
+        };
+        session.begin().await?;
+        Ok(session)
+    }
+
+    async fn begin(&mut self) -> Result<(), Failure> {
+        self.say_status(None)?;
+        let me = self.account.user().clone();
+        let mut filters = vec![TopicFilter::Keys(me.clone())];
+        if self.purpose == Purpose::Receive {
+            filters.push(TopicFilter::Inbox(me));
+        }
+        let mut answer = self.mqtt.subscribe(&filters);
+        // A mailbox full of mail may arrive before the answer: it is dealt with after it.
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    answer.map_err(|_| closed())??;
+                    break;
+                }
+                event = self.events.recv() => match event {
+                    Some(MqttEvent::Ended(error)) => return Err(error.into()),
+                    Some(event) => self.backlog.push_back(event),
+                    None => return Err(closed()),
+                },
+            }
+        }
+        if self.purpose == Purpose::Receive {
+            let broker = self.broker.to_string();
+            self.store.set_mailbox_opened(&broker, clock::now())?;
+        }
+        self.own = Own::Looking(Instant::now() + NO_RETAINED);
+        if self.purpose == Purpose::Receive {
+            self.show_unshown()?;
+            // A change of a contact's keys is noticed while we are here, not only when we write to them.
+            let contacts = self
+                .store
+                .contacts()?
+                .into_iter()
+                .map(|contact| contact.user);
+            let held = self.store.held_senders()?;
+            let mut wanted: Vec<UserId> = contacts.chain(held.iter().cloned()).collect();
+            wanted.sort();
+            wanted.dedup();
+            for user in &wanted {
+                self.want_keys(user);
+            }
+            for user in held {
+                self.retry(&user)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the next thing to happen and deals with it. Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Result<Happening, Failure> {
+        if let Some(event) = self.backlog.pop_front() {
+            return self.happened(event);
+        }
+        let looking = match self.own {
+            Own::Looking(until) => Some(until),
+            _ => None,
+        };
+        let upkeep = self.upkeep;
+        let unsaid = self.unsaid.front().map(|(due, ..)| *due);
+        tokio::select! {
+            event = self.events.recv() => match event {
+                Some(event) => self.happened(event),
+                None => Err(closed()),
+            },
+            () = at(looking), if looking.is_some() && self.connected => {
+                self.publish_own();
+                Ok(Happening::Other)
+            }
+            answer = published(&mut self.own) => {
+                self.own = Own::Settled;
+                match answer {
+                    Ok(Ok(())) => Ok(Happening::Other),
+                    Ok(Err(error)) => Err(not_published(&error)),
+                    Err(_) => Err(closed()),
+                }
+            }
+            () = at(unsaid), if unsaid.is_some() => {
+                self.say_unsaid(Instant::now())?;
+                Ok(Happening::Other)
+            }
+            () = tokio::time::sleep_until(upkeep) => {
+                self.upkeep = Instant::now() + UPKEEP;
+                self.look_after()?;
+                Ok(Happening::Other)
+            }
+        }
+    }
+
+    /// Whether the broker has our current bundle, as far as we know.
+    #[must_use]
+    pub fn is_own_bundle_settled(&self) -> bool {
+        matches!(self.own, Own::Settled)
+    }
+
+    /// How many messages were shown.
+    #[must_use]
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// Whether the connection is up.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// The broker's address.
+    #[must_use]
+    pub fn broker(&self) -> &BrokerUrl {
+        &self.broker
+    }
+
+    /// Asks for somebody's bundle, which [`Happening::Keys`] announces when it comes.
+    pub fn want_keys(&self, user: &UserId) {
+        // A refused subscription shows as keys that never come; our broker lets everybody read keys.
+        drop(self.mqtt.subscribe(&[TopicFilter::Keys(user.clone())]));
+    }
+
+    /// What is known about somebody's keys in this session.
+    #[must_use]
+    pub fn keys(&self, user: &UserId) -> Option<Result<&KeyBundle, &Disbelieved>> {
+        self.keys.get(user).map(|known| match known {
+            Ok(believed) => Ok(&believed.bundle),
+            Err(why) => Err(why),
+        })
+    }
+
+    /// Seals a message to a bundle that [`Session::keys`] gave, and publishes it.
+    pub fn send(
+        &mut self,
+        to: &UserId,
+        prev: Option<MessageId>,
+        content: &Content,
+    ) -> Result<Outgoing, Failure> {
+        let Some(Ok(believed)) = self.keys.get(to) else {
+            return Err(Failure::new(
+                Code::Failed,
+                format!("the keys of {to} are not known"),
+                "Try again.",
+            ));
+        };
+        let now = clock::now();
+        let envelope = outgoing::seal(&self.account, &believed.bundle, prev, content, now)
+            .map_err(|error| not_sealed(to.as_str(), &error))?;
+        let topic = Topic::Inbox(to.clone());
+        Ok(Outgoing {
+            to: to.clone(),
+            id: *envelope.id(),
+            ts: now,
+            answer: self
+                .mqtt
+                .publish(&topic, envelope.as_bytes().to_vec(), false),
+        })
+    }
+
+    /// Says goodbye to the broker.
+    pub async fn close(mut self) -> Result<(), Failure> {
+        self.mqtt.disconnect().await;
+        let all = Instant::now() + PATIENCE;
+        self.say_unsaid(all)
+    }
+
+    fn say_unsaid(&mut self, until: Instant) -> Result<(), Failure> {
+        while self.unsaid.front().is_some_and(|(due, ..)| *due <= until) {
+            if let Some((_, from, id, reason)) = self.unsaid.pop_front() {
+                self.printer
+                    .print(&incoming::waiting_event(&from, &id, reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, event: MqttEvent) -> Result<Happening, Failure> {
+        match event {
+            MqttEvent::Connected => {
+                self.connected = true;
+                self.own = Own::Looking(Instant::now() + NO_RETAINED);
+                self.say_status(None)?;
+                Ok(Happening::Other)
+            }
+            MqttEvent::Disconnected { problem, retry_in } => {
+                self.connected = false;
+                self.say_status(Some((problem, retry_in)))?;
+                Ok(Happening::Other)
+            }
+            MqttEvent::Ended(error) => Err(error.into()),
+            MqttEvent::Delivery(delivery) => self.delivered(*delivery),
+        }
+    }
+
+    fn delivered(&mut self, delivery: Delivery) -> Result<Happening, Failure> {
+        let Delivery {
+            topic,
+            payload,
+            duplicate,
+            receipt,
+        } = delivery;
+        match Topic::parse(&topic) {
+            Ok(Topic::Keys(user)) if user == *self.account.user() => {
+                self.own_bundle(&payload)?;
+                self.mqtt.acknowledge(receipt);
+                Ok(Happening::Other)
+            }
+            Ok(Topic::Keys(user)) => {
+                self.bundle(&user, &payload)?;
+                self.mqtt.acknowledge(receipt);
+                Ok(Happening::Keys(user))
+            }
+            Ok(Topic::Inbox(user)) if user == *self.account.user() => {
+                let received = incoming::receive(
+                    &mut self.store,
+                    &mut self.account,
+                    &mut self.cache,
+                    &payload,
+                    duplicate,
+                    clock::now(),
+                )?;
+                // It is on disk, or refused for good: only now may the broker forget it.
+                self.mqtt.acknowledge(receipt);
+                let shown = self.received(received)?;
+                Ok(if shown {
+                    Happening::Shown
+                } else {
+                    Happening::Other
+                })
+            }
+            _ => {
+                tracing::warn!("the broker delivered something that was not asked for");
+                self.mqtt.acknowledge(receipt);
+                Ok(Happening::Other)
+            }
+        }
+    }
+
+    /// Deals with what became of an envelope; says whether a message was shown.
+    fn received(&mut self, received: Received) -> Result<bool, Failure> {
+        match received {
+            Received::Message(message) => {
+                self.show(&message)?;
+                return Ok(true);
+            }
+            Received::Nothing => {}
+            Received::Waiting {
+                from,
+                id,
+                reason,
+                fresh,
+            } => {
+                if !self.keys.contains_key(&from) {
+                    self.want_keys(&from);
+                }
+                if fresh {
+                    let due = Instant::now() + PATIENCE;
+                    self.unsaid.push_back((due, from, id, reason));
+                }
+            }
+            Received::Refused(refused) => self.printer.print(&incoming::refused_event(&refused))?,
+        }
+        Ok(false)
+    }
+
+    /// Prints a message and remembers that it was. In this order: a crash in between shows it twice rather than never.
+    fn show(&mut self, message: &Message) -> Result<(), Failure> {
+        if self.shown >= self.limit {
+            return Ok(());
+        }
+        self.printer.print(&Event::message(
+            &message.from,
+            &message.id,
+            message.ts,
+            &message.content,
+        ))?;
+        self.store.mark_shown(&message.from, &message.id)?;
+        self.unsaid.retain(|(_, _, id, _)| *id != message.id);
+        self.shown += 1;
+        Ok(())
+    }
+
+    fn show_unshown(&mut self) -> Result<(), Failure> {
+        loop {
+            let messages = incoming::unshown(&self.store, UNSHOWN_BATCH)?;
+            if messages.is_empty() || self.shown >= self.limit {
+                return Ok(());
+            }
+            for message in messages {
+                self.show(&message)?;
+            }
+        }
+    }
+
+    fn bundle(&mut self, user: &UserId, payload: &[u8]) -> Result<(), Failure> {
+        // Nothing there and nothing known: not an answer yet.
+        if payload.is_empty() && self.store.contact(user)?.is_none() {
+            return Ok(());
+        }
+        let realm = self.account.realm().clone();
+        let outcome = contact::consider(&mut self.store, &realm, user, payload, clock::now())?;
+        match &outcome {
+            Ok(believed) => {
+                if let Some(event) = contact::believed_event(user, believed) {
+                    self.printer.print(&event)?;
+                }
+            }
+            Err(why) => self.alarm_once(user, contact::disbelieved_event(user, why))?,
+        }
+        let believed = outcome.is_ok();
+        self.keys.insert(user.clone(), outcome);
+        if believed && self.purpose == Purpose::Receive {
+            self.retry(user)?;
+        }
+        Ok(())
+    }
+
+    fn retry(&mut self, user: &UserId) -> Result<(), Failure> {
+        let outcomes = incoming::retry(
+            &mut self.store,
+            &mut self.account,
+            &mut self.cache,
+            user,
+            clock::now(),
+        )?;
+        for outcome in outcomes {
+            self.received(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn own_bundle(&mut self, payload: &[u8]) -> Result<(), Failure> {
+        let mut look = own_bundle::look(&self.account, payload);
+        if look != OwnBundle::Current {
+            // Another process may have made it.
+            self.account.reload()?;
+            look = own_bundle::look(&self.account, payload);
+        }
+        match look {
+            OwnBundle::Current => self.own = Own::Settled,
+            OwnBundle::Publish => self.publish_own(),
+            OwnBundle::Foreign(foreign) => {
+                let user = self.account.user().clone();
+                self.alarm_once(&user, own_bundle::alarm(&self.account, &foreign))?;
+                self.own = Own::Settled;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish_own(&mut self) {
+        let topic = Topic::Keys(self.account.user().clone());
+        let bundle = self.account.bundle().as_bytes().to_vec();
+        self.own = Own::Publishing(self.mqtt.publish(&topic, bundle, true));
+    }
+
+    fn look_after(&mut self) -> Result<(), Failure> {
+        if self.account.upkeep(clock::now())? && self.connected {
+            self.publish_own();
+        }
+        if self.purpose == Purpose::Receive {
+            for user in self.store.held_senders()? {
+                self.retry(&user)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn alarm_once(&mut self, user: &UserId, alarm: Event) -> Result<(), Failure> {
+        let name = format!("{alarm:?}");
+        if !self
+            .said
+            .iter()
+            .any(|(who, what)| who == user && *what == name)
+        {
+            self.printer.print(&alarm)?;
+            self.said.push((user.clone(), name));
+        }
+        Ok(())
+    }
+
+    fn say_status(&mut self, lost: Option<(String, Duration)>) -> Result<(), Failure> {
+        // `send` is over before anybody could read it, unless it is in trouble.
+        if self.purpose == Purpose::Send && lost.is_none() {
+            return Ok(());
+        }
+        let (reason, retry_in) = lost.unzip();
+        self.printer.print(&Event::Status {
+            state: if reason.is_none() {
+                "connected"
+            } else {
+                "disconnected"
+            },
+            broker: self.broker.to_string(),
+            reason,
+            retry_in: retry_in.map(|retry| (retry.as_secs_f64() * 1_000.0).round() / 1_000.0),
+        })?;
+        Ok(())
+    }
+}
+
+fn receiving_client_id(store: &Store) -> Result<String, Failure> {
+    Ok(format!("sealpost-{}", store.installation()?))
+}
+
+/// Connects; done when the broker has accepted.
+async fn start(
+    account: &Account,
+    broker: &BrokerUrl,
+    client_id: String,
+    purpose: Purpose,
+) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
+    let connect = Connect {
+        broker: broker.clone(),
+        client_id: client_id.clone(),
+        durable: purpose == Purpose::Receive,
+    };
+    let (mqtt, mut events) = Mqtt::start(connect, credentials(account, client_id));
+    match events.recv().await {
+        Some(MqttEvent::Connected) => Ok((mqtt, events)),
+        Some(MqttEvent::Ended(error)) => Err(error.into()),
+        _ => Err(closed()),
+    }
+}
+
+/// Makes sure that the broker keeps mail for us from the moment our keys are published, and not only from the first
+/// `listen`: opens the durable session, subscribes, and leaves it. What is delivered meanwhile is not acknowledged and
+/// comes again.
+async fn open_mailbox(
+    account: &Account,
+    store: &mut Store,
+    broker: &BrokerUrl,
+) -> Result<(), Failure> {
+    let now = clock::now();
+    let opened = store.mailbox_opened(&broker.to_string())?;
+    if opened.is_some_and(|at| now.saturating_since(at) < REOPEN_MAILBOX) {
+        return Ok(());
+    }
+    // Whoever receives right now has opened it.
+    let Ok(_lock) = account.home().lock_receiving() else {
+        return Ok(());
+    };
+    let (mqtt, mut events) = start(
+        account,
+        broker,
+        receiving_client_id(store)?,
+        Purpose::Receive,
+    )
+    .await?;
+    let mut answer = mqtt.subscribe(&[TopicFilter::Inbox(account.user().clone())]);
+    loop {
+        tokio::select! {
+            answer = &mut answer => {
+                answer.map_err(|_| closed())??;
+                break;
+            }
+            event = events.recv() => match event {
+                Some(MqttEvent::Ended(error)) => return Err(error.into()),
+                Some(_) => {}
+                None => return Err(closed()),
+            },
+        }
+    }
+    mqtt.disconnect().await;
+    store.set_mailbox_opened(&broker.to_string(), now)?;
+    Ok(())
+}
+
+/// A fresh login token for every connection: the broker takes each once, and only for a minute.
+fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
+    let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
+    let (realm, user) = (account.realm().clone(), account.user().clone());
+    Box::new(move || {
+        let nonce: [u8; 16] = rand::rng().random();
+        // No TLS, so there is no channel to bind to.
+        let token = LoginToken::mint(
+            &identity,
+            &realm,
+            &user,
+            &client_id,
+            clock::now(),
+            nonce,
+            &[],
+        );
+        (user.to_string(), token)
+    })
+}
+
+fn closed() -> Failure {
+    crate::mqtt::MqttError::Closed.into()
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn published(
+    own: &mut Own,
+) -> Result<Result<(), PublishError>, tokio::sync::oneshot::error::RecvError> {
+    match own {
+        Own::Publishing(answer) => answer.await,
+        _ => std::future::pending().await,
+    }
+}

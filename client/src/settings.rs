@@ -1,0 +1,540 @@
+//! Settings: a flag wins over the environment, the environment over the file, the file over the default.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, ConfigError, FileFormat};
+use sealpost_core::{NameError, Realm, UserId};
+use serde::Deserialize;
+
+use crate::broker_url::{BrokerUrl, BrokerUrlError};
+use crate::cli::{Global, parse_duration};
+
+/// Where a broker is looked for when nobody says.
+pub const DEFAULT_BROKER: &str = "mqtt://127.0.0.1:1883";
+/// The deployment's name when nobody says.
+pub const DEFAULT_REALM: &str = "local";
+/// How long a command waits for a recipient's keys and for the broker's answer when nobody says.
+pub const DEFAULT_TIMEOUT: &str = "10s";
+/// A configuration file larger than this (bytes) is not one.
+const MAX_FILE: u64 = 65_536;
+
+/// Every key that the file knows.
+const KEYS: [&str; 6] = [
+    "user",
+    "broker",
+    "realm",
+    "home",
+    "passphrase_command",
+    "timeout",
+];
+
+/// What every command needs to know, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who is asking.
+    pub user: UserId,
+    /// The deployment.
+    pub realm: Realm,
+    /// The broker.
+    pub broker: BrokerUrl,
+    /// The user's folder.
+    pub home: PathBuf,
+    /// A command that prints the passphrase.
+    pub passphrase_command: Option<String>,
+    /// How long to wait for keys and answers.
+    pub timeout: Duration,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// Nobody said who is asking.
+    #[error("no user name given")]
+    NoUser,
+    /// Neither `--home` nor a place to put it by default.
+    #[error("no home folder: neither HOME nor XDG_DATA_HOME is set")]
+    NoHome,
+    /// The user name is malformed.
+    #[error("{name:?} is not a user name: {source}")]
+    User {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// The realm is malformed.
+    #[error("{name:?} is not a realm: {source}")]
+    Realm {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        source: NameError,
+    },
+    /// The broker's address is malformed.
+    #[error("{url:?} is not a broker's address: {source}")]
+    Broker {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        source: BrokerUrlError,
+    },
+    /// The timeout is malformed.
+    #[error("{text:?} is not a timeout: {problem}")]
+    Timeout {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A named file is not there or cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or a value has the wrong type.
+    #[error("the configuration file {path} is wrong: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        problem: String,
+    },
+    /// The file has a key that nothing reads.
+    #[error("the configuration file {path} has the unknown key {key:?}")]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<&'static str>,
+    },
+}
+
+/// The file, and after layering everything, all optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layer {
+    user: Option<String>,
+    broker: Option<String>,
+    realm: Option<String>,
+    home: Option<PathBuf>,
+    passphrase_command: Option<String>,
+    timeout: Option<String>,
+}
+
+/// The environment, as a function, so that tests bring their own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's environment; an empty variable counts as not set.
+#[must_use]
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Settings {
+    /// Puts the layers together. The file is read when it was named or exists at its default place.
+    pub fn load(flags: &Global, environment: Environment<'_>) -> Result<Settings, SettingsError> {
+        let named = flags
+            .config
+            .clone()
+            .or_else(|| environment("SEALPOST_CONFIG").map(PathBuf::from));
+        let file = match &named {
+            Some(path) => Some((path.clone(), read(path)?)),
+            None => match default_file(environment) {
+                Some(path) if path.exists() => {
+                    let text = read(&path)?;
+                    Some((path, text))
+                }
+                _ => None,
+            },
+        };
+        let file = file
+            .as_ref()
+            .map(|(path, text)| (path.as_path(), text.as_str()));
+        Settings::layer(flags, environment, file)
+    }
+
+    fn layer(
+        flags: &Global,
+        environment: Environment<'_>,
+        file: Option<(&Path, &str)>,
+    ) -> Result<Settings, SettingsError> {
+        if let Some((path, text)) = file {
+            check_file(path, text)?;
+        }
+        let path = file.map_or_else(PathBuf::new, |(path, _)| path.to_owned());
+        let flag_or_environment = |flag: Option<String>, name| flag.or_else(|| environment(name));
+        let text = |path: &PathBuf| path.to_str().map(str::to_owned);
+        let merged = Config::builder()
+            .set_default("broker", DEFAULT_BROKER)
+            .and_then(|b| b.set_default("realm", DEFAULT_REALM))
+            .and_then(|b| b.set_default("timeout", DEFAULT_TIMEOUT))
+            .map(|b| match file {
+                Some((_, text)) => b.add_source(config::File::from_str(text, FileFormat::Toml)),
+                None => b,
+            })
+            .and_then(|b| {
+                b.set_override_option(
+                    "user",
+                    flag_or_environment(flags.user.clone(), "SEALPOST_USER"),
+                )
+            })
+            .and_then(|b| {
+                b.set_override_option(
+                    "broker",
+                    flag_or_environment(flags.broker.clone(), "SEALPOST_BROKER"),
+                )
+            })
+            .and_then(|b| {
+                b.set_override_option(
+                    "realm",
+                    flag_or_environment(flags.realm.clone(), "SEALPOST_REALM"),
+                )
+            })
+            .and_then(|b| {
+                let home = flags.home.as_ref().and_then(text);
+                b.set_override_option("home", flag_or_environment(home, "SEALPOST_HOME"))
+            })
+            .and_then(|b| {
+                b.set_override_option(
+                    "passphrase_command",
+                    flag_or_environment(
+                        flags.passphrase_command.clone(),
+                        "SEALPOST_PASSPHRASE_COMMAND",
+                    ),
+                )
+            })
+            .and_then(|b| b.build())
+            .and_then(Config::try_deserialize::<Layer>)
+            .map_err(|e| SettingsError::Malformed {
+                path,
+                problem: e.to_string(),
+            })?;
+        Settings::check(merged, environment)
+    }
+
+    fn check(layer: Layer, environment: Environment<'_>) -> Result<Settings, SettingsError> {
+        let user = layer.user.ok_or(SettingsError::NoUser)?;
+        let user = UserId::parse(&user).map_err(|source| SettingsError::User {
+            name: user.clone(),
+            source,
+        })?;
+        let realm = layer.realm.unwrap_or_else(|| DEFAULT_REALM.to_owned());
+        let realm = Realm::parse(&realm).map_err(|source| SettingsError::Realm {
+            name: realm.clone(),
+            source,
+        })?;
+        let url = layer.broker.unwrap_or_else(|| DEFAULT_BROKER.to_owned());
+        let broker = BrokerUrl::parse(&url).map_err(|source| SettingsError::Broker {
+            url: url.clone(),
+            source,
+        })?;
+        let timeout = layer.timeout.unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned());
+        let timeout = parse_duration(&timeout).map_err(|problem| SettingsError::Timeout {
+            text: timeout.clone(),
+            problem,
+        })?;
+        let home = match layer.home {
+            Some(home) => home,
+            None => xdg(environment, "XDG_DATA_HOME", ".local/share")
+                .ok_or(SettingsError::NoHome)?
+                .join("sealpost")
+                .join(user.as_str()),
+        };
+        Ok(Settings {
+            user,
+            realm,
+            broker,
+            home,
+            passphrase_command: layer.passphrase_command,
+            timeout,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, SettingsError> {
+    use std::io::Read;
+    let unreadable = |source| SettingsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
+        .map_err(unreadable)?;
+    Ok(text)
+}
+
+/// The file alone, so that an error names the file and the key rather than the merged settings.
+fn check_file(path: &Path, text: &str) -> Result<(), SettingsError> {
+    let malformed = |e: ConfigError| SettingsError::Malformed {
+        path: path.to_owned(),
+        problem: e.to_string(),
+    };
+    let parsed = Config::builder()
+        .add_source(config::File::from_str(text, FileFormat::Toml))
+        .build()
+        .map_err(malformed)?;
+    let table = parsed
+        .clone()
+        .try_deserialize::<std::collections::BTreeMap<String, config::Value>>()
+        .map_err(malformed)?;
+    if let Some(key) = table.into_keys().find(|key| !KEYS.contains(&key.as_str())) {
+        return Err(SettingsError::UnknownKey {
+            path: path.to_owned(),
+            nearest: nearest(&key),
+            key,
+        });
+    }
+    parsed.try_deserialize::<Layer>().map_err(malformed)?;
+    Ok(())
+}
+
+/// The known key within two single-character edits, for "did you mean".
+fn nearest(key: &str) -> Option<&'static str> {
+    KEYS.into_iter()
+        .map(|known| (edit_distance(key, known), known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein's distance.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for ((y, diagonal), above) in b.iter().zip(&row).zip(row.iter().skip(1)) {
+            let left = next.last().copied().unwrap_or_default();
+            next.push(
+                (diagonal + usize::from(x != *y))
+                    .min(left + 1)
+                    .min(above + 1),
+            );
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
+    Some(xdg(environment, "XDG_CONFIG_HOME", ".config")?.join("sealpost/client.toml"))
+}
+
+/// The XDG Base Directory Specification: a variable that holds an absolute path, or a place below HOME.
+fn xdg(environment: Environment<'_>, variable: &str, below_home: &str) -> Option<PathBuf> {
+    environment(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| environment("HOME").map(|home| PathBuf::from(home).join(below_home)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "user = \"file\"\nbroker = \"mqtt://file:1\"\nrealm = \"file\"\nhome = \"/file\"\n\
+                        passphrase_command = \"file\"\ntimeout = \"3s\"\n";
+
+    fn environment(name: &str) -> Option<String> {
+        Some(match name {
+            "SEALPOST_USER" | "SEALPOST_REALM" => "environment".to_owned(),
+            "SEALPOST_BROKER" => "mqtt://environment:2".to_owned(),
+            "SEALPOST_HOME" => "/environment".to_owned(),
+            "SEALPOST_PASSPHRASE_COMMAND" => "environment".to_owned(),
+            _ => return None,
+        })
+    }
+
+    fn nothing(name: &str) -> Option<String> {
+        (name == "HOME").then(|| "/home/someone".to_owned())
+    }
+
+    fn flags() -> Global {
+        Global {
+            user: Some("flag".into()),
+            broker: Some("mqtt://flag:3".into()),
+            realm: Some("flag".into()),
+            home: Some("/flag".into()),
+            passphrase_command: Some("flag".into()),
+            ..Global::default()
+        }
+    }
+
+    fn load(
+        flags: &Global,
+        environment: Environment<'_>,
+        file: Option<&str>,
+    ) -> Result<Settings, SettingsError> {
+        Settings::layer(
+            flags,
+            environment,
+            file.map(|text| (Path::new("client.toml"), text)),
+        )
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+        let none = Global::default();
+        let cases: [(&str, Settings); 3] = [
+            ("flag", load(&flags(), &environment, Some(FILE)).unwrap()),
+            (
+                "environment",
+                load(&none, &environment, Some(FILE)).unwrap(),
+            ),
+            ("file", load(&none, &nothing, Some(FILE)).unwrap()),
+        ];
+        for (layer, settings) in cases {
+            assert_eq!(settings.user.as_str(), layer);
+            assert_eq!(settings.realm.as_str(), layer);
+            assert_eq!(settings.broker.host(), layer);
+            assert_eq!(settings.home, PathBuf::from(format!("/{layer}")));
+            assert_eq!(settings.passphrase_command.as_deref(), Some(layer));
+            assert_eq!(settings.timeout, Duration::from_secs(3));
+        }
+        let only_user = Global {
+            user: Some("alice".into()),
+            ..Global::default()
+        };
+        let settings = load(&only_user, &nothing, None).unwrap();
+        assert_eq!(settings.broker.to_string(), DEFAULT_BROKER);
+        assert_eq!(settings.realm.as_str(), DEFAULT_REALM);
+        assert_eq!(settings.timeout, Duration::from_secs(10));
+        assert_eq!(
+            settings.home,
+            PathBuf::from("/home/someone/.local/share/sealpost/alice")
+        );
+        assert_eq!(settings.passphrase_command, None);
+    }
+
+    #[test]
+    fn two_users_of_one_machine_have_two_homes() {
+        let home = |user: &str| {
+            let flags = Global {
+                user: Some(user.into()),
+                ..Global::default()
+            };
+            load(&flags, &nothing, None).unwrap().home
+        };
+        assert_ne!(home("alice"), home("bob"));
+    }
+
+    #[test]
+    fn a_relative_xdg_path_is_ignored_as_the_specification_says() {
+        let environment = |name: &str| {
+            Some(match name {
+                "HOME" => "/home/someone".to_owned(),
+                "XDG_DATA_HOME" => "relative".to_owned(),
+                _ => return None,
+            })
+        };
+        let flags = Global {
+            user: Some("alice".into()),
+            ..Global::default()
+        };
+        assert_eq!(
+            load(&flags, &environment, None).unwrap().home,
+            PathBuf::from("/home/someone/.local/share/sealpost/alice")
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_with_a_hint() {
+        for (text, unknown, hint) in [
+            ("brokr = \"mqtt://h\"", "brokr", Some("broker")),
+            ("usr = \"a\"", "usr", Some("user")),
+            ("passphrase = \"secret\"", "passphrase", None),
+            ("colour = \"red\"", "colour", None),
+            ("[tls]\nca = \"x\"", "tls", None),
+        ] {
+            match load(&flags(), &nothing, Some(text)) {
+                Err(SettingsError::UnknownKey { key, nearest, path }) => {
+                    assert_eq!(key, unknown);
+                    assert_eq!(nearest, hint);
+                    assert_eq!(path, PathBuf::from("client.toml"));
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_or_has_a_wrong_type_is_refused() {
+        for text in ["user =", "user = [1, 2]", "{", "user = \"a\"\nuser = \"b\""] {
+            let refused = load(&flags(), &nothing, Some(text));
+            assert!(
+                matches!(refused, Err(SettingsError::Malformed { .. })),
+                "{text}: {refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn malformed_values_name_themselves() {
+        let with = |change: fn(&mut Global)| {
+            let mut flags = flags();
+            change(&mut flags);
+            load(&flags, &nothing, None)
+        };
+        assert!(matches!(
+            with(|f| f.user = Some("Alice".into())),
+            Err(SettingsError::User { .. })
+        ));
+        assert!(matches!(
+            with(|f| f.user = None),
+            Err(SettingsError::NoUser)
+        ));
+        assert!(matches!(
+            with(|f| f.realm = Some("a/b".into())),
+            Err(SettingsError::Realm { .. })
+        ));
+        assert!(matches!(
+            with(|f| f.broker = Some("nowhere".into())),
+            Err(SettingsError::Broker { .. })
+        ));
+        assert!(matches!(
+            load(&flags(), &nothing, Some("timeout = \"soon\"")),
+            Err(SettingsError::Timeout { .. })
+        ));
+        let homeless = Global {
+            home: None,
+            ..flags()
+        };
+        assert!(matches!(
+            load(&homeless, &|_| None, None),
+            Err(SettingsError::NoHome)
+        ));
+    }
+
+    #[test]
+    fn the_commented_default_file_says_what_the_defaults_are() {
+        let text = include_str!("../../config/client.toml");
+        let uncommented: String = text
+            .lines()
+            .filter_map(|line| line.strip_prefix('#').or(Some(line)))
+            .filter(|line| {
+                KEYS.iter()
+                    .any(|key| line.starts_with(&format!("{key} = ")))
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        for key in KEYS {
+            assert!(
+                uncommented.contains(&format!("{key} = ")),
+                "config/client.toml does not mention {key}"
+            );
+        }
+        let none = Global::default();
+        load(&flags(), &nothing, Some(text)).unwrap();
+        let settings = load(&none, &nothing, Some(&uncommented)).unwrap();
+        assert_eq!(settings.broker.to_string(), DEFAULT_BROKER);
+        assert_eq!(settings.realm.as_str(), DEFAULT_REALM);
+        assert_eq!(settings.timeout, Duration::from_secs(10));
+    }
+}

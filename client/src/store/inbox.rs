@@ -1,0 +1,400 @@
+//! What was received: stored and marked seen in one transaction, its text encrypted.
+
+use aes_gcm::Nonce;
+use aes_gcm::aead::{Aead, Payload};
+use rand::RngExt;
+use rusqlite::{OptionalExtension, params};
+use sealpost_core::{MessageId, Timestamp, UserId};
+use zeroize::Zeroizing;
+
+use super::contacts::message_id;
+use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
+
+/// How many ids of one sender are remembered. Beyond it the oldest tenth is forgotten and the floor raised over it.
+pub const MAX_SEEN_PER_SENDER: u32 = 100_000;
+const NONCE_LEN: usize = 12;
+
+/// A message that was opened and is to be stored.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// Who sent it.
+    pub from: &'a UserId,
+    /// Its name.
+    pub id: &'a MessageId,
+    /// The sender's previous message to us, by their word.
+    pub prev: Option<&'a MessageId>,
+    /// The sender's clock.
+    pub ts: Timestamp,
+    /// The plaintext JSON.
+    pub body: &'a [u8],
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acceptance {
+    /// Stored and marked seen.
+    Stored,
+    /// It was there already.
+    Seen,
+}
+
+/// A message as it comes out of the store.
+#[derive(Debug)]
+pub struct StoredMessage {
+    /// Who sent it.
+    pub from: UserId,
+    /// Its name.
+    pub id: MessageId,
+    /// The sender's clock.
+    pub ts: Timestamp,
+    /// The plaintext JSON.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// What is known about one id, looked up before opening. A snapshot: whether it still holds is decided again by the
+/// transaction that stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenState {
+    /// The id was received.
+    pub contains: bool,
+    /// Nothing of this sender older than this is opened.
+    pub floor: Option<Timestamp>,
+}
+
+impl sealpost_core::Seen for SeenState {
+    fn contains(&self, _: &UserId, _: &MessageId) -> bool {
+        self.contains
+    }
+
+    fn floor(&self, _: &UserId) -> Option<Timestamp> {
+        self.floor
+    }
+}
+
+impl Store {
+    /// Looks one id up.
+    pub fn seen(&self, from: &UserId, id: &MessageId) -> Result<SeenState, StoreError> {
+        let contains = self
+            .db
+            .prepare_cached("SELECT 1 FROM seen WHERE sender = ?1 AND id = ?2")?
+            .exists(params![from.as_str(), id.as_bytes()])?;
+        let floor: Option<i64> = self
+            .db
+            .prepare_cached("SELECT floor FROM senders WHERE user = ?1")?
+            .query_row([from.as_str()], |row| row.get(0))
+            .optional()?
+            .flatten();
+        let floor = floor
+            .map(|ms| from_sql(ms).and_then(timestamp_from))
+            .transpose()?;
+        Ok(SeenState { contains, floor })
+    }
+
+    /// Stores a message and marks it seen, in one transaction. When it returns, both are on disk or neither.
+    pub fn accept(
+        &mut self,
+        message: &Incoming<'_>,
+        now: Timestamp,
+    ) -> Result<Acceptance, StoreError> {
+        self.accept_bounded(message, now, MAX_SEEN_PER_SENDER)
+    }
+
+    fn accept_bounded(
+        &mut self,
+        message: &Incoming<'_>,
+        now: Timestamp,
+        max_seen: u32,
+    ) -> Result<Acceptance, StoreError> {
+        let nonce: [u8; NONCE_LEN] = rand::rng().random();
+        let mut body = nonce.to_vec();
+        let sealed = self
+            .cipher
+            .encrypt(
+                &Nonce::from(nonce),
+                Payload {
+                    msg: message.body,
+                    aad: &additional_data(message.from, message.id),
+                },
+            )
+            .map_err(|_| StoreError::Damaged("AES-GCM refused to encrypt a message"))?;
+        body.extend_from_slice(&sealed);
+        let tx = self.immediate()?;
+        let sender = message.from.as_str();
+        let fresh = tx
+            .prepare_cached("INSERT OR IGNORE INTO seen (sender, id, ts) VALUES (?1, ?2, ?3)")?
+            .execute(params![
+                sender,
+                message.id.as_bytes(),
+                to_sql(message.ts.millis())
+            ])?;
+        if fresh == 0 {
+            return Ok(Acceptance::Seen);
+        }
+        tx.prepare_cached(
+            "INSERT INTO messages (sender, id, prev, ts, received_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            sender,
+            message.id.as_bytes(),
+            message.prev.map(MessageId::as_bytes),
+            to_sql(message.ts.millis()),
+            to_sql(now.millis()),
+            body,
+        ])?;
+        let count: u32 = tx
+            .prepare_cached(
+                "INSERT INTO senders (user, seen_count) VALUES (?1, 1)
+                 ON CONFLICT (user) DO UPDATE SET seen_count = seen_count + 1 RETURNING seen_count",
+            )?
+            .query_row([sender], |row| row.get(0))?;
+        if count > max_seen {
+            prune(&tx, sender, max_seen / 10 + 1)?;
+        }
+        tx.commit()?;
+        Ok(Acceptance::Stored)
+    }
+
+    /// Notes that a copy of a received message came again; says whether this is the first time.
+    pub fn note_replay(&mut self, from: &UserId, id: &MessageId) -> Result<bool, StoreError> {
+        let changed = self.db.execute(
+            "UPDATE seen SET reported = 1 WHERE sender = ?1 AND id = ?2 AND reported = 0",
+            params![from.as_str(), id.as_bytes()],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Messages that were stored but not shown yet, oldest first, at most `limit`.
+    pub fn unshown(&self, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT sender, id, ts, body FROM messages WHERE shown = 0 ORDER BY number LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, Vec<u8>>(1)?,
+                row.get::<_, i64>(2)?,
+                row.get::<_, Vec<u8>>(3)?,
+            ))
+        })?;
+        rows.map(|row| {
+            let (from, id, ts, body) = row?;
+            let (from, id) = (user_from(&from)?, message_id(&id)?);
+            let body = self.decrypt(&from, &id, &body)?;
+            Ok(StoredMessage {
+                ts: timestamp_from(from_sql(ts)?)?,
+                from,
+                id,
+                body,
+            })
+        })
+        .collect()
+    }
+
+    /// Remembers that a message was printed.
+    pub fn mark_shown(&mut self, from: &UserId, id: &MessageId) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached("UPDATE messages SET shown = 1 WHERE sender = ?1 AND id = ?2")?
+            .execute(params![from.as_str(), id.as_bytes()])?;
+        Ok(())
+    }
+
+    fn decrypt(
+        &self,
+        from: &UserId,
+        id: &MessageId,
+        body: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let (nonce, sealed) = body
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(StoreError::Damaged("a stored message is cut short"))?;
+        self.cipher
+            .decrypt(
+                &Nonce::from(*nonce),
+                Payload {
+                    msg: sealed,
+                    aad: &additional_data(from, id),
+                },
+            )
+            .map(Zeroizing::new)
+            .map_err(|_| StoreError::WrongKey)
+    }
+}
+
+/// Forgets the oldest ids of a sender and raises the floor over them, so that forgetting never lets a replay in.
+fn prune(tx: &rusqlite::Transaction<'_>, sender: &str, how_many: u32) -> Result<(), StoreError> {
+    let newest: i64 = tx.query_row(
+        "SELECT max(ts) FROM (SELECT ts FROM seen WHERE sender = ?1 ORDER BY ts LIMIT ?2)",
+        params![sender, how_many],
+        |row| row.get(0),
+    )?;
+    // Everything up to and including that time goes, and the floor lies just above.
+    let gone = tx.execute(
+        "DELETE FROM seen WHERE sender = ?1 AND ts <= ?2",
+        params![sender, newest],
+    )?;
+    tx.execute(
+        "UPDATE senders SET seen_count = seen_count - ?2, floor = max(coalesce(floor, 0), ?3) WHERE user = ?1",
+        params![sender, to_sql(gone as u64), newest + 1],
+    )?;
+    Ok(())
+}
+
+/// Binds a stored text to its place.
+fn additional_data(from: &UserId, id: &MessageId) -> Vec<u8> {
+    format!("sealpost/1 stored message\n{from}\n{id}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, key, store, user};
+    use super::*;
+
+    fn id(ms: u64) -> MessageId {
+        MessageId::new(at(ms), &mut rand::rng())
+    }
+
+    fn incoming<'a>(from: &'a UserId, id: &'a MessageId, ts: u64, body: &'a [u8]) -> Incoming<'a> {
+        Incoming {
+            from,
+            id,
+            prev: None,
+            ts: at(ts),
+            body,
+        }
+    }
+
+    #[test]
+    fn a_message_is_stored_once_and_shown_until_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = user("alice");
+        let first = id(1);
+        {
+            let mut store = store(&folder);
+            let message = incoming(
+                &alice,
+                &first,
+                1_000,
+                b"{\"kind\":\"text\",\"text\":\"hi\"}",
+            );
+            assert!(!store.seen(&alice, &first).unwrap().contains);
+            assert_eq!(store.accept(&message, at(2)).unwrap(), Acceptance::Stored);
+            assert_eq!(store.accept(&message, at(3)).unwrap(), Acceptance::Seen);
+            assert!(store.seen(&alice, &first).unwrap().contains);
+        }
+        // As after a crash between storing and printing.
+        let mut store = store(&folder);
+        let unshown = store.unshown(10).unwrap();
+        assert_eq!(unshown.len(), 1);
+        assert_eq!(&**unshown[0].body, b"{\"kind\":\"text\",\"text\":\"hi\"}");
+        assert_eq!(unshown[0].ts, at(1_000));
+        store.mark_shown(&alice, &first).unwrap();
+        assert!(store.unshown(10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_same_id_from_two_senders_is_two_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let same = id(1);
+        for name in ["alice", "carol"] {
+            let from = user(name);
+            assert_eq!(
+                store
+                    .accept(&incoming(&from, &same, 1, b"x"), at(2))
+                    .unwrap(),
+                Acceptance::Stored
+            );
+        }
+        assert_eq!(store.unshown(10).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn texts_are_not_readable_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = user("alice");
+        {
+            let mut store = store(&folder);
+            store
+                .accept(
+                    &incoming(&alice, &id(1), 1, b"meet me at the lighthouse"),
+                    at(2),
+                )
+                .unwrap();
+        }
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(10).any(|w| w == b"lighthouse"));
+        }
+    }
+
+    #[test]
+    fn a_text_moved_to_another_row_or_read_with_another_key_does_not_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = user("alice");
+        let mut open = store(&folder);
+        open.accept(&incoming(&alice, &id(1), 1, b"x"), at(2))
+            .unwrap();
+        open.db
+            .execute("UPDATE messages SET sender = 'mallory'", [])
+            .unwrap();
+        assert!(matches!(open.unshown(1), Err(StoreError::WrongKey)));
+        open.db
+            .execute("UPDATE messages SET sender = 'alice'", [])
+            .unwrap();
+        open.unshown(1).unwrap();
+        let other_key = Zeroizing::new([8; 32]);
+        assert_ne!(*other_key, *key());
+        let other = Store::open(&folder.path().join("store.sqlite"), &other_key).unwrap();
+        assert!(matches!(other.unshown(1), Err(StoreError::WrongKey)));
+    }
+
+    #[test]
+    fn forgetting_old_ids_raises_the_floor_over_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let alice = user("alice");
+        let ids: Vec<MessageId> = (0..11).map(|n| id(1_000 + n)).collect();
+        for (n, id) in ids.iter().enumerate() {
+            store
+                .accept_bounded(&incoming(&alice, id, 1_000 + n as u64, b"x"), at(2), 10)
+                .unwrap();
+        }
+        for (n, id) in ids.iter().enumerate() {
+            let state = store.seen(&alice, id).unwrap();
+            let floor = state.floor.unwrap();
+            assert!(
+                state.contains || at(1_000 + n as u64) < floor,
+                "message {n} was forgotten above the floor"
+            );
+        }
+        assert_eq!(store.seen(&alice, &ids[0]).unwrap().floor, Some(at(1_002)));
+        assert_eq!(store.seen(&user("carol"), &ids[0]).unwrap().floor, None);
+    }
+
+    #[test]
+    fn a_replay_is_reported_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let alice = user("alice");
+        let id = id(1);
+        assert!(!store.note_replay(&alice, &id).unwrap());
+        store
+            .accept(&incoming(&alice, &id, 1, b"x"), at(2))
+            .unwrap();
+        assert!(store.note_replay(&alice, &id).unwrap());
+        assert!(!store.note_replay(&alice, &id).unwrap());
+    }
+
+    #[test]
+    fn two_processes_cannot_both_accept_one_message() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = (store(&folder), store(&folder));
+        let alice = user("alice");
+        let id = id(1);
+        assert!(!two.seen(&alice, &id).unwrap().contains);
+        let message = incoming(&alice, &id, 1, b"x");
+        assert_eq!(one.accept(&message, at(2)).unwrap(), Acceptance::Stored);
+        assert_eq!(two.accept(&message, at(2)).unwrap(), Acceptance::Seen);
+        assert_eq!(two.unshown(10).unwrap().len(), 1);
+    }
+}
