@@ -301,7 +301,7 @@ impl RsaDecryptionKey {
         Self::new(RsaPrivateKey::new(rng, bits).map_err(|_| DecryptionKeyError::Failed)?)
     }
 
-    /// Reads PKCS #8 DER, unencrypted (RFC 5208).
+    /// Reads PKCS #8 DER, unencrypted (RFC 5958).
     ///
     /// # Errors
     /// When it is no valid RSA private key, or its public half is out of bounds.
