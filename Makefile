@@ -1,0 +1,71 @@
+# Sealpost's front door. `make help` lists what there is.
+
+CARGO ?= cargo
+# Runs, data and logs of the run-* targets live here; nothing else is written outside target/.
+STATE ?= .demo
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools run-broker run-archiver clean
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build everything (target/debug)
+	$(CARGO) build --workspace --locked
+
+demo: ## Broker, archiver, alice and bob as real processes: they talk sealed, the archive is shown
+	$(CARGO) build --locked -p sealpost-broker -p sealpost-archiver -p sealpost
+	tests/demo target/debug
+
+test: test-tools ## Install what tests need, then run all of them
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+# A C compiler for the cryptography, and Python with venv and pip for the second implementation. What is there already is
+# not asked for again, so that a machine which has everything needs neither root nor apt.
+test-tools:
+	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
+	@command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv python3-pip; }
+	tests/stranger/stranger --help >/dev/null
+
+check: fmt clippy deny ## Formatting, lints, licences and advisories
+
+fmt:
+	$(CARGO) fmt --all --check
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p sealpost-core --no-default-features --locked -- -D warnings
+
+deny:
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
+
+doc: ## Build the API documentation, warnings as errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+vectors: ## Write the test vectors again (the same bytes, unless the format changed)
+	$(CARGO) run --locked -p sealpost-core --example make_vectors
+
+bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
+	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench
+	target/release/sealpost-bench compare
+	target/release/sealpost-bench pipe
+
+bench-tools:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto \
+		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
+
+run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
+	$(CARGO) build --locked -p sealpost-broker -p sealpost-archiver
+	target/debug/sealpost-broker --config config/broker.toml --data $(STATE)/broker \
+		--archiver "archiver=$$(target/debug/sealpost-archiver key --dir $(STATE)/archive)"
+
+run-archiver: ## Run an archiver beside it
+	$(CARGO) build --locked -p sealpost-archiver
+	target/debug/sealpost-archiver run --broker mqtt://127.0.0.1:1883 --dir $(STATE)/archive
+
+clean: ## Remove what was built and what run-* kept
+	$(CARGO) clean
+	rm -rf $(STATE)
