@@ -129,7 +129,7 @@ pub enum ContactsCommand {
     Verify {
         /// Whom
         #[arg(value_name = "USER")]
-        user: String,
+        contact: String,
         /// The 60 digits they read to you, compared instead of asking
         #[arg(long, value_name = "DIGITS")]
         number: Option<String>,
@@ -138,7 +138,7 @@ pub enum ContactsCommand {
     Trust {
         /// Whom
         #[arg(value_name = "USER")]
-        user: String,
+        contact: String,
         /// Accept only this fingerprint (SHA256:…), instead of asking
         #[arg(long, value_name = "FINGERPRINT")]
         fingerprint: Option<String>,
@@ -220,6 +220,21 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn a_contact_named_on_the_command_line_is_not_taken_for_ourselves() {
+        for line in [
+            "sealpost --user alice contacts verify bob",
+            "sealpost contacts trust bob --user alice",
+            "sealpost --user alice send bob hi",
+        ] {
+            assert_eq!(parse(line).unwrap().global.user.as_deref(), Some("alice"));
+        }
+        assert_eq!(
+            parse("sealpost contacts verify bob").unwrap().global.user,
+            None
+        );
     }
 
     #[test]

@@ -687,8 +687,9 @@ impl Driver {
                     _ => Stop::Lost(reason),
                 }
             }
-            ConnectionError::Io(error) => Stop::Lost(error.to_string()),
-            ConnectionError::MqttState(StateError::Io(error)) => Stop::Lost(error.to_string()),
+            ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
+                Stop::Lost(io_problem(&error))
+            }
             ConnectionError::Timeout(_) => {
                 Stop::Lost(format!("no answer within {CONNECT_SECONDS} s"))
             }
@@ -714,6 +715,15 @@ async fn poll(mut event_loop: EventLoop, packets: mpsc::Sender<Result<Event, Con
         if packets.send(packet).await.is_err() || over {
             return;
         }
+    }
+}
+
+/// The operating system's words without its number.
+fn io_problem(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
     }
 }
 

@@ -18,21 +18,21 @@ pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<
     let mut store = start.open_store(&account)?;
     match command.unwrap_or(ContactsCommand::List) {
         ContactsCommand::List => list(&mut start, &store),
-        ContactsCommand::Verify { user, number } => verify(
+        ContactsCommand::Verify { contact, number } => verify(
             &mut start,
             &account,
             &mut store,
-            &parse_user(&user)?,
+            &parse_user(&contact)?,
             number,
         ),
         ContactsCommand::Trust {
-            user,
+            contact,
             fingerprint,
             yes,
         } => trust(
             &mut start,
             &mut store,
-            &parse_user(&user)?,
+            &parse_user(&contact)?,
             fingerprint,
             yes,
         ),

@@ -67,11 +67,13 @@ async fn deliver(
     session.want_keys(to);
     let deadline = Instant::now() + timeout;
     loop {
-        // Our own bundle first: whoever gets the message needs it to know us.
-        match session.keys(to) {
-            Some(Ok(_)) if session.is_own_bundle_settled() => break,
-            Some(Err(why)) => return Err(not_trusted(to.as_str(), why)),
-            _ => {}
+        // Our own bundle first, whatever becomes of the message: others need it to know us.
+        if session.is_own_bundle_settled() {
+            match session.keys(to) {
+                Some(Ok(_)) => break,
+                Some(Err(why)) => return Err(not_trusted(to.as_str(), why)),
+                None => {}
+            }
         }
         match tokio::time::timeout_at(deadline, session.next()).await {
             Ok(happening) => drop(happening?),
