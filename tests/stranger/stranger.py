@@ -4,6 +4,7 @@
     stranger.py --user carol --broker 127.0.0.1:1883 --home DIR publish
     stranger.py --user carol --broker 127.0.0.1:1883 --home DIR send bob TEXT
     stranger.py --user carol --broker 127.0.0.1:1883 --home DIR listen --count N
+    stranger.py --user carol --home DIR safety bob
     stranger.py vectors tests/vectors
 
 Its private keys lie in DIR unencrypted: it is a test's tool, not a person's.
@@ -163,7 +164,7 @@ class Connection:
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=self.version, manual_ack=True, **arguments
         )
-        self.client.on_connect = lambda c, u, flags, code, p: self.events.put(("connack", code))
+        self.client.on_connect = lambda c, u, flags, code, p: self.events.put(("connack", (code, p)))
         self.client.on_disconnect = lambda c, u, flags, code, p: self.events.put(("closed", code))
         self.client.on_message = lambda c, u, message: self.events.put(("message", message))
         self.client.on_subscribe = lambda c, u, mid, codes, p: self.events.put(("suback", codes))
@@ -179,9 +180,9 @@ class Connection:
             arguments = {"clean_start": not durable, "properties": properties}
         self.client.connect(host, int(port), keepalive=30, **arguments)
         self.client.loop_start()
-        code = self.wait("connack")
+        code, properties = self.wait("connack")
         if code.is_failure:
-            raise SystemExit(f"the broker refused the login: {code}")
+            raise SystemExit(f"the broker refused the login: {code} {getattr(properties, 'ReasonString', '')}")
 
     def next(self, otherwise):
         try:
@@ -275,6 +276,15 @@ def listen(arguments):
         receive(home, connection, arguments.count)
 
 
+def safety(arguments):
+    """9: the number to compare with somebody who is pinned."""
+    home = Home(arguments.home, encoding.realm_name(arguments.realm), encoding.user_name(arguments.user))
+    pin = home.pin(arguments.with_whom)
+    if pin is None:
+        raise SystemExit(f"{arguments.with_whom} is not pinned")
+    print(sealpost.safety_number(home.realm, (home.user, home.identity.key), (arguments.with_whom, pin["identity"])))
+
+
 def receive(home, connection, count):
     inbox = sealpost.inbox_topic(home.user)
     connection.subscribe(inbox, sealpost.keys_topic(home.user))
@@ -344,11 +354,14 @@ def main():
     command = commands.add_parser("listen")
     command.set_defaults(run=listen)
     command.add_argument("--count", type=int, default=1)
+    command = commands.add_parser("safety")
+    command.set_defaults(run=safety)
+    command.add_argument("with_whom", metavar="with")
     command = commands.add_parser("vectors")
     command.add_argument("folder")
     command.set_defaults(run=lambda arguments: sys.exit(vectors.run(arguments.folder)))
     arguments = parser.parse_args()
-    if arguments.run in (publish, send, listen) and arguments.user is None:
+    if arguments.run in (publish, send, listen, safety) and arguments.user is None:
         parser.error("--user is needed")
     try:
         arguments.run(arguments)
