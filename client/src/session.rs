@@ -1,23 +1,26 @@
 //! A connected command: publishes and watches our own bundle, believes or disbelieves those of others, receives, and
 //! says what happens. `send`, `listen` and `chat` are what they ask of it.
 
+mod opening;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
 use sealpost_core::{
-    BurstCache, Content, KeyBundle, LoginToken, MessageId, Timestamp, Topic, TopicFilter, UserId,
+    BurstCache, Content, KeyBundle, MessageId, Timestamp, Topic, TopicFilter, UserId,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::opening::{open_mailbox, receiving_client_id, start};
 use crate::account::Account;
 use crate::broker_url::BrokerUrl;
 use crate::contact::{self, Believed, Disbelieved};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_published, not_sealed};
 use crate::incoming::{self, Message, Received};
-use crate::mqtt::{Answer, Connect, Delivery, Mqtt, MqttEvent, PublishError};
+use crate::mqtt::{Answer, Delivery, Mqtt, MqttEvent, PublishError};
 use crate::own_bundle::{self, OwnBundle};
 use crate::store::{Store, WaitingFor};
 use crate::{clock, outgoing};
@@ -27,8 +30,6 @@ use crate::{clock, outgoing};
 const NO_RETAINED: Duration = Duration::from_millis(500);
 /// How often what waits is tried again and keys are looked after.
 const UPKEEP: Duration = Duration::from_secs(5);
-/// A broker keeps our mail for 30 days after we left. Who only ever sends visits the mailbox this often.
-const REOPEN_MAILBOX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a message may wait for its sender's keys before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many unshown messages are read from the store at once.
@@ -125,7 +126,6 @@ impl Session {
         purpose: Purpose,
         limit: Option<u64>,
     ) -> Result<Session, Failure> {
-        let limit = limit.unwrap_or(u64::MAX);
         let client_id = match purpose {
             Purpose::Receive => receiving_client_id(&store)?,
             Purpose::Send => format!("sealpost-send-{:016x}", rand::rng().random::<u64>()),
@@ -142,11 +142,29 @@ impl Session {
         }
         let (mqtt, events) = start(&account, &broker, client_id, purpose).await?;
         let mut session = Session {
+            purpose,
+            limit: limit.unwrap_or(u64::MAX),
+            ..Session::over(account, store, printer, broker, mqtt, events)
+        };
+        session.begin().await?;
+        Ok(session)
+    }
+
+    /// Over a connection that is there.
+    fn over(
+        account: Account,
+        store: Store,
+        printer: Printer,
+        broker: BrokerUrl,
+        mqtt: Mqtt,
+        events: mpsc::Receiver<MqttEvent>,
+    ) -> Session {
+        Session {
             account,
             store,
             printer,
             broker,
-            purpose,
+            purpose: Purpose::Receive,
             mqtt,
             events,
             backlog: VecDeque::new(),
@@ -158,10 +176,8 @@ impl Session {
             unsaid: VecDeque::new(),
             connected: true,
             shown: 0,
-            limit,
-        };
-        session.begin().await?;
-        Ok(session)
+            limit: u64::MAX,
+        }
     }
 
     async fn begin(&mut self) -> Result<(), Failure> {
@@ -290,6 +306,12 @@ impl Session {
             Ok(believed) => Ok(&believed.bundle),
             Err(why) => Err(why),
         })
+    }
+
+    /// As in a new session.
+    #[cfg(test)]
+    pub(crate) fn forget_keys(&mut self) {
+        self.keys.clear();
     }
 
     /// Seals a message to a bundle that [`Session::keys`] gave, and publishes it.
@@ -562,93 +584,6 @@ impl Session {
     }
 }
 
-fn receiving_client_id(store: &Store) -> Result<String, Failure> {
-    Ok(format!("sealpost-{}", store.installation()?))
-}
-
-/// Connects; done when the broker has accepted.
-async fn start(
-    account: &Account,
-    broker: &BrokerUrl,
-    client_id: String,
-    purpose: Purpose,
-) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
-    let connect = Connect {
-        broker: broker.clone(),
-        client_id: client_id.clone(),
-        durable: purpose == Purpose::Receive,
-    };
-    let (mqtt, mut events) = Mqtt::start(connect, credentials(account, client_id));
-    match events.recv().await {
-        Some(MqttEvent::Connected) => Ok((mqtt, events)),
-        Some(MqttEvent::Ended(error)) => Err(error.into()),
-        _ => Err(closed()),
-    }
-}
-
-/// Makes sure that the broker keeps mail for us from the moment our keys are published, and not only from the first
-/// `listen`: opens the durable session, subscribes, and leaves it. What is delivered meanwhile is not acknowledged and
-/// comes again.
-async fn open_mailbox(
-    account: &Account,
-    store: &mut Store,
-    broker: &BrokerUrl,
-) -> Result<(), Failure> {
-    let now = clock::now();
-    let opened = store.mailbox_opened(&broker.to_string())?;
-    if opened.is_some_and(|at| now.saturating_since(at) < REOPEN_MAILBOX) {
-        return Ok(());
-    }
-    // Whoever receives right now has opened it.
-    let Ok(_lock) = account.home().lock_receiving() else {
-        return Ok(());
-    };
-    let (mqtt, mut events) = start(
-        account,
-        broker,
-        receiving_client_id(store)?,
-        Purpose::Receive,
-    )
-    .await?;
-    let mut answer = mqtt.subscribe(&[TopicFilter::Inbox(account.user().clone())]);
-    loop {
-        tokio::select! {
-            answer = &mut answer => {
-                answer.map_err(|_| closed())??;
-                break;
-            }
-            event = events.recv() => match event {
-                Some(MqttEvent::Ended(error)) => return Err(error.into()),
-                Some(_) => {}
-                None => return Err(closed()),
-            },
-        }
-    }
-    mqtt.disconnect().await;
-    store.set_mailbox_opened(&broker.to_string(), now)?;
-    Ok(())
-}
-
-/// A fresh login token for every connection: the broker takes each once, and only for a minute.
-fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
-    let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
-    let (realm, user) = (account.realm().clone(), account.user().clone());
-    Box::new(move || {
-        let nonce: [u8; 16] = rand::rng().random();
-        // No TLS, so there is no channel to bind to.
-        let token = LoginToken::mint(
-            &identity,
-            &realm,
-            &user,
-            &client_id,
-            clock::now(),
-            nonce,
-            &[],
-        );
-        (user.to_string(), token)
-    })
-}
-
 fn closed() -> Failure {
     crate::mqtt::MqttError::Closed.into()
 }
@@ -668,3 +603,6 @@ async fn published(
         _ => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -218,6 +218,12 @@ impl Store {
         Ok(())
     }
 
+    /// From now on every write fails, as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self) {
+        self.db.pragma_update(None, "query_only", true).unwrap();
+    }
+
     fn immediate(&mut self) -> Result<rusqlite::Transaction<'_>, StoreError> {
         Ok(self
             .db

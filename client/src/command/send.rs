@@ -175,3 +175,115 @@ fn text(words: &[String]) -> Result<String, Failure> {
     }
     Ok(text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::scripted::Asked;
+    use crate::mqtt::{PublishError, RefusalCode};
+    use crate::session::tests::{World, begin, peer, world};
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// Sends a text to alice while the broker answers as `broker` says: what it has at `keys/alice`, and its answer to
+    /// the message.
+    async fn send(
+        world: &mut World,
+        has: Option<&[u8]>,
+        answers: Result<(), PublishError>,
+    ) -> Result<(), Failure> {
+        let World {
+            session, script, ..
+        } = world;
+        let alice = UserId::parse("alice").unwrap();
+        let mine = session.account.bundle().as_bytes().to_vec();
+        let broker = async {
+            script.deliver("keys/bob", &mine).await;
+            if let Some(bundle) = has {
+                script.deliver("keys/alice", bundle).await;
+            }
+            loop {
+                if let Asked::Publish { topic, answer, .. } = script.asked().await {
+                    assert_eq!(topic, "inbox/alice");
+                    answer.send(answers.clone()).unwrap();
+                }
+            }
+        };
+        tokio::select! {
+            sent = deliver(session, &alice, "Hello Alice!".to_owned(), TIMEOUT) => sent,
+            () = broker => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_the_broker_took_is_booked_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let bundle = alice.bundle().as_bytes();
+        send(&mut world, Some(bundle), Ok(())).await.unwrap();
+        let last = world
+            .session
+            .store
+            .last_sent(alice.user())
+            .unwrap()
+            .unwrap();
+        assert_eq!(world.out.text(), format!("sent to alice: {last}\n"));
+        assert!(
+            world
+                .err
+                .text()
+                .contains(&alice.identity_key().fingerprint())
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_the_broker_refused_is_exit_5_and_not_booked() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let full = PublishError::Refused {
+            code: RefusalCode::QuotaExceeded,
+            reason: "mailbox full".into(),
+        };
+        let refused = send(&mut world, Some(alice.bundle().as_bytes()), Err(full)).await;
+        assert_eq!(refused.unwrap_err().code, Code::Refused);
+        assert_eq!(world.session.store.last_sent(alice.user()).unwrap(), None);
+        assert_eq!(world.out.text(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobodys_keys_are_waited_for_and_then_explained() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let before = Instant::now();
+        let failure = send(&mut world, None, Ok(())).await.unwrap_err();
+        assert_eq!(failure.code, Code::Failed);
+        assert!(failure.message.contains("alice has not published keys yet"));
+        assert!(before.elapsed() >= TIMEOUT && before.elapsed() < TIMEOUT * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_identity_blocks_with_exit_4() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let bundle = alice.bundle().as_bytes();
+        send(&mut world, Some(bundle), Ok(())).await.unwrap();
+        let other_folder = tempfile::tempdir().unwrap();
+        let other = peer(&other_folder, "alice");
+        world.session.forget_keys();
+        let failure = send(&mut world, Some(other.bundle().as_bytes()), Ok(())).await;
+        assert_eq!(failure.unwrap_err().code, Code::Untrusted);
+        assert!(
+            world
+                .err
+                .text()
+                .contains("WARNING: THE IDENTITY OF ALICE HAS CHANGED")
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! Where events are written.
+
+use std::io::{self, Write};
+
+use super::{ContactChangeKind, Event};
+
+/// Writes events, as JSON or in words.
+pub struct Printer {
+    json: bool,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+}
+
+impl std::fmt::Debug for Printer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Printer")
+            .field("json", &self.json)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Printer {
+    /// To standard output and standard error.
+    #[must_use]
+    pub fn standard(json: bool) -> Printer {
+        Printer::new(json, Box::new(io::stdout()), Box::new(io::stderr()))
+    }
+
+    /// To anything.
+    #[must_use]
+    pub fn new(json: bool, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Printer {
+        Printer { json, out, err }
+    }
+
+    /// Whether scripts listen.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Says it, and flushes. Fails when the reader has gone away.
+    pub fn print(&mut self, event: &Event) -> io::Result<()> {
+        if self.json {
+            // serde_json escapes C0 controls and leaves the rest to its reader; the others that a terminal might act
+            // upon are escaped here, so that `sealpost --json | less` is safe too.
+            let line = serde_json::to_string(event).map_err(io::Error::other)?;
+            self.out.write_all(escape_for_terminals(&line).as_bytes())?;
+            self.out.write_all(b"\n")?;
+            return self.out.flush();
+        }
+        match event {
+            Event::Message { .. }
+            | Event::Sent { .. }
+            | Event::Keys { .. }
+            | Event::SafetyNumber { .. } => {
+                writeln!(self.out, "{}", event.human())?;
+                self.out.flush()
+            }
+            Event::Contact {
+                change: ContactChangeKind::Known,
+                ..
+            } => {
+                writeln!(self.out, "{}", event.human())?;
+                self.out.flush()
+            }
+            _ => {
+                writeln!(self.err, "sealpost: {}", event.human())?;
+                self.err.flush()
+            }
+        }
+    }
+
+    /// A question for a person: the answer is typed behind it.
+    pub fn ask(&mut self, question: &str) -> io::Result<()> {
+        write!(self.err, "{question}")?;
+        self.err.flush()
+    }
+
+    /// A note for a person, never in JSON.
+    pub fn note(&mut self, text: &str) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        writeln!(self.err, "{text}")?;
+        self.err.flush()
+    }
+}
+
+/// `\u` escapes for DEL, C1 controls and characters that change direction or are not seen. Inside a JSON string they
+/// mean the same; outside strings our JSON has none of them.
+fn escape_for_terminals(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        let hidden = c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if hidden {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,104 @@
+//! Opening connections: as whom, and for how long the broker keeps mail.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use sealpost_core::{LoginToken, TopicFilter};
+use tokio::sync::mpsc;
+
+use super::{Purpose, closed};
+use crate::account::Account;
+use crate::broker_url::BrokerUrl;
+use crate::clock;
+use crate::exit::Failure;
+use crate::mqtt::{Connect, Mqtt, MqttEvent};
+use crate::store::Store;
+
+/// A broker keeps our mail for 30 days after we left. Who only ever sends visits the mailbox this often.
+const REOPEN_MAILBOX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) fn receiving_client_id(store: &Store) -> Result<String, Failure> {
+    Ok(format!("sealpost-{}", store.installation()?))
+}
+
+/// Connects; done when the broker has accepted.
+pub(super) async fn start(
+    account: &Account,
+    broker: &BrokerUrl,
+    client_id: String,
+    purpose: Purpose,
+) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
+    let connect = Connect {
+        broker: broker.clone(),
+        client_id: client_id.clone(),
+        durable: purpose == Purpose::Receive,
+    };
+    let (mqtt, mut events) = Mqtt::start(connect, credentials(account, client_id));
+    match events.recv().await {
+        Some(MqttEvent::Connected) => Ok((mqtt, events)),
+        Some(MqttEvent::Ended(error)) => Err(error.into()),
+        _ => Err(closed()),
+    }
+}
+
+/// Makes sure that the broker keeps mail for us from the moment our keys are published, and not only from the first
+/// `listen`: opens the durable session, subscribes, and leaves it. What is delivered meanwhile is not acknowledged and
+/// comes again.
+pub(super) async fn open_mailbox(
+    account: &Account,
+    store: &mut Store,
+    broker: &BrokerUrl,
+) -> Result<(), Failure> {
+    let now = clock::now();
+    let opened = store.mailbox_opened(&broker.to_string())?;
+    if opened.is_some_and(|at| now.saturating_since(at) < REOPEN_MAILBOX) {
+        return Ok(());
+    }
+    // Whoever receives right now has opened it.
+    let Ok(_lock) = account.home().lock_receiving() else {
+        return Ok(());
+    };
+    let (mqtt, mut events) = start(
+        account,
+        broker,
+        receiving_client_id(store)?,
+        Purpose::Receive,
+    )
+    .await?;
+    let mut answer = mqtt.subscribe(&[TopicFilter::Inbox(account.user().clone())]);
+    loop {
+        tokio::select! {
+            answer = &mut answer => {
+                answer.map_err(|_| closed())??;
+                break;
+            }
+            event = events.recv() => match event {
+                Some(MqttEvent::Ended(error)) => return Err(error.into()),
+                Some(_) => {}
+                None => return Err(closed()),
+            },
+        }
+    }
+    mqtt.disconnect().await;
+    store.set_mailbox_opened(&broker.to_string(), now)?;
+    Ok(())
+}
+
+/// A fresh login token for every connection: the broker takes each once, and only for a minute.
+fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
+    let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
+    let (realm, user) = (account.realm().clone(), account.user().clone());
+    Box::new(move || {
+        let nonce: [u8; 16] = rand::rng().random();
+        // No TLS, so there is no channel to bind to.
+        let token = LoginToken::mint(
+            &identity,
+            &realm,
+            &user,
+            &client_id,
+            clock::now(),
+            nonce,
+            &[],
+        );
+        (user.to_string(), token)
+    })
+}

@@ -1,0 +1,336 @@
+//! Sessions over a connection whose broker is the test. Time is paused and skips ahead when nothing else is to do.
+
+use super::*;
+use crate::account::tests::account;
+use crate::event::tests::Written;
+use crate::incoming::unshown;
+use crate::mqtt::scripted::{Asked, Script};
+use crate::outgoing::seal;
+use std::io::{self, Write};
+
+/// A person at the other end, of whom only the keys matter.
+pub(crate) fn peer(folder: &tempfile::TempDir, name: &str) -> Account {
+    account_now(folder, name)
+}
+
+/// Sessions read the real clock, so their keys must be valid now.
+fn account_now(folder: &tempfile::TempDir, name: &str) -> Account {
+    let mut account = account(folder, name);
+    account.upkeep(clock::now()).unwrap();
+    account
+}
+
+pub(crate) struct World {
+    pub(crate) session: Session,
+    pub(crate) script: Script,
+    pub(crate) out: Written,
+    pub(crate) err: Written,
+}
+
+/// Bob's session, before anything was asked.
+pub(crate) fn world(folder: &tempfile::TempDir, purpose: Purpose) -> World {
+    let (out, err) = (Written::default(), Written::default());
+    let printer = Printer::new(false, Box::new(out.clone()), Box::new(err.clone()));
+    let (session, script) = session_of(folder, purpose, printer);
+    World {
+        session,
+        script,
+        out,
+        err,
+    }
+}
+
+fn session_of(folder: &tempfile::TempDir, purpose: Purpose, printer: Printer) -> (Session, Script) {
+    let account = match folder.path().join("bob").exists() {
+        true => {
+            let home = crate::home::Home::open(&folder.path().join("bob")).unwrap();
+            let user = UserId::parse("bob").unwrap();
+            Account::open(
+                &home,
+                &user,
+                &Default::default(),
+                || panic!("asked"),
+                clock::now(),
+            )
+            .unwrap()
+        }
+        false => account_now(folder, "bob"),
+    };
+    let store = Store::open(&account.home().store(), account.store_key()).unwrap();
+    let broker = BrokerUrl::parse("mqtt://127.0.0.1").unwrap();
+    let (mqtt, events, script) = Script::new();
+    let session = Session {
+        purpose,
+        ..Session::over(account, store, printer, broker, mqtt, events)
+    };
+    (session, script)
+}
+
+/// Begins, with a broker that accepts the first subscription.
+pub(crate) async fn begin(world: &mut World) {
+    let World {
+        session, script, ..
+    } = world;
+    let (began, ()) = tokio::join!(session.begin(), async {
+        match script.asked().await {
+            Asked::Subscribe { answer, .. } => answer.send(Ok(())).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    began.unwrap();
+}
+
+/// Lets the session deal with what was delivered.
+async fn step(world: &mut World) -> Happening {
+    world.session.next().await.unwrap()
+}
+
+fn text(text: &str) -> Content {
+    Content::Text { text: text.into() }
+}
+
+fn sealed(from: &Account, to: &Account, words: &str) -> Vec<u8> {
+    seal(from, to.bundle(), None, &text(words), clock::now())
+        .unwrap()
+        .as_bytes()
+        .to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_keys_are_published_when_the_broker_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    assert!(!world.session.is_own_bundle_settled());
+    step(&mut world).await;
+    match world.script.asked().await {
+        Asked::Publish {
+            topic,
+            payload,
+            retain,
+            answer,
+        } => {
+            assert_eq!((topic.as_str(), retain), ("keys/bob", true));
+            assert_eq!(payload, world.session.account.bundle().as_bytes());
+            answer.send(Ok(())).unwrap();
+        }
+        other => panic!("{other:?}"),
+    }
+    step(&mut world).await;
+    assert!(world.session.is_own_bundle_settled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_keys_are_left_alone_when_the_broker_has_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let bundle = world.session.account.bundle().as_bytes().to_vec();
+    let number = world.script.deliver("keys/bob", &bundle).await;
+    step(&mut world).await;
+    assert!(world.session.is_own_bundle_settled());
+    assert!(matches!(world.script.asked().await, Asked::Acknowledge(n) if n == number));
+    assert!(world.script.asked_now().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_keys_under_our_name_alarm_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let other_folder = tempfile::tempdir().unwrap();
+    let impostor = peer(&other_folder, "bob");
+    for _ in 0..2 {
+        world
+            .script
+            .deliver("keys/bob", impostor.bundle().as_bytes())
+            .await;
+        step(&mut world).await;
+        world.script.event(MqttEvent::Connected).await;
+        step(&mut world).await;
+    }
+    let err = world.err.text();
+    assert_eq!(err.matches("ALARM").count(), 1, "{err}");
+    assert!(err.contains("another identity for bob"), "{err}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_acknowledged_only_when_it_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    while world.script.asked_now().is_some() {}
+
+    let number = world.script.deliver("inbox/bob", &envelope).await;
+    step(&mut world).await;
+    assert!(matches!(world.script.asked().await, Asked::Acknowledge(n) if n == number));
+    assert_eq!(world.out.text(), "From alice: Hello Bob!\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_stored_is_not_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    while world.script.asked_now().is_some() {}
+
+    // As when the disk is full: reading works, writing does not.
+    world.session.store.refuse_writes();
+    world.script.deliver("inbox/bob", &envelope).await;
+    let failure = world.session.next().await.unwrap_err();
+    assert_eq!(failure.code, Code::Failed);
+    assert!(world.script.asked_now().is_none());
+    assert_eq!(world.out.text(), "");
+}
+
+/// Like standard output when `head` has seen enough.
+struct Gone;
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_stored_but_not_shown_is_shown_by_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    {
+        let printer = Printer::new(false, Box::new(Gone), Box::new(Written::default()));
+        let (session, script) = session_of(&folder, Purpose::Receive, printer);
+        let mut first = World {
+            session,
+            script,
+            out: Written::default(),
+            err: Written::default(),
+        };
+        begin(&mut first).await;
+        first
+            .script
+            .deliver("keys/alice", alice.bundle().as_bytes())
+            .await;
+        step(&mut first).await;
+        let envelope = sealed(&alice, &first.session.account, "Hello Bob!");
+        first.script.deliver("inbox/bob", &envelope).await;
+        let failure = first.session.next().await.unwrap_err();
+        assert!(failure.silent, "{failure:?}");
+        assert_eq!(unshown(&first.session.store, 10).unwrap().len(), 1);
+    }
+    let mut second = world(&folder, Purpose::Receive);
+    begin(&mut second).await;
+    assert_eq!(second.out.text(), "From alice: Hello Bob!\n");
+    assert!(unshown(&second.session.store, 10).unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_message_that_overtakes_its_senders_keys_is_shown_without_ado() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
+    world.script.deliver("inbox/bob", &envelope).await;
+    step(&mut world).await;
+    let wanted = loop {
+        if let Asked::Subscribe { filters, .. } = world.script.asked().await {
+            break filters;
+        }
+    };
+    assert_eq!(wanted, ["keys/alice"]);
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    assert_eq!(world.out.text(), "From alice: Hello Bob!\n");
+    assert!(!world.err.text().contains("waits"), "{}", world.err.text());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strangers_message_that_stays_closed_is_mentioned_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
+    for _ in 0..2 {
+        world.script.deliver("inbox/bob", &envelope).await;
+    }
+    for _ in 0..8 {
+        step(&mut world).await;
+    }
+    let err = world.err.text();
+    assert_eq!(err.matches("waits").count(), 1, "{err}");
+    assert_eq!(world.out.text(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    let other_folder = tempfile::tempdir().unwrap();
+    let other = peer(&other_folder, "alice");
+    for _ in 0..2 {
+        world
+            .script
+            .deliver("keys/alice", other.bundle().as_bytes())
+            .await;
+        step(&mut world).await;
+    }
+    let err = world.err.text();
+    assert_eq!(
+        err.matches("WARNING: THE IDENTITY OF ALICE").count(),
+        1,
+        "{err}"
+    );
+    let user = alice.user().clone();
+    assert!(matches!(world.session.keys(&user), Some(Err(_))));
+    world.session.send(&user, None, &text("x")).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    world.session.limit = 1;
+    begin(&mut world).await;
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    for words in ["one", "two"] {
+        let envelope = sealed(&alice, &world.session.account, words);
+        world.script.deliver("inbox/bob", &envelope).await;
+        step(&mut world).await;
+    }
+    assert_eq!(world.out.text(), "From alice: one\n");
+    assert_eq!(unshown(&world.session.store, 10).unwrap().len(), 1);
+}
