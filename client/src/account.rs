@@ -74,6 +74,15 @@ struct OwnKeyJson<'a> {
     replaced: Option<u64>,
 }
 
+/// What looking after the keys changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// The bundle was made anew and is to be published.
+    pub renewed: bool,
+    /// So many keys were past their grace and are gone.
+    pub destroyed: usize,
+}
+
 /// One of our RSA keys, for showing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyAge {
@@ -160,21 +169,23 @@ impl Account {
         Ok(())
     }
 
-    /// Destroys keys past their grace and makes the bundle anew when it is due. Says whether the bundle changed.
-    pub fn upkeep(&mut self, now: Timestamp) -> Result<bool, KeystoreError> {
+    /// Destroys keys past their grace and makes the bundle anew when it is due.
+    pub fn upkeep(&mut self, now: Timestamp) -> Result<Upkeep, KeystoreError> {
         if !self.is_due(now) && !self.secrets.keys.iter().any(|key| key.is_over(now)) {
-            return Ok(false);
+            return Ok(Upkeep::default());
         }
         let home = self.home.clone();
         let _lock = home.lock_keystore()?;
         self.reload()?;
+        let before = self.secrets.keys.len();
         self.secrets.keys.retain(|key| !key.is_over(now));
-        let due = self.is_due(now);
-        if due {
+        let destroyed = before - self.secrets.keys.len();
+        let renewed = self.is_due(now);
+        if renewed {
             self.renew_bundle(now)?;
         }
         self.save()?;
-        Ok(due)
+        Ok(Upkeep { renewed, destroyed })
     }
 
     /// Replaces the RSA key and makes the bundle that announces the new one.

@@ -9,11 +9,12 @@ mod send;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, KeysCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
 use crate::home::Home;
+use crate::keystore::KeystoreError;
 use crate::passphrase;
 use crate::settings::{Settings, process_environment};
 use crate::store::Store;
@@ -53,6 +54,16 @@ pub async fn run(
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
     let settings = Settings::load(&cli.global, &process_environment)?;
+    // Only making keys makes a home: a slip in a name leaves nothing behind.
+    let init = matches!(
+        cli.command,
+        Command::Keys {
+            command: KeysCommand::Init { .. }
+        }
+    );
+    if !init && !settings.home.exists() {
+        return Err(KeystoreError::Missing(settings.home).into());
+    }
     let home = Home::open(&settings.home)?;
     let start = Start {
         settings,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sealpost_core::{
-    BurstCache, Content, KeyBundle, MessageId, Timestamp, Topic, TopicFilter, UserId,
+    BundleRefused, BurstCache, Content, KeyBundle, MessageId, Timestamp, Topic, TopicFilter, UserId,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ const NO_RETAINED: Duration = Duration::from_millis(500);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a message may wait for its sender's keys before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How many alarms are remembered as said.
+const MAX_SAID: usize = 256;
 /// How many unshown messages are read from the store at once.
 const UNSHOWN_BATCH: u32 = 256;
 
@@ -84,8 +86,8 @@ pub struct Session {
     backlog: VecDeque<MqttEvent>,
     cache: BurstCache,
     keys: HashMap<UserId, Result<Believed, Disbelieved>>,
-    /// Digests of alarms that were said, so that a reconnect does not repeat them.
-    said: Vec<(UserId, String)>,
+    /// Alarms that were said, so that a reconnect does not repeat them.
+    said: VecDeque<(UserId, String)>,
     own: Own,
     upkeep: Instant,
     /// Messages that began to wait: said only when they still do after a moment, for keys usually follow at once.
@@ -170,7 +172,7 @@ impl Session {
             backlog: VecDeque::new(),
             cache: BurstCache::new(),
             keys: HashMap::new(),
-            said: Vec::new(),
+            said: VecDeque::new(),
             own: Own::Settled,
             upkeep: Instant::now() + UPKEEP,
             unsaid: VecDeque::new(),
@@ -519,6 +521,7 @@ impl Session {
         if look != OwnBundle::Current {
             // Another process may have made it.
             self.account.reload()?;
+            self.cache.clear();
             look = own_bundle::look(&self.account, payload);
         }
         match look {
@@ -540,13 +543,36 @@ impl Session {
     }
 
     fn look_after(&mut self) -> Result<(), Failure> {
-        if self.account.upkeep(clock::now())? && self.connected {
+        let upkeep = self.account.upkeep(clock::now())?;
+        if upkeep.destroyed > 0 {
+            self.cache.clear();
+        }
+        if upkeep.renewed && self.connected {
             self.publish_own();
         }
+        self.forget_settled()?;
         if self.purpose == Purpose::Receive {
             for user in self.store.held_senders()? {
                 self.retry(&user)?;
             }
+        }
+        Ok(())
+    }
+
+    /// A changed identity that was accepted meanwhile, by `contacts trust` in another terminal, is looked at again.
+    fn forget_settled(&mut self) -> Result<(), Failure> {
+        let mut settled = Vec::new();
+        for (user, known) in &self.keys {
+            if let Err(Disbelieved::Refused(BundleRefused::IdentityChanged { pinned, .. })) = known
+                && let Some(contact) = self.store.contact(user)?
+                && contact.pin.identity != *pinned
+            {
+                settled.push(user.clone());
+            }
+        }
+        for user in settled {
+            self.keys.remove(&user);
+            self.want_keys(&user);
         }
         Ok(())
     }
@@ -559,7 +585,10 @@ impl Session {
             .any(|(who, what)| who == user && *what == name)
         {
             self.printer.print(&alarm)?;
-            self.said.push((user.clone(), name));
+            self.said.push_back((user.clone(), name));
+            if self.said.len() > MAX_SAID {
+                self.said.pop_front();
+            }
         }
         Ok(())
     }

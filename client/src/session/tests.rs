@@ -315,6 +315,37 @@ async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let other_folder = tempfile::tempdir().unwrap();
+    let other = peer(&other_folder, "alice");
+    for bundle in [alice.bundle(), other.bundle()] {
+        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        step(&mut world).await;
+    }
+    let envelope = sealed(&other, &world.session.account, "it is me");
+    world.script.deliver("inbox/bob", &envelope).await;
+    step(&mut world).await;
+    let account = &world.session.account;
+    let mut elsewhere = Store::open(&account.home().store(), account.store_key()).unwrap();
+    let shown = other.identity_key();
+    crate::contact::trust(&mut elsewhere, alice.user(), Some(&shown), clock::now()).unwrap();
+    while world.out.text().is_empty() || world.session.keys(alice.user()).is_some() {
+        step(&mut world).await;
+    }
+    assert_eq!(world.out.text(), "From alice: it is me\n");
+    world
+        .script
+        .deliver("keys/alice", other.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    assert!(matches!(world.session.keys(alice.user()), Some(Ok(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
