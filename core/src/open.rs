@@ -294,3 +294,170 @@ mod vetted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Content;
+    use crate::encryption::{EncryptionKey, RsaDecryptionKey, UnwrapError};
+    use crate::envelope::Header;
+    use crate::identity::Identity;
+    use crate::testing::rng;
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The key of every message here.
+    const KEY: [u8; 32] = [7; 32];
+
+    /// A private key that counts how often it is used.
+    struct Counting {
+        rsa: RsaDecryptionKey,
+        used: AtomicUsize,
+    }
+
+    impl DecryptionKey for Counting {
+        fn encryption_key(&self) -> &EncryptionKey {
+            self.rsa.encryption_key()
+        }
+
+        fn unwrap_key(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnwrapError> {
+            self.used.fetch_add(1, Ordering::Relaxed);
+            self.rsa.unwrap_key(wrapped)
+        }
+    }
+
+    struct NothingSeen;
+
+    impl Seen for NothingSeen {
+        fn contains(&self, _: &UserId, _: &MessageId) -> bool {
+            false
+        }
+
+        fn floor(&self, _: &UserId) -> Option<Timestamp> {
+            None
+        }
+    }
+
+    /// Bob, with the one cache in which everything here happens.
+    struct Bob {
+        identity: Identity,
+        key: Counting,
+        cache: BurstCache,
+    }
+
+    impl Bob {
+        fn new() -> Self {
+            let rsa = RsaDecryptionKey::generate(&mut rng(1), 2_048).unwrap();
+            Self {
+                identity: Identity::from_seed(&[2; 32]),
+                key: Counting {
+                    rsa,
+                    used: AtomicUsize::new(0),
+                },
+                cache: BurstCache::new(),
+            }
+        }
+
+        /// A wrapped key, another one for each seed.
+        fn wrapped(&self, seed: u64) -> Vec<u8> {
+            let key = self.key.encryption_key();
+            key.wrap(&mut rng(seed), &KEY).unwrap()
+        }
+
+        /// Opens what `signer` makes of `enc_key` and a message under `message_key`. Counts the RSA operations too.
+        fn opens(
+            &mut self,
+            signer: &Identity,
+            enc_key: &[u8],
+            message_key: &[u8; 32],
+        ) -> (Result<(), OpenError>, usize) {
+            let (realm, bob) = (Realm::default(), UserId::parse("bob").unwrap());
+            let identity = self.identity.key();
+            let ts = Timestamp::from_millis(1_700_000_000_000).unwrap();
+            let header = Header {
+                realm: realm.clone(),
+                id: MessageId::new(ts, &mut rng(1)),
+                prev: None,
+                ts,
+                from: UserId::parse("alice").unwrap(),
+                to: bob.clone(),
+                key: KeyId::of(&realm, &identity, self.key.encryption_key()),
+                signer: signer.key(),
+            };
+            let text = Content::Text { text: "x".into() };
+            let mut buffer = text.to_plaintext().unwrap();
+            let nonce = [0; 12];
+            aead::encrypt(message_key, &nonce, &header.aad(), &mut buffer).unwrap();
+            let envelope = Envelope::sign(header, enc_key.to_vec(), nonce, buffer.to_vec(), signer);
+            let recipient = Recipient {
+                realm: &realm,
+                user: &bob,
+                identity: &identity,
+                keys: &[&self.key],
+            };
+            let before = self.key.used.load(Ordering::Relaxed);
+            let opened = open(
+                &envelope,
+                &recipient,
+                &signer.key(),
+                &NothingSeen,
+                &mut self.cache,
+            );
+            let used = self.key.used.load(Ordering::Relaxed) - before;
+            (opened.map(drop), used)
+        }
+    }
+
+    #[test]
+    fn a_message_that_does_not_decrypt_leaves_no_key_in_the_cache() {
+        let (alice, mut bob) = (Identity::from_seed(&[1; 32]), Bob::new());
+        let wrapped = bob.wrapped(1);
+        let opened = bob.opens(&alice, &wrapped, &[8; 32]);
+        assert_eq!(opened, (Err(OpenError::CannotDecrypt), 1));
+        assert!(bob.cache.is_empty());
+    }
+
+    #[test]
+    fn one_signers_burst_is_not_anothers() {
+        let (alice, mallory) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[3; 32]));
+        let mut bob = Bob::new();
+        let wrapped = bob.wrapped(1);
+        assert_eq!(bob.opens(&alice, &wrapped, &KEY), (Ok(()), 1));
+        assert_eq!(bob.opens(&alice, &wrapped, &KEY), (Ok(()), 0));
+        assert_eq!(bob.opens(&mallory, &wrapped, &KEY), (Ok(()), 1));
+        assert_eq!(bob.cache.len(), 2);
+    }
+
+    #[test]
+    fn the_key_that_was_not_used_for_longest_makes_room() {
+        let (alice, mut bob) = (Identity::from_seed(&[1; 32]), Bob::new());
+        let wrapped: Vec<_> = (0..=MAX_CACHED_KEYS as u64)
+            .map(|seed| bob.wrapped(seed))
+            .collect();
+        let (last, full) = wrapped.split_last().unwrap();
+        for wrapped in full {
+            assert_eq!(bob.opens(&alice, wrapped, &KEY), (Ok(()), 1));
+        }
+        assert_eq!(bob.opens(&alice, &full[0], &KEY), (Ok(()), 0));
+        assert_eq!(bob.opens(&alice, last, &KEY), (Ok(()), 1));
+        for (wrapped, operations) in [(last, 0), (&full[0], 0), (&full[2], 0), (&full[1], 1)] {
+            assert_eq!(bob.opens(&alice, wrapped, &KEY), (Ok(()), operations));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_wrapped_key_does_not_reach_the_private_key() {
+        let (alice, mut bob) = (Identity::from_seed(&[1; 32]), Bob::new());
+        for enc_key in [[0xff; 256].as_slice(), &[0; 257], &[1; 384]] {
+            let opened = bob.opens(&alice, enc_key, &KEY);
+            assert_eq!(opened, (Err(OpenError::CannotDecrypt), 0));
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_unwrap_opens_nothing_under_any_stand_in_for_it() {
+        let (alice, mut bob) = (Identity::from_seed(&[1; 32]), Bob::new());
+        let opened = bob.opens(&alice, &[1; 256], &[0; 32]);
+        assert_eq!(opened, (Err(OpenError::CannotDecrypt), 1));
+        assert!(bob.cache.is_empty());
+    }
+}

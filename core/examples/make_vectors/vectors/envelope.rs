@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) burst: Option<u64>,
     /// What is wrapped, when it is not the AES key.
     pub(crate) wrapped: Option<Vec<u8>>,
+    /// What the content is encrypted under, when it is not the AES key.
+    pub(crate) under: Option<[u8; 32]>,
     /// The label of OAEP.
     pub(crate) label: &'static [u8],
     /// Another hash for MGF1: SHA-512.
@@ -46,6 +48,7 @@ impl Plan {
             seed: 1,
             burst: None,
             wrapped: None,
+            under: None,
             label: b"",
             other_mgf: false,
         }
@@ -97,7 +100,7 @@ impl Plan {
         };
         let aad = sealed.header("sealpost/1 aad").bytes();
         let nonce: [u8; 12] = sealed.nonce.clone().try_into().unwrap();
-        Aes256Gcm::new(&key.into())
+        Aes256Gcm::new(&self.under.unwrap_or(key).into())
             .encrypt_in_place(&nonce.into(), &aad, &mut sealed.ciphertext)
             .unwrap();
         sealed.signed_by(&self.from)

@@ -374,6 +374,39 @@ fn wrapped_otherwise() -> Vec<OpeningCase> {
                 ..plan.clone()
             },
         ),
+        // What a reader might fall back on, or make of a key of another length.
+        (
+            "no key, and the content under zeros",
+            Plan {
+                wrapped: Some(vec![]),
+                under: Some([0; 32]),
+                ..plan.clone()
+            },
+        ),
+        (
+            "with a label, and the content under zeros",
+            Plan {
+                label: b"label",
+                under: Some([0; 32]),
+                ..plan.clone()
+            },
+        ),
+        (
+            "a key of 33 bytes, and the content under its first 32",
+            Plan {
+                wrapped: Some(vec![1; 33]),
+                under: Some([1; 32]),
+                ..plan.clone()
+            },
+        ),
+        (
+            "a key of 16 bytes, and the content under it and zeros",
+            Plan {
+                wrapped: Some(vec![1; 16]),
+                under: Some(std::array::from_fn(|index| u8::from(index < 16))),
+                ..plan.clone()
+            },
+        ),
         (
             "another key",
             Plan {
