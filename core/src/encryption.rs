@@ -418,3 +418,25 @@ impl TryRng for Blinding {
 }
 
 impl TryCryptoRng for Blinding {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blinding_differs_by_key_by_input_and_from_block_to_block() {
+        let stream = |secret: u8, input: &[u8]| {
+            let mut bytes = [0; 64];
+            let Ok(()) = Blinding::new(&[secret; 32], input).try_fill_bytes(&mut bytes);
+            bytes
+        };
+        let one = stream(1, b"a");
+        assert_eq!(stream(1, b"a"), one);
+        assert_ne!(one[..32], one[32..]);
+        assert_ne!(stream(2, b"a")[..32], one[..32]);
+        assert_ne!(stream(1, b"b")[..32], one[..32]);
+        let mut parts = Blinding::new(&[1; 32], b"a");
+        let (first, second) = (parts.try_next_u64(), parts.try_next_u64());
+        assert_ne!(first, second);
+    }
+}

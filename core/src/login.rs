@@ -5,6 +5,7 @@
 //! nothing elsewhere or later. That a nonce is used once within the window is for the broker to remember.
 
 use alloc::string::String;
+use core::fmt;
 use core::time::Duration;
 
 use base64::Engine as _;
@@ -50,8 +51,9 @@ pub enum LoginError {
     BadSignature,
 }
 
-/// A proof, for one connection, that its owner holds an identity's secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A proof, for one connection, that its owner holds an identity's secret. Whoever sees it within the minute could
+/// use it too, so `Debug` shows neither nonce nor signature.
+#[derive(Clone, PartialEq, Eq)]
 pub struct LoginToken {
     key: IdentityKey,
     issued: Timestamp,
@@ -181,6 +183,12 @@ impl LoginToken {
     }
 }
 
+impl fmt::Debug for LoginToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoginToken({} at {}, redacted)", self.key, self.issued)
+    }
+}
+
 /// T("sealpost/1 login", realm, user, client id, key, issued, nonce, channel binding).
 fn transcript(
     realm: &Realm,
@@ -264,6 +272,13 @@ mod tests {
         ] {
             assert_eq!(refused, Err(LoginError::BadSignature));
         }
+    }
+
+    #[test]
+    fn debug_shows_nothing_that_signs_in() {
+        let shown = std::format!("{:?}", token());
+        let expected = std::format!("LoginToken({} at 1000.000, redacted)", token().key());
+        assert_eq!(shown, expected);
     }
 
     #[test]

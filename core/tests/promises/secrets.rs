@@ -42,6 +42,16 @@ fn an_rsa_key_survives_being_stored() {
 }
 
 #[test]
+fn an_rsa_key_of_an_odd_size_is_as_good() {
+    let key = RsaDecryptionKey::generate(&mut rng(1), 2_049).unwrap();
+    assert_eq!(key.encryption_key().bits(), 2_049);
+    let wrapped = key.encryption_key().wrap(&mut rng(1), &[7; 32]).unwrap();
+    assert_eq!(wrapped.len(), 257);
+    let read = RsaDecryptionKey::from_pkcs8_der(&key.to_pkcs8_der().unwrap()).unwrap();
+    assert_eq!(*read.unwrap_key(&wrapped).unwrap(), [7; 32]);
+}
+
+#[test]
 fn a_wrapped_key_that_was_touched_does_not_unwrap() {
     let key = Person::new("alice", 1).rsa;
     let wrapped = key.encryption_key().wrap(&mut rng(1), &[7; 32]).unwrap();

@@ -72,6 +72,13 @@ fn good_bundles() -> Vec<BundleCase> {
             },
         ),
         good(
+            "an unknown algorithm of 64 characters",
+            &Bundle {
+                encryption: vec![("x".repeat(64), vec![0])],
+                ..base.clone()
+            },
+        ),
+        good(
             "only a key of an unknown algorithm: nobody can encrypt to it",
             &Bundle {
                 encryption: vec![("X-Wing".to_owned(), vec![1, 2, 3])],

@@ -265,6 +265,12 @@ pub(crate) fn all() -> Vec<BundleCase> {
             members.clone().with("links", raw).text(),
         ));
     }
+    let long = format!(r#"[{{"alg":"{}","key":"AA=="}}]"#, "x".repeat(65));
+    cases.push(bad(
+        "an algorithm of 65 characters",
+        "encryption 1 bad-name alg",
+        members.clone().with("encryption", long).text(),
+    ));
     cases.push(bad(
         "created and expires swapped",
         "wrong-order created",
