@@ -253,7 +253,8 @@ pub trait DecryptionKey: Send + Sync {
     /// Decrypts an AES key: RSAES-OAEP, SHA-256 for hash and MGF1, empty label.
     ///
     /// # Errors
-    /// [`UnwrapError`], whatever the cause: padding, length of the result, the device.
+    /// [`UnwrapError`], whatever the cause: padding, or length of the result. It is held against the sender, and the
+    /// message is gone: a device that is away for a moment is to be waited for, not reported here.
     fn unwrap_key(&self, wrapped: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnwrapError>;
 }
 

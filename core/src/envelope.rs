@@ -219,7 +219,7 @@ impl Envelope {
         self.header.prev.as_ref()
     }
 
-    /// When it was sealed, by the sender's clock.
+    /// When the message was first sealed, by the sender's clock.
     #[must_use]
     pub const fn ts(&self) -> Timestamp {
         self.header.ts

@@ -53,6 +53,9 @@ pub enum OpenError {
     #[error("the envelope is encrypted to a key that is not at hand")]
     UnknownKey,
     /// It cannot be decrypted. Why is told to nobody.
+    ///
+    /// The pinned sender signed it, so count it against that identity, durably; after the third, open nothing more of
+    /// theirs until a person lifts that (SPEC section 7.7).
     #[error("the envelope cannot be decrypted")]
     CannotDecrypt,
     /// It was decrypted, but its content makes no sense.
@@ -70,7 +73,8 @@ pub struct Recipient<'a> {
     pub realm: &'a Realm,
     /// My name.
     pub user: &'a UserId,
-    /// My identity, which is part of what the key's id is made of.
+    /// My identity, which is part of what the key's id is made of. After a change of identity, mail sealed to the one
+    /// before is [`OpenError::UnknownKey`]; it opens with that identity here, and its keys.
     pub identity: &'a IdentityKey,
     /// My private keys, newest first, with the old ones that are still in their grace period.
     pub keys: &'a [&'a dyn DecryptionKey],
@@ -89,6 +93,9 @@ impl fmt::Debug for Recipient<'_> {
 }
 
 /// What is remembered of messages that were opened before.
+///
+/// There is no error here, on purpose: whoever cannot read the memory must not open. So read what is remembered of
+/// (`from`, `id`) first, and lend [`open`] the answer.
 pub trait Seen {
     /// Whether this message of this sender was opened and stored.
     fn contains(&self, from: &UserId, id: &MessageId) -> bool;
@@ -182,8 +189,9 @@ impl fmt::Debug for BurstCache {
 
 /// Opens an envelope.
 ///
-/// `pinned` is the identity that is pinned for `envelope.from()`, see [`assess`](crate::assess). The caller stores
-/// the content and marks (from, id) seen in one transaction; after an error it marks nothing.
+/// `pinned` is the identity that is pinned for `envelope.from()`, see [`assess`](crate::assess): looked up by that
+/// name, never by the envelope's signer. The caller stores the content and marks (from, id) seen in one transaction;
+/// after an error it marks nothing.
 ///
 /// # Errors
 /// The first step that failed, see [`OpenError`].

@@ -1,7 +1,8 @@
 //! How long a plaintext is made, so that its length says little: 256 bytes, above that the next length of Padmé.
 //!
 //! Padmé (Nikitin and others, "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS
-//! 2019) keeps only the upper bits of a length: at most 12 per cent longer, and O(log log n) bits are told.
+//! 2019) keeps only the upper bits of a length: above 256 bytes less than a sixteenth longer, and O(log log n) bits are
+//! told.
 
 /// The longest plaintext after padding, in bytes.
 pub const MAX_PLAINTEXT: usize = 65_536;
@@ -60,11 +61,11 @@ mod tests {
     }
 
     #[test]
-    fn padding_adds_at_most_an_eighth_and_is_stable() {
-        for length in 256..=MAX_PLAINTEXT {
+    fn padding_adds_less_than_a_sixteenth_and_is_stable() {
+        for length in MIN_PLAINTEXT..=MAX_PLAINTEXT {
             let padded = padded_length(length);
             assert!(
-                padded >= length && padded - length <= length / 8,
+                padded >= length && (padded - length) * 16 < length,
                 "{length}"
             );
             assert!(is_padded_length(padded), "{length}");

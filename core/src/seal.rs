@@ -34,6 +34,9 @@ pub enum SealError {
     /// The recipient's bundle is not valid now.
     #[error("the recipient's keys cannot be used: {0}")]
     BundleNotValid(#[source] BundleTimeError),
+    /// The message to be sealed again is from or to somebody else, or of another realm.
+    #[error("the message belongs to another conversation")]
+    OtherConversation,
     /// The content cannot be sent.
     #[error(transparent)]
     Content(#[from] ContentError),
@@ -113,10 +116,9 @@ impl Sealer {
         &self.to
     }
 
-    /// Seals one message.
+    /// Seals a new message.
     ///
-    /// `id` is new for a new message and the old one when the same message is sealed again to new keys; `prev` is the
-    /// message before it to the same recipient.
+    /// `id` is new too; `prev` is the message before it to the same recipient.
     ///
     /// # Errors
     /// When the recipient's bundle is not valid at `now`, or the content cannot be sent.
@@ -128,18 +130,55 @@ impl Sealer {
         prev: Option<MessageId>,
         content: &Content,
     ) -> Result<Envelope, SealError> {
-        self.to.check_time(now).map_err(SealError::BundleNotValid)?;
-        let mut buffer = content.to_plaintext()?;
-        let header = Header {
+        let header = self.header(id, prev, now);
+        self.seal_under(rng, now, header, content)
+    }
+
+    /// Seals a message again that was sealed as `before`, because its recipient or its sender has new keys since.
+    ///
+    /// It keeps its `id`, `prev` and `ts`: however the two copies arrive, the recipient shows one. (Sending the same
+    /// bytes again needs no sealing.)
+    ///
+    /// # Errors
+    /// [`SealError::OtherConversation`] when `before` is not from this sender to this recipient, and as
+    /// [`seal`](Self::seal).
+    pub fn seal_again(
+        &mut self,
+        rng: &mut (impl CryptoRng + ?Sized),
+        now: Timestamp,
+        before: &Envelope,
+        content: &Content,
+    ) -> Result<Envelope, SealError> {
+        let header = self.header(*before.id(), before.prev().copied(), before.ts());
+        if (&header.realm, &header.from, &header.to) != (before.realm(), before.from(), before.to())
+        {
+            return Err(SealError::OtherConversation);
+        }
+        self.seal_under(rng, now, header, content)
+    }
+
+    fn header(&self, id: MessageId, prev: Option<MessageId>, ts: Timestamp) -> Header {
+        Header {
             realm: self.to.realm().clone(),
             id,
             prev,
-            ts: now,
+            ts,
             from: self.from.clone(),
             to: self.to.user().clone(),
             key: self.key_id,
             signer: self.identity.key(),
-        };
+        }
+    }
+
+    fn seal_under(
+        &mut self,
+        rng: &mut (impl CryptoRng + ?Sized),
+        now: Timestamp,
+        header: Header,
+        content: &Content,
+    ) -> Result<Envelope, SealError> {
+        self.to.check_time(now).map_err(SealError::BundleNotValid)?;
+        let mut buffer = content.to_plaintext()?;
         let message_key = match self
             .current
             .take()

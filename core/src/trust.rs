@@ -22,8 +22,8 @@ pub struct Pin {
 }
 
 impl Pin {
-    /// The pin for a bundle's identity, not verified. For a first contact [`assess`] returns it; the caller makes it
-    /// when a person decides to trust a changed identity.
+    /// The pin for a bundle's identity, not verified. For a first contact [`assess`] returns it. When a person decides
+    /// to trust a changed identity, `assess(None, …)` is the way to its pin: this looks at neither realm, user nor time.
     #[must_use]
     pub fn new(bundle: &KeyBundle) -> Self {
         Self {

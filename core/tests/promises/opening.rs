@@ -191,6 +191,51 @@ fn mail_to_somebody_else_with_the_same_rsa_key_does_not_open() {
 }
 
 #[test]
+fn a_message_sealed_again_is_the_same_message() {
+    let (alice, bob) = (alice(), bob());
+    let before = sealed(&alice, &bob, 1);
+    let rotated = Person {
+        rsa: alice.rsa, // any other key will do for the new one
+        ..Person::new("bob", 2)
+    };
+    let mut sealer = Sealer::new(&alice.identity, &alice.user, &rotated.bundle(2)).unwrap();
+    let again = sealer
+        .seal_again(&mut rng(2), at(5_000), &before, &text("Hello Bob!"))
+        .unwrap();
+    assert_eq!(again.key(), &rotated.key_id());
+    assert_ne!(again.enc_key(), before.enc_key());
+    assert_eq!(
+        (again.id(), again.prev(), again.ts()),
+        (before.id(), before.prev(), before.ts())
+    );
+    let pinned = alice.identity.key();
+    assert_eq!(
+        open(&again, &rotated, &pinned, &Memory::default()),
+        Ok(text("Hello Bob!"))
+    );
+
+    // When the first copy was opened, and then forgotten, the floor lies above the second one too.
+    let mut forgotten = Memory::default();
+    forgotten.floors.insert(alice.user.clone(), at(11));
+    assert_eq!(
+        open(&again, &rotated, &pinned, &forgotten),
+        Err(OpenError::BelowFloor)
+    );
+}
+
+#[test]
+fn a_message_is_sealed_again_to_its_own_recipient_only() {
+    let (alice, bob, carol) = (alice(), bob(), Person::new("carol", 3));
+    let before = sealed(&alice, &carol, 1);
+    let mut sealer = Sealer::new(&alice.identity, &alice.user, &bob.bundle(1)).unwrap();
+    let again = sealer.seal_again(&mut rng(2), at(10), &before, &text("x"));
+    assert_eq!(again.err(), Some(SealError::OtherConversation));
+    let mut sealer = Sealer::new(&carol.identity, &carol.user, &carol.bundle(1)).unwrap();
+    let again = sealer.seal_again(&mut rng(2), at(10), &before, &text("x"));
+    assert_eq!(again.err(), Some(SealError::OtherConversation));
+}
+
+#[test]
 fn a_burst_costs_one_rsa_operation() {
     let (alice, bob) = (alice(), bob());
     let counting = Counting::new(bob.rsa);
