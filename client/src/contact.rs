@@ -38,8 +38,8 @@ pub enum Change {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Disbelieved {
     /// It is no bundle.
-    #[error("the key bundle is malformed: {0}")]
-    Malformed(#[source] BundleError),
+    #[error(transparent)]
+    Malformed(BundleError),
     /// It is one, but not one to trust.
     #[error(transparent)]
     Refused(#[from] BundleRefused),

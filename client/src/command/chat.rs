@@ -8,9 +8,9 @@ use sealpost_core::{Content, MAX_PLAINTEXT, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::send::accepted;
+use super::send::{book, no_keys};
 use super::{Start, contacts, parse_user};
-use crate::exit::{Code, Failure, no_keys_yet, not_trusted};
+use crate::exit::{Code, Failure, not_trusted};
 use crate::session::{Happening, Outgoing, Purpose, Session};
 
 /// How many messages may be on their way before the next line is read: a pipe with a million lines waits.
@@ -64,6 +64,8 @@ struct Waiting {
 
 struct Chat {
     session: Session,
+    /// Whether somebody types.
+    interactive: bool,
     timeout: Duration,
     waiting: HashMap<UserId, VecDeque<Waiting>>,
     in_flight: VecDeque<Outgoing>,
@@ -91,6 +93,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     };
     let mut chat = Chat {
         session,
+        interactive,
         timeout: settings.timeout,
         waiting: HashMap::new(),
         in_flight: VecDeque::new(),
@@ -257,10 +260,18 @@ impl Chat {
             tokio::sync::oneshot::error::RecvError,
         >,
     ) -> Result<(), Failure> {
-        if let Err(failure) = accepted(&mut self.session, outgoing, answer) {
-            // The next message follows the last one that arrived.
-            self.last.remove(&outgoing.to);
-            self.failed(&failure)?;
+        match book(&mut self.session, outgoing, answer) {
+            // Somebody at a terminal wants to know that it went, not its number.
+            Ok(_) if self.interactive && !self.session.printer.is_json() => self
+                .session
+                .printer
+                .note(&format!("(sent to {})", outgoing.to))?,
+            Ok(sent) => self.session.printer.print(&sent)?,
+            Err(failure) => {
+                // The next message follows the last one that arrived.
+                self.last.remove(&outgoing.to);
+                self.failed(&failure)?;
+            }
         }
         Ok(())
     }
@@ -276,7 +287,8 @@ impl Chat {
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
         for user in late {
-            self.failed(&no_keys_yet(user.as_str(), self.timeout))?;
+            let failure = no_keys(&self.session, &user, self.timeout)?;
+            self.failed(&failure)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Start, interrupted, parse_user};
+use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::exit::{Code, Failure, no_keys_yet, not_sent, not_trusted};
 use crate::session::{Outgoing, Purpose, Session};
@@ -78,7 +79,7 @@ async fn deliver(
         match tokio::time::timeout_at(deadline, session.next()).await {
             Ok(happening) => drop(happening?),
             Err(_) if !session.is_connected() => return Err(lost(session)),
-            Err(_) if session.keys(to).is_none() => return Err(no_keys_yet(to.as_str(), timeout)),
+            Err(_) if session.keys(to).is_none() => return Err(no_keys(session, to, timeout)?),
             Err(_) => return Err(no_answer(timeout)),
         }
     }
@@ -94,24 +95,38 @@ async fn deliver(
             }
         }
     };
-    accepted(session, &outgoing, answer)
+    let sent = book(session, &outgoing, answer)?;
+    session.printer.print(&sent)?;
+    Ok(())
+}
+
+/// Why nothing can be sent to somebody whose keys did not come.
+pub(super) fn no_keys(
+    session: &Session,
+    to: &UserId,
+    waited: Duration,
+) -> Result<Failure, Failure> {
+    // Keys that were there do not go away by themselves.
+    Ok(match session.store.contact(to)? {
+        Some(_) => not_trusted(to.as_str(), &Disbelieved::Removed),
+        None => no_keys_yet(to.as_str(), waited),
+    })
 }
 
 /// Books a message that the broker answered for.
-pub(super) fn accepted(
+pub(super) fn book(
     session: &mut Session,
     outgoing: &Outgoing,
     answer: Result<Result<(), crate::mqtt::PublishError>, tokio::sync::oneshot::error::RecvError>,
-) -> Result<(), Failure> {
+) -> Result<Event, Failure> {
     let answer = answer.unwrap_or(Err(crate::mqtt::MqttError::Closed.into()));
     answer.map_err(|error| not_sent(outgoing.to.as_str(), &error))?;
     session.store.set_last_sent(&outgoing.to, &outgoing.id)?;
-    session.printer.print(&Event::Sent {
+    Ok(Event::Sent {
         to: outgoing.to.to_string(),
         id: outgoing.id.to_string(),
         ts: outgoing.ts,
-    })?;
-    Ok(())
+    })
 }
 
 fn lost(session: &Session) -> Failure {
@@ -264,6 +279,22 @@ mod tests {
         assert_eq!(failure.code, Code::Failed);
         assert!(failure.message.contains("alice has not published keys yet"));
         assert!(before.elapsed() >= TIMEOUT && before.elapsed() < TIMEOUT * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_were_there_and_are_gone_are_not_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let bundle = alice.bundle().as_bytes();
+        send(&mut world, Some(bundle), Ok(())).await.unwrap();
+        world.session.forget_keys();
+        for has in [None, Some(&b""[..])] {
+            let failure = send(&mut world, has, Ok(())).await.unwrap_err();
+            assert_eq!(failure.code, Code::Untrusted);
+            assert!(failure.message.contains("removed"), "{failure:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
