@@ -219,6 +219,10 @@ mod tests {
                 r#"{"kind":"text","text":"a"} x"#,
                 ContentError::Encoding(EncodingError::TrailingBytes),
             ),
+            (
+                r#"{"kind":"text","text":"hi","\ud83d":1}"#,
+                ContentError::Encoding(EncodingError::NotJson),
+            ),
             (r#"{}"#, ContentError::BadKind),
             (r#"{"kind":1}"#, ContentError::BadKind),
             (r#"{"kind":""}"#, ContentError::BadKind),

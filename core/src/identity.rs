@@ -193,6 +193,9 @@ impl Identity {
     }
 
     /// Signs `message`. Deterministic, as RFC 8032 has it: no randomness, so none that could be bad.
+    ///
+    /// Bundles, links, envelopes and logins sign themselves, each under a label of its own. An identity signs nothing
+    /// else (SPEC section 4.3): a signature over bytes that somebody else chose could be any of these.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message).to_bytes())

@@ -1,5 +1,6 @@
 //! Sealing: from content to an envelope that only the recipient can open and everybody can attribute.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 use core::mem;
@@ -60,7 +61,8 @@ pub struct Sealer {
 
 /// An AES key and what it looks like to the recipient.
 struct MessageKey {
-    key: Zeroizing<[u8; 32]>,
+    /// Boxed, so that moving it leaves no copy behind.
+    key: Box<Zeroizing<[u8; 32]>>,
     wrapped: Vec<u8>,
     since: Timestamp,
     messages: u32,
@@ -215,8 +217,8 @@ impl MessageKey {
         rng: &mut (impl CryptoRng + ?Sized),
         now: Timestamp,
     ) -> Result<Self, SealError> {
-        let mut key = Zeroizing::new([0_u8; 32]);
-        rng.fill_bytes(key.as_mut());
+        let mut key = Box::new(Zeroizing::new([0_u8; 32]));
+        rng.fill_bytes(key.as_mut_slice());
         let wrapped = to.wrap(rng, &key).map_err(|_| SealError::Failed)?;
         Ok(Self {
             key,

@@ -102,7 +102,20 @@ pub(crate) fn contents() -> Vec<ContentCase> {
             r#"{"kind":"org.example.chess-1","move":"e4"}"#,
         ),
     ];
+    let (longest, too_long) = ("k".repeat(64), "k".repeat(65));
+    let of_kind = |kind: &str| format!(r#"{{"kind":"{kind}"}}"#);
+    cases.push(other(&longest, &of_kind(&longest)));
+    cases.push(good(
+        "half a surrogate pair in a member that is ignored",
+        r#"{"kind":"text","text":"hi","lang":"\ud83d"}"#,
+        text("hi"),
+    ));
     for (name, json, expect) in [
+        (
+            "a kind of 65 characters",
+            of_kind(&too_long).as_str(),
+            "bad-kind",
+        ),
         ("only spaces", "", "truncated"),
         ("cut", r#"{"kind":"text","text":"hi"#, "truncated"),
         ("an array", "[]", "not-an-object"),
