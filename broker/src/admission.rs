@@ -1,6 +1,7 @@
 //! Admission: who somebody is who connects.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,16 @@ impl Principal {
             // No user name has a colon, so no user ever owns an archiver's session.
             Principal::Archiver(name) => format!("archiver:{name}"),
             Principal::Anyone => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Principal::User(name) => write!(f, "user {name}"),
+            Principal::Archiver(name) => write!(f, "archiver {name}"),
+            Principal::Anyone => f.write_str("anyone"),
         }
     }
 }
@@ -170,19 +181,25 @@ impl Admission {
         self.nonces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .use_up(*token.nonce(), token.issued(), now)
+            .use_up((*token.key(), *token.nonce()), token.issued(), now)
     }
 }
 
-/// Nonces that were used, for as long as their tokens are valid.
+/// Nonces that were used, for as long as their tokens are valid. Each with the key that signed it, so that nobody can use
+/// up another's.
 #[derive(Debug, Default)]
 struct Nonces {
-    until: HashMap<[u8; 16], Timestamp>,
+    until: HashMap<(IdentityKey, [u8; 16]), Timestamp>,
     swept: Option<Timestamp>,
 }
 
 impl Nonces {
-    fn use_up(&mut self, nonce: [u8; 16], issued: Timestamp, now: Timestamp) -> Result<(), Denied> {
+    fn use_up(
+        &mut self,
+        nonce: (IdentityKey, [u8; 16]),
+        issued: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
         let due = self
             .swept
             .is_none_or(|swept| now.saturating_since(swept) >= LOGIN_WINDOW);
@@ -293,6 +310,13 @@ mod tests {
             door.knock(&stolen, "a").await,
             Err(Denied::BadToken(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn nobody_can_use_up_anothers_nonce() {
+        let door = door(true);
+        door.knock(&login(2, "mallory", "a", 1), "a").await.unwrap();
+        door.knock(&login(1, "alice", "a", 1), "a").await.unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
 use tokio::time::Instant;
 
 use crate::message::{Message, Outcome, Receipt};
-use crate::session::{Attachment, Delivery, Pushed, Quota, Session};
+use crate::session::{Attachment, Delivery, Pushed, Session, Share};
 use crate::subscriptions::Subscriptions;
 use crate::topic_name::{FilterName, TopicName};
 use crate::wire::Goodbye;
@@ -119,10 +119,12 @@ pub struct Post {
 /// What became of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
-    /// Delivered; so many durable sessions took it.
+    /// Delivered.
     Delivered {
         /// Durable sessions that took it.
         durable: usize,
+        /// Sessions that it matched, archivers' not counted.
+        readers: usize,
     },
     /// Nobody got it, for this reason.
     Refused(Outcome),
@@ -158,7 +160,7 @@ impl Board {
         key: &SessionKey,
         clean_start: bool,
         expiry: Duration,
-        quota: Quota,
+        share: Share,
         attachment: Attachment,
     ) -> Result<(Arc<Session>, bool), BoardError> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
@@ -187,7 +189,7 @@ impl Board {
         let (session, present) = match members.entry(key.clone()) {
             Entry::Occupied(member) => (Arc::clone(&member.get().session), true),
             Entry::Vacant(vacant) => {
-                let session = Arc::new(Session::new(expiry, quota, Arc::clone(&self.shared_bytes)));
+                let session = Arc::new(Session::new(expiry, share, Arc::clone(&self.shared_bytes)));
                 vacant.insert(Member {
                     session: Arc::clone(&session),
                     filters: Vec::new(),
@@ -409,15 +411,16 @@ impl Board {
         if full {
             return Posted::Refused(Outcome::QuotaExceeded);
         }
-        let mut durable = 0;
+        let (mut durable, mut readers) = (0, 0);
         for (subscriber, delivery) in matches {
+            readers += usize::from(!subscriber.session.is_archive());
             let reliable = delivery.qos != QoS::AtMostOnce;
             let pushed = subscriber.session.push(delivery, post.receipt.as_ref());
             durable += usize::from(
                 reliable && pushed == Pushed::Queued && subscriber.session.is_durable(),
             );
         }
-        Posted::Delivered { durable }
+        Posted::Delivered { durable, readers }
     }
 
     /// Puts a retained message in place without delivering it: what a restart brings back.

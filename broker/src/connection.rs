@@ -189,7 +189,7 @@ impl Drop for Joined {
 impl Joined {
     async fn run(mut self, mut input: Input, writer: OwnedWriteHalf, peer: &str) {
         let wire = Arc::clone(&self.attachment.wire);
-        tracing::info!(peer, principal = ?self.principal, client = ?self.key.client_id, version = ?wire.version(), "connected");
+        tracing::info!(peer, principal = %self.principal, client = ?self.key.client_id, version = ?wire.version(), "connected");
         let writing = tokio::spawn(writing::write(
             writer,
             Arc::clone(&wire),
@@ -212,6 +212,6 @@ impl Joined {
             _ => end.to_string(),
         };
         let _ = writing.await;
-        tracing::info!(peer, principal = ?self.principal, client = ?self.key.client_id, why, "ended");
+        tracing::info!(peer, principal = %self.principal, client = ?self.key.client_id, why, "ended");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::board::{Board, Post, Posted};
 use crate::journal::Journal;
-use crate::message::{Message, Receipt};
+use crate::message::{Message, Outcome, Receipt};
 use crate::router_link::{Ordered, Outlet, RouterError};
 use crate::session::Session;
 use crate::topic_name::TopicName;
@@ -89,9 +89,16 @@ fn dispatch(
         receipt,
     };
     match board.post(&post) {
-        Posted::Delivered { durable } => {
+        Posted::Delivered { durable, readers } => {
             if durable > 0 {
                 journal.append(&post.message, durable);
+            }
+            // What is retained has found its place without a reader.
+            if readers == 0
+                && !retain
+                && let Some(receipt) = &post.receipt
+            {
+                receipt.settle(Outcome::NobodyThere);
             }
         }
         Posted::Refused(outcome) => {

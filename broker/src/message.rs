@@ -74,6 +74,8 @@ impl Drop for Receipt {
 pub enum Outcome {
     /// It is where it was promised to be.
     Accepted = 0x00,
+    /// It was taken, and no session of the recipient was there to keep it. An archiver's session does not count.
+    NobodyThere = 0x10,
     /// The publisher may not do this.
     NotAuthorized = 0x87,
     /// The topic is not one to publish to.
@@ -85,8 +87,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 5] = [
+    const ALL: [Outcome; 6] = [
         Outcome::Accepted,
+        Outcome::NobodyThere,
         Outcome::NotAuthorized,
         Outcome::TopicNameInvalid,
         Outcome::QuotaExceeded,
@@ -97,11 +100,18 @@ impl Outcome {
         Self::ALL.into_iter().find(|outcome| *outcome as u8 == code)
     }
 
+    /// Whether the publish was refused.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        !matches!(self, Outcome::Accepted | Outcome::NobodyThere)
+    }
+
     /// The codec's name for it.
     #[must_use]
     pub fn reason(self) -> PubAckReason {
         match self {
             Outcome::Accepted => PubAckReason::Success,
+            Outcome::NobodyThere => PubAckReason::NoMatchingSubscribers,
             Outcome::NotAuthorized => PubAckReason::NotAuthorized,
             Outcome::TopicNameInvalid => PubAckReason::TopicNameInvalid,
             Outcome::QuotaExceeded => PubAckReason::QuotaExceeded,

@@ -32,9 +32,11 @@ const WINDOW_5: usize = 4_096;
 /// Packet identifiers run from 1 to this.
 const PKIDS: u64 = 65_535;
 
-/// What a session's mailbox may hold.
+/// Whose a session is, and what its mailbox may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Quota {
+pub struct Share {
+    /// Whether it is an archiver's, who keeps mail but is never whom it is for.
+    pub archive: bool,
     /// Messages.
     pub messages: usize,
     /// Bytes, as [`Message::size`] counts them.
@@ -87,7 +89,7 @@ pub struct Attachment {
 /// A session.
 #[derive(Debug)]
 pub struct Session {
-    quota: Quota,
+    share: Share,
     shared_bytes: Arc<AtomicUsize>,
     state: Mutex<State>,
 }
@@ -135,9 +137,9 @@ pub static DROPPED_QOS0: AtomicU64 = AtomicU64::new(0);
 impl Session {
     /// A session without a connection. `shared_bytes` counts what all durable sessions hold.
     #[must_use]
-    pub fn new(expiry: Duration, quota: Quota, shared_bytes: Arc<AtomicUsize>) -> Session {
+    pub fn new(expiry: Duration, share: Share, shared_bytes: Arc<AtomicUsize>) -> Session {
         Session {
-            quota,
+            share,
             shared_bytes,
             state: Mutex::new(State {
                 expiry,
@@ -209,6 +211,12 @@ impl Session {
         state.expiry = expiry;
     }
 
+    /// Whether it is an archiver's.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        self.share.archive
+    }
+
     /// Whether it outlives its connection.
     #[must_use]
     pub fn is_durable(&self) -> bool {
@@ -236,8 +244,8 @@ impl Session {
     pub fn has_room(&self, size: usize, shared_limit: usize) -> bool {
         let state = self.lock();
         state.expiry.is_zero()
-            || (state.queue.len() + state.in_flight.len() < self.quota.messages
-                && state.bytes() + size <= self.quota.bytes
+            || (state.queue.len() + state.in_flight.len() < self.share.messages
+                && state.bytes() + size <= self.share.bytes
                 && self.shared_bytes.load(Ordering::Relaxed) + size <= shared_limit)
     }
 

@@ -8,7 +8,7 @@ use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
 use serde::Deserialize;
 
 use crate::board::Bounds;
-use crate::session::Quota;
+use crate::session::Share;
 
 /// The settings as a file spells them. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -230,17 +230,19 @@ impl Settings {
 
     /// The mailbox of a user.
     #[must_use]
-    pub fn mailbox(&self) -> Quota {
-        Quota {
+    pub fn mailbox(&self) -> Share {
+        Share {
+            archive: false,
             messages: self.limits.mailbox_messages,
             bytes: self.limits.mailbox_bytes,
         }
     }
 
-    /// The queue of an archiver (and of anybody, when the broker is open).
+    /// The queue of an archiver, or of anybody when the broker is open.
     #[must_use]
-    pub fn archiver_queue(&self) -> Quota {
-        Quota {
+    pub fn queue(&self, archive: bool) -> Share {
+        Share {
+            archive,
             messages: self.limits.archiver_messages,
             bytes: self.limits.archiver_bytes,
         }

@@ -213,7 +213,7 @@ impl Wire {
             };
             acks.first += 1;
             acks.bytes -= bytes;
-            if self.version == Version::V311 && outcome != Outcome::Accepted {
+            if self.version == Version::V311 && outcome.is_refusal() {
                 // 3.1.1 has no word for a refusal: the publish stays unacknowledged and the connection ends.
                 drop(acks);
                 self.close(Goodbye::new(

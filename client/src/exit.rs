@@ -236,6 +236,12 @@ impl From<MqttError> for Failure {
 pub fn not_sent(to: &str, error: &PublishError) -> Failure {
     let (code, hint) = match error {
         PublishError::Ended(error) => return error.clone().into(),
+        PublishError::NobodyThere => (
+            Code::Failed,
+            format!(
+                "{to} must connect once, with `sealpost --user {to} listen`; then send it again."
+            ),
+        ),
         PublishError::TooLarge { .. } => (Code::Refused, "Send it in parts.".to_owned()),
         PublishError::LostEachTime => (
             Code::Unreachable,

@@ -199,6 +199,8 @@ impl Session {
                 }
                 event = self.events.recv() => match event {
                     Some(MqttEvent::Ended(error)) => return Err(error.into()),
+                    // The broker may go away right now: said at once, for the answer comes only when it is back.
+                    Some(event @ (MqttEvent::Connected | MqttEvent::Disconnected { .. })) => drop(self.happened(event)?),
                     Some(event) => self.backlog.push_back(event),
                     None => return Err(closed()),
                 },

@@ -58,6 +58,17 @@ impl Person {
         person
     }
 
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// From now on the person uses another broker.
+    pub fn move_to(&mut self, broker_url: &str) {
+        self.broker = broker_url.into();
+    }
+
     /// Where the person keeps things.
     #[must_use]
     pub fn home(&self) -> &Path {

@@ -62,6 +62,24 @@ async fn a_session_that_is_kept_gets_its_mail_on_return() {
 }
 
 #[tokio::test]
+async fn a_sender_is_told_when_the_recipient_has_no_session_that_keeps_the_message() {
+    let broker = Broker::start(BrokerOptions::default());
+    let (alice, bob) = (Device::new("alice"), Device::new("bob"));
+    bob.register(broker.address()).await;
+    let mut sender = alice.connect(broker.address(), "a").await;
+    let envelope = alice.seal(&bob, "anybody there?");
+    let mut publish = async || {
+        sender
+            .publish("inbox/bob", false, envelope.as_bytes())
+            .await
+    };
+    assert_eq!(publish().await, PubAckReason::NoMatchingSubscribers);
+    let mut inbox = bob.connect(broker.address(), "b").await;
+    inbox.subscribe("inbox/bob").await;
+    assert_eq!(publish().await, PubAckReason::Success);
+}
+
+#[tokio::test]
 async fn users_and_their_keys_survive_a_kill_of_the_broker() {
     let mut broker = Broker::start(BrokerOptions::default());
     let bob = Device::new("bob");

@@ -157,16 +157,17 @@ impl Joined {
             owner: principal.owner(),
             client_id: assigned.clone().unwrap_or(connect.client_id),
         };
-        let quota = match principal {
+        let share = match principal {
             Principal::User(_) => broker.settings.mailbox(),
-            Principal::Archiver(_) | Principal::Anyone => broker.settings.archiver_queue(),
+            Principal::Archiver(_) => broker.settings.queue(true),
+            Principal::Anyone => broker.settings.queue(false),
         };
         let expiry = Duration::from_secs(granted.into());
         let joined = broker.board.join(
             &key,
             connect.clean_session,
             expiry,
-            quota,
+            share,
             attachment.clone(),
         );
         let (session, session_present) = match joined {

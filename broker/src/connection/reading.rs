@@ -186,7 +186,7 @@ impl Joined {
                 }
             }
             Err(Refused { outcome, text }) => {
-                tracing::info!(principal = ?self.principal, ?topic, ?outcome, text, "publish refused");
+                tracing::info!(principal = %self.principal, ?topic, ?outcome, text, "publish refused");
                 match slot {
                     Some(slot) => wire.complete_with(slot, outcome, Some(text)),
                     // QoS 0 has no acknowledgement to say it in; 3.1.1 has no other word than the end.
@@ -203,7 +203,7 @@ impl Joined {
     fn subscribe(&self, asked: &Filter, id: Option<usize>) -> SubscribeReasonCode {
         let code = self.try_subscribe(asked, id);
         if !matches!(code, SubscribeReasonCode::Success(_)) {
-            tracing::info!(principal = ?self.principal, filter = ?asked.path, ?code, "subscription refused");
+            tracing::info!(principal = %self.principal, filter = ?asked.path, ?code, "subscription refused");
             if self.attachment.wire.version() == Version::V311 {
                 return SubscribeReasonCode::Failure;
             }
@@ -260,7 +260,7 @@ impl Joined {
 
 fn refusal(outcome: Outcome) -> DisconnectReasonCode {
     match outcome {
-        Outcome::Accepted => DisconnectReasonCode::NormalDisconnection,
+        Outcome::Accepted | Outcome::NobodyThere => DisconnectReasonCode::NormalDisconnection,
         Outcome::NotAuthorized => DisconnectReasonCode::NotAuthorized,
         Outcome::TopicNameInvalid => DisconnectReasonCode::TopicNameInvalid,
         Outcome::QuotaExceeded => DisconnectReasonCode::QuotaExceeded,

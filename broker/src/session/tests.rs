@@ -5,14 +5,15 @@ use crate::topic_name::TopicName;
 use tokio_util::sync::CancellationToken;
 
 const DURABLE: Duration = Duration::from_secs(60);
-const QUOTA: Quota = Quota {
+const SHARE: Share = Share {
+    archive: false,
     messages: 10,
     bytes: 1 << 20,
 };
 
 fn session(expiry: Duration) -> (Session, Arc<AtomicUsize>) {
     let shared = Arc::new(AtomicUsize::new(0));
-    (Session::new(expiry, QUOTA, Arc::clone(&shared)), shared)
+    (Session::new(expiry, SHARE, Arc::clone(&shared)), shared)
 }
 
 fn attach(session: &Session, expiry: Duration, receive_maximum: Option<u16>) -> Arc<Wire> {

@@ -333,9 +333,9 @@ impl Driver {
                 }
             }
             Event::Incoming(Packet::PubAck(ack)) => {
-                if let Some((ticket, _)) = self.window.acknowledged(ack.pkid) {
+                if let Some((ticket, outbound)) = self.window.acknowledged(ack.pkid) {
                     let words = ack.properties.and_then(|p| p.reason_string);
-                    self.answer(ticket, publish_result(ack.reason, words));
+                    self.answer(ticket, publish_result(ack.reason, words, outbound.retain));
                 }
             }
             Event::Incoming(Packet::SubAck(ack)) => {

@@ -56,6 +56,9 @@ pub enum PublishError {
         /// Its words, or ours for its code.
         reason: String,
     },
+    /// The broker has taken it, and has no mailbox of the recipient to keep it in.
+    #[error("nobody keeps it: the recipient has no mailbox at this broker")]
+    NobodyThere,
     /// Larger than the broker takes.
     #[error("it is too large for this broker, which takes packets of {max} bytes at most")]
     TooLarge {
@@ -97,9 +100,13 @@ pub(super) fn io_problem(error: &std::io::Error) -> String {
 pub(super) fn publish_result(
     reason: PubAckReason,
     words: Option<String>,
+    retained: bool,
 ) -> Result<(), PublishError> {
     let (code, ours) = match reason {
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => return Ok(()),
+        PubAckReason::Success => return Ok(()),
+        // What is retained waits for its readers.
+        PubAckReason::NoMatchingSubscribers if retained => return Ok(()),
+        PubAckReason::NoMatchingSubscribers => return Err(PublishError::NobodyThere),
         PubAckReason::NotAuthorized => (RefusalCode::NotAuthorized, "not authorised"),
         PubAckReason::TopicNameInvalid => (RefusalCode::TopicNameInvalid, "no such recipient"),
         PubAckReason::QuotaExceeded => (RefusalCode::QuotaExceeded, "a quota is exceeded"),
