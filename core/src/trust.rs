@@ -86,6 +86,9 @@ pub enum BundleRefused {
     #[error("the key bundle is somebody else's")]
     WrongUser,
     /// Its identity is not the pinned one, and the pinned one did not sign over to it. Blocks until a person decides.
+    ///
+    /// A pin does not know its predecessors, but the bundle that was last believed does: when `offered` is the
+    /// [`old`](crate::IdentityLink::old) of one of its links, it was replaced and there is nothing to decide.
     #[error("the identity has changed from {pinned} to {offered} without a link")]
     IdentityChanged {
         /// Who is known.
