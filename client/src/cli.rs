@@ -35,7 +35,7 @@ pub struct Global {
     /// Your user name: a-z, 0-9, _ and -, at most 64 characters [env: SEALPOST_USER]
     #[arg(long, short, global = true, value_name = "NAME")]
     pub user: Option<String>,
-    /// The broker, as mqtt://HOST[:PORT] [default: mqtt://127.0.0.1:1883] [env: SEALPOST_BROKER]
+    /// The broker, as mqtt://HOST or mqtt://HOST:PORT [default: mqtt://127.0.0.1:1883] [env: SEALPOST_BROKER]
     #[arg(long, short, global = true, value_name = "URL")]
     pub broker: Option<String>,
     /// Where your keys and messages are [default: $XDG_DATA_HOME/sealpost/NAME] [env: SEALPOST_HOME]

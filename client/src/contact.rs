@@ -385,8 +385,11 @@ mod tests {
         let mut world = world();
         let bob = account(&world.folder, "bob");
         world.look(bob.bundle().as_bytes(), start()).unwrap();
-        for _ in 0..3 {
-            world.store.note_failure(&user("bob")).unwrap();
+        for n in 0..3 {
+            world
+                .store
+                .note_failure(&user("bob"), &[n; 32], start())
+                .unwrap();
         }
         assert_eq!(
             trust(&mut world.store, &user("bob"), None, start()).unwrap(),

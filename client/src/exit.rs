@@ -493,6 +493,7 @@ mod tests {
             not_trusted("bob", &Disbelieved::Removed),
             not_sealed("bob", &SealError::NoEncryptionKey),
             not_sent("bob", &PublishError::LostEachTime),
+            not_sent("bob", &PublishError::NobodyThere),
         ];
         for failure in failures {
             assert!(!failure.hint.is_empty(), "{failure:?}");

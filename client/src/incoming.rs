@@ -9,7 +9,12 @@ use sha2::{Digest, Sha256};
 use crate::account::Account;
 use crate::event::Event;
 use crate::keystore::KeystoreError;
-use crate::store::{Acceptance, Hold, Incoming, SUSPENDED_AFTER, Store, StoreError, WaitingFor};
+use crate::store::{
+    Acceptance, Failures, Hold, Incoming, SUSPENDED_AFTER, Store, StoreError, WaitingFor,
+};
+
+/// After so many envelopes of all senders that did not decrypt, and at every multiple of it, there is an alarm.
+const MANY_FAILURES: u32 = 10;
 
 /// A message that was opened and stored, to be shown and then marked shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Refused {
     pub id: Option<MessageId>,
     /// Why.
     pub cause: Cause,
+    /// How many did not decrypt, when this is one of them.
+    pub failures: Option<Failures>,
 }
 
 /// Why an envelope is refused for good.
@@ -101,6 +108,7 @@ pub fn receive(
                 from: None,
                 id: None,
                 cause: Cause::Malformed(error),
+                failures: None,
             };
             return refuse(store, &digest, refused, now);
         }
@@ -109,6 +117,7 @@ pub fn receive(
         from: Some(envelope.from().clone()),
         id: Some(*envelope.id()),
         cause,
+        failures: None,
     };
     // What does not concern a secret or a contact comes first, so that no stranger fills the waiting room with it.
     let shape = if envelope.to() != account.user() {
@@ -155,19 +164,18 @@ pub fn receive(
             return Ok(Received::Nothing);
         }
         Err(OpenError::CannotDecrypt) => {
-            let outcome = refuse(
-                store,
-                &digest,
-                refused(Cause::Unopenable(OpenError::CannotDecrypt)),
-                now,
-            )?;
-            let suspended = matches!(outcome, Received::Refused(_))
-                && store.note_failure(envelope.from())? == SUSPENDED_AFTER;
-            return Ok(if suspended {
-                Received::Refused(refused(Cause::Suspended))
+            let Some(failures) = store.note_failure(envelope.from(), &digest, now)? else {
+                return Ok(Received::Nothing);
+            };
+            let cause = if failures.of_sender == SUSPENDED_AFTER {
+                Cause::Suspended
             } else {
-                outcome
-            });
+                Cause::Unopenable(OpenError::CannotDecrypt)
+            };
+            return Ok(Received::Refused(Refused {
+                failures: Some(failures),
+                ..refused(cause)
+            }));
         }
         Err(error) => return refuse(store, &digest, refused(Cause::Unopenable(error)), now),
     };
@@ -275,6 +283,7 @@ fn hold(
                 from: Some(envelope.from().clone()),
                 id: Some(*envelope.id()),
                 cause: Cause::TooManyWaiting,
+                failures: None,
             };
             refuse(store, digest, refused, now)
         }
@@ -317,6 +326,28 @@ pub fn waiting_event(from: &UserId, id: &MessageId, reason: WaitingFor) -> Event
         reason,
         hint,
     }
+}
+
+/// A warning when messages of several senders do not decrypt: where names are free, one attacker can have many.
+#[must_use]
+pub fn many_failures_event(account: &Account, refused: &Refused) -> Option<Event> {
+    let failures = refused.failures?;
+    if failures.of_all < MANY_FAILURES || failures.of_all % MANY_FAILURES != 0 {
+        return None;
+    }
+    Some(Event::Alarm {
+        cause: "many_undecryptable",
+        user: account.user().to_string(),
+        pinned: None,
+        offered: None,
+        message: format!(
+            "{} messages of several senders did not decrypt",
+            failures.of_all
+        ),
+        hint: "This is how an attack on your private key looks that uses many names. Replace the key: \
+               sealpost keys rotate"
+            .to_owned(),
+    })
 }
 
 /// The event for a refused one.

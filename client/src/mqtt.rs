@@ -3,7 +3,7 @@
 //! What rumqttc does and this module relies on or works around (read in its source, version 0.25):
 //! - its event loop is not safe to cancel, so a task of its own polls it;
 //! - after a reconnect it re-sends under old packet ids when the broker kept the session and forgets when it did not. We
-//!   make a new event loop for each connection and keep what is unanswered ourselves ([`window::Window`]);
+//!   make a new event loop for each connection and keep what is unanswered ourselves (in `window`);
 //! - acknowledgements go through the same queue as publishes, which closes when too many of those are in flight. The
 //!   window stays below that;
 //! - a packet over the broker's maximum ends the connection, so it is refused here first;

@@ -447,7 +447,12 @@ impl Session {
                     self.unsaid.push_back((due, from, id, reason));
                 }
             }
-            Received::Refused(refused) => self.printer.print(&incoming::refused_event(&refused))?,
+            Received::Refused(refused) => {
+                self.printer.print(&incoming::refused_event(&refused))?;
+                if let Some(alarm) = incoming::many_failures_event(&self.account, &refused) {
+                    self.printer.print(&alarm)?;
+                }
+            }
         }
         Ok(false)
     }

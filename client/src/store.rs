@@ -20,7 +20,7 @@ use sealpost_core::{Timestamp, UserId};
 use zeroize::Zeroizing;
 
 pub(crate) use contacts::ContactChange;
-pub use contacts::{Contact, SUSPENDED_AFTER};
+pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage};
 pub use waiting::{Hold, MAX_HELD_PER_SENDER, MAX_HELD_SENDERS, WaitingFor};
 

@@ -270,6 +270,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_message_that_nobody_keeps_is_not_called_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Send);
+        begin(&mut world).await;
+        let bundle = alice.bundle().as_bytes();
+        let failure = send(&mut world, Some(bundle), Err(PublishError::NobodyThere)).await;
+        assert_eq!(failure.unwrap_err().code, Code::Failed);
+        assert_eq!(world.session.store.last_sent(alice.user()).unwrap(), None);
+        assert_eq!(world.out.text(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn nobodys_keys_are_waited_for_and_then_explained() {
         let folder = tempfile::tempdir().unwrap();
         let mut world = world(&folder, Purpose::Send);

@@ -314,6 +314,28 @@ fn the_third_undecryptable_message_suspends_its_sender() {
     );
 }
 
+#[test]
+fn failures_of_many_senders_add_up_to_an_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let bob = Person::new(&folder, "bob");
+    let at = |of_all| {
+        let refused = Refused {
+            from: None,
+            id: None,
+            cause: Cause::Unopenable(OpenError::CannotDecrypt),
+            failures: Some(crate::store::Failures {
+                of_sender: 1,
+                of_all,
+            }),
+        };
+        many_failures_event(&bob.account, &refused).is_some()
+    };
+    assert_eq!(
+        [0, 1, 9, 10, 11, 20].map(at),
+        [false, false, false, true, false, true]
+    );
+}
+
 /// A well-formed envelope, signed by Alice, whose `enc_key` wraps another key than the one that encrypted the text.
 fn broken_envelope(alice: &Person, bob: &Person, n: u32) -> Vec<u8> {
     crate::incoming::tests::forge::with_wrong_key(

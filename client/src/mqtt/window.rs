@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// maximum, so that the MQTT library's own limits never close the way for acknowledgements.
 const MAX_IN_FLIGHT: usize = 16;
 /// After so many lost connections with one publish in flight, it is given up: it may be what loses them.
-const MAX_ATTEMPTS: u32 = 5;
+const MAX_ATTEMPTS: u32 = 3;
 
 /// The order in which things were published.
 type Order = u64;

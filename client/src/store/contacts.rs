@@ -34,6 +34,15 @@ impl Contact {
     }
 }
 
+/// How many envelopes did not decrypt, since the last decision about each sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failures {
+    /// Of this sender.
+    pub of_sender: u32,
+    /// Of everybody.
+    pub of_all: u32,
+}
+
 const COLUMNS: &str = "user, identity, seq, digest, verified, pinned_at, bundle, offered, failures";
 
 struct RawContact {
@@ -179,18 +188,32 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Counts an envelope that did not decrypt; returns how many there were since the last decision.
-    pub fn note_failure(&mut self, user: &UserId) -> Result<u32, StoreError> {
-        self.db
+    /// Counts an envelope that did not decrypt and notes it as refused, in one transaction. `None` when these bytes
+    /// were counted before.
+    pub fn note_failure(
+        &mut self,
+        user: &UserId,
+        digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Failures>, StoreError> {
+        let tx = self.immediate()?;
+        if !super::waiting::note_refused(&tx, digest, now)? {
+            return Ok(None);
+        }
+        let of_sender: Option<u32> = tx
             .query_row(
                 "UPDATE contacts SET failures = failures + 1 WHERE user = ?1 RETURNING failures",
                 [user.as_str()],
                 |row| row.get(0),
             )
-            .optional()?
-            .ok_or(StoreError::Damaged(
-                "a failure of somebody who is not a contact",
-            ))
+            .optional()?;
+        let of_all: u32 =
+            tx.query_row("SELECT sum(failures) FROM contacts", [], |row| row.get(0))?;
+        tx.commit()?;
+        Ok(Some(Failures {
+            of_sender: of_sender.unwrap_or_default(),
+            of_all,
+        }))
     }
 
     /// Lets a suspended contact speak again.
@@ -292,16 +315,22 @@ mod tests {
         let mut store = store(&folder);
         let bob = user("bob");
         put(&mut store, "bob", pin(1, 7));
+        put(&mut store, "carol", pin(3, 7));
+        store.note_failure(&user("carol"), &[9; 32], at(5)).unwrap();
         for n in 1..=3 {
             assert!(!store.contact(&bob).unwrap().unwrap().is_suspended());
-            assert_eq!(store.note_failure(&bob).unwrap(), n);
+            let counted = store.note_failure(&bob, &[n; 32], at(5)).unwrap();
+            let (of_sender, of_all) = (u32::from(n), u32::from(n) + 1);
+            assert_eq!(counted, Some(Failures { of_sender, of_all }));
+            assert!(store.was_refused(&[n; 32]).unwrap());
+            assert_eq!(store.note_failure(&bob, &[n; 32], at(6)).unwrap(), None);
         }
         assert!(store.contact(&bob).unwrap().unwrap().is_suspended());
         put(&mut store, "bob", pin(1, 8));
         assert!(store.contact(&bob).unwrap().unwrap().is_suspended());
         put(&mut store, "bob", pin(2, 9));
         assert!(!store.contact(&bob).unwrap().unwrap().is_suspended());
-        store.note_failure(&bob).unwrap();
+        store.note_failure(&bob, &[4; 32], at(5)).unwrap();
         store.clear_failures(&bob).unwrap();
         assert_eq!(store.contact(&bob).unwrap().unwrap().failures, 0);
     }

@@ -133,20 +133,30 @@ impl Store {
     /// Notes that an envelope was refused; says whether this is the first time.
     pub fn note_refused(&mut self, digest: &[u8; 32], now: Timestamp) -> Result<bool, StoreError> {
         let tx = self.immediate()?;
-        let fresh = tx.execute(
-            "INSERT OR IGNORE INTO refused (digest, at) VALUES (?1, ?2)",
-            params![digest, to_sql(now.millis())],
-        )?;
-        if fresh == 1 {
-            tx.execute(
-                "DELETE FROM refused WHERE digest IN
-                     (SELECT digest FROM refused ORDER BY at DESC LIMIT -1 OFFSET ?1)",
-                [MAX_REFUSED],
-            )?;
-        }
+        let fresh = note_refused(&tx, digest, now)?;
         tx.commit()?;
-        Ok(fresh == 1)
+        Ok(fresh)
     }
+}
+
+/// The same within a transaction.
+pub(super) fn note_refused(
+    tx: &rusqlite::Transaction<'_>,
+    digest: &[u8; 32],
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let fresh = tx.execute(
+        "INSERT OR IGNORE INTO refused (digest, at) VALUES (?1, ?2)",
+        params![digest, to_sql(now.millis())],
+    )?;
+    if fresh == 1 {
+        tx.execute(
+            "DELETE FROM refused WHERE digest IN
+                 (SELECT digest FROM refused ORDER BY at DESC LIMIT -1 OFFSET ?1)",
+            [MAX_REFUSED],
+        )?;
+    }
+    Ok(fresh == 1)
 }
 
 #[cfg(test)]
