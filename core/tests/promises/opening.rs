@@ -224,15 +224,18 @@ fn a_message_sealed_again_is_the_same_message() {
 }
 
 #[test]
-fn a_message_is_sealed_again_to_its_own_recipient_only() {
+fn a_message_is_sealed_again_in_its_own_conversation_only() {
     let (alice, bob, carol) = (alice(), bob(), Person::new("carol", 3));
+    let abroad = Person {
+        realm: Realm::parse("elsewhere").unwrap(),
+        ..Person::new("carol", 3)
+    };
     let before = sealed(&alice, &carol, 1);
-    let mut sealer = Sealer::new(&alice.identity, &alice.user, &bob.bundle(1)).unwrap();
-    let again = sealer.seal_again(&mut rng(2), at(10), &before, &text("x"));
-    assert_eq!(again.err(), Some(SealError::OtherConversation));
-    let mut sealer = Sealer::new(&carol.identity, &carol.user, &carol.bundle(1)).unwrap();
-    let again = sealer.seal_again(&mut rng(2), at(10), &before, &text("x"));
-    assert_eq!(again.err(), Some(SealError::OtherConversation));
+    for (from, to) in [(&alice, &bob), (&carol, &carol), (&alice, &abroad)] {
+        let mut sealer = Sealer::new(&from.identity, &from.user, &to.bundle(1)).unwrap();
+        let again = sealer.seal_again(&mut rng(2), at(10), &before, &text("x"));
+        assert_eq!(again.err(), Some(SealError::OtherConversation));
+    }
 }
 
 #[test]

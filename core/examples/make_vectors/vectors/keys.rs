@@ -357,6 +357,11 @@ pub(crate) fn encryption_keys() -> Vec<KeyCase> {
             "bad-exponent",
         ),
         case(
+            "an exponent that begins like 65537",
+            spki(&n, &[1, 0, 1, 1]),
+            "bad-exponent",
+        ),
+        case(
             "exponent as long as the modulus",
             spki(&n, &n),
             "bad-exponent",
