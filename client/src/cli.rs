@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
-Every option can also be set in the environment (SEALPOST_USER, SEALPOST_BROKER, SEALPOST_HOME, SEALPOST_REALM,
-SEALPOST_PASSPHRASE_COMMAND, SEALPOST_CONFIG) or in the configuration file; a flag wins over the environment, the
-environment over the file.
+A flag wins over the environment, the environment over the configuration file.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker.
+Exit codes:
+  0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker
 
 A first conversation:
   sealpost --user alice keys init
@@ -31,6 +30,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Your user name: a-z, 0-9, _ and -, at most 64 characters [env: SEALPOST_USER]
     #[arg(long, short, global = true, value_name = "NAME")]

@@ -152,3 +152,53 @@ pub(super) fn login_reason(code: ConnectReturnCode) -> (&'static str, bool) {
         _ => ("an error inside the broker", false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_somebody_keeps_counts_as_published() {
+        let result = |reason, retained| publish_result(reason, None, retained);
+        assert_eq!(result(PubAckReason::Success, false), Ok(()));
+        assert_eq!(result(PubAckReason::NoMatchingSubscribers, true), Ok(()));
+        assert_eq!(
+            result(PubAckReason::NoMatchingSubscribers, false),
+            Err(PublishError::NobodyThere)
+        );
+    }
+
+    #[test]
+    fn a_brokers_own_words_are_shown_without_its_control_characters() {
+        let words = Some("mailbox\u{1b}[2J of bob\nis full".to_owned());
+        assert_eq!(
+            publish_result(PubAckReason::QuotaExceeded, words, false),
+            Err(PublishError::Refused {
+                code: RefusalCode::QuotaExceeded,
+                reason: "mailbox of bob is full".to_owned()
+            })
+        );
+    }
+
+    #[test]
+    fn a_login_is_tried_again_only_where_time_may_help() {
+        for (code, pointless) in [
+            (ConnectReturnCode::BadUserNamePassword, true),
+            (ConnectReturnCode::NotAuthorized, true),
+            (ConnectReturnCode::UnsupportedProtocolVersion, true),
+            (ConnectReturnCode::ServerBusy, false),
+            (ConnectReturnCode::ServerUnavailable, false),
+            (ConnectReturnCode::ConnectionRateExceeded, false),
+        ] {
+            assert_eq!(login_reason(code).1, pointless, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn the_operating_systems_error_number_is_left_out() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        assert!(!io_problem(&refused).contains("os error"));
+        let ours = std::io::Error::other("could not resolve to any address");
+        assert_eq!(io_problem(&ours), "could not resolve to any address");
+    }
+}
