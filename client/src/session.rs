@@ -1,6 +1,7 @@
 //! A connected command: publishes and watches our own bundle, believes or disbelieves those of others, receives, and
 //! says what happens. `send`, `listen` and `chat` are what they ask of it.
 
+mod delivery;
 mod opening;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,12 +17,11 @@ use tokio::time::Instant;
 use self::opening::{open_mailbox, receiving_client_id, start};
 use crate::account::Account;
 use crate::broker_url::BrokerUrl;
-use crate::contact::{self, Believed, Disbelieved};
+use crate::contact::{Believed, Disbelieved};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_published, not_sealed};
-use crate::incoming::{self, Message, Received};
-use crate::mqtt::{Answer, Delivery, Mqtt, MqttEvent, PublishError};
-use crate::own_bundle::{self, OwnBundle};
+use crate::incoming;
+use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError};
 use crate::store::{Store, WaitingFor};
 use crate::{clock, outgoing};
 
@@ -379,168 +379,6 @@ impl Session {
             MqttEvent::Ended(error) => Err(error.into()),
             MqttEvent::Delivery(delivery) => self.delivered(*delivery),
         }
-    }
-
-    fn delivered(&mut self, delivery: Delivery) -> Result<Happening, Failure> {
-        let Delivery {
-            topic,
-            payload,
-            duplicate,
-            receipt,
-        } = delivery;
-        match Topic::parse(&topic) {
-            Ok(Topic::Keys(user)) if user == *self.account.user() => {
-                self.own_bundle(&payload)?;
-                self.mqtt.acknowledge(receipt);
-                Ok(Happening::Other)
-            }
-            Ok(Topic::Keys(user)) => {
-                self.bundle(&user, &payload)?;
-                self.mqtt.acknowledge(receipt);
-                Ok(Happening::Keys(user))
-            }
-            Ok(Topic::Inbox(user)) if user == *self.account.user() => {
-                let received = incoming::receive(
-                    &mut self.store,
-                    &mut self.account,
-                    &mut self.cache,
-                    &payload,
-                    duplicate,
-                    clock::now(),
-                )?;
-                // It is on disk, or refused for good: only now may the broker forget it.
-                self.mqtt.acknowledge(receipt);
-                let shown = self.received(received)?;
-                Ok(if shown {
-                    Happening::Shown
-                } else {
-                    Happening::Other
-                })
-            }
-            _ => {
-                tracing::warn!("the broker delivered something that was not asked for");
-                self.mqtt.acknowledge(receipt);
-                Ok(Happening::Other)
-            }
-        }
-    }
-
-    /// Deals with what became of an envelope; says whether a message was shown.
-    fn received(&mut self, received: Received) -> Result<bool, Failure> {
-        match received {
-            Received::Message(message) => {
-                self.show(&message)?;
-                return Ok(true);
-            }
-            Received::Nothing => {}
-            Received::Waiting {
-                from,
-                id,
-                reason,
-                fresh,
-            } => {
-                if !self.keys.contains_key(&from) {
-                    self.want_keys(&from);
-                }
-                if fresh {
-                    let due = Instant::now() + PATIENCE;
-                    self.unsaid.push_back((due, from, id, reason));
-                }
-            }
-            Received::Refused(refused) => {
-                self.printer.print(&incoming::refused_event(&refused))?;
-                if let Some(alarm) = incoming::many_failures_event(&self.account, &refused) {
-                    self.printer.print(&alarm)?;
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// Prints a message and remembers that it was. In this order: a crash in between shows it twice rather than never.
-    fn show(&mut self, message: &Message) -> Result<(), Failure> {
-        if self.shown >= self.limit {
-            return Ok(());
-        }
-        self.printer.print(&Event::message(
-            &message.from,
-            &message.id,
-            message.ts,
-            &message.content,
-        ))?;
-        self.store.mark_shown(&message.from, &message.id)?;
-        self.unsaid.retain(|(_, _, id, _)| *id != message.id);
-        self.shown += 1;
-        Ok(())
-    }
-
-    fn show_unshown(&mut self) -> Result<(), Failure> {
-        loop {
-            let messages = incoming::unshown(&self.store, UNSHOWN_BATCH)?;
-            if messages.is_empty() || self.shown >= self.limit {
-                return Ok(());
-            }
-            for message in messages {
-                self.show(&message)?;
-            }
-        }
-    }
-
-    fn bundle(&mut self, user: &UserId, payload: &[u8]) -> Result<(), Failure> {
-        // Nothing there and nothing known: not an answer yet.
-        if payload.is_empty() && self.store.contact(user)?.is_none() {
-            return Ok(());
-        }
-        let realm = self.account.realm().clone();
-        let outcome = contact::consider(&mut self.store, &realm, user, payload, clock::now())?;
-        match &outcome {
-            Ok(believed) => {
-                if let Some(event) = contact::believed_event(user, believed) {
-                    self.printer.print(&event)?;
-                }
-            }
-            Err(why) => self.alarm_once(user, contact::disbelieved_event(user, why))?,
-        }
-        let believed = outcome.is_ok();
-        self.keys.insert(user.clone(), outcome);
-        if believed && self.purpose == Purpose::Receive {
-            self.retry(user)?;
-        }
-        Ok(())
-    }
-
-    fn retry(&mut self, user: &UserId) -> Result<(), Failure> {
-        let outcomes = incoming::retry(
-            &mut self.store,
-            &mut self.account,
-            &mut self.cache,
-            user,
-            clock::now(),
-        )?;
-        for outcome in outcomes {
-            self.received(outcome)?;
-        }
-        Ok(())
-    }
-
-    fn own_bundle(&mut self, payload: &[u8]) -> Result<(), Failure> {
-        let mut look = own_bundle::look(&self.account, payload);
-        if look != OwnBundle::Current {
-            // Another process may have made it.
-            self.account.reload()?;
-            self.cache.clear();
-            look = own_bundle::look(&self.account, payload);
-        }
-        match look {
-            OwnBundle::Current => self.own = Own::Settled,
-            OwnBundle::Publish => self.publish_own(),
-            OwnBundle::Foreign(foreign) => {
-                let user = self.account.user().clone();
-                self.alarm_once(&user, own_bundle::alarm(&self.account, &foreign))?;
-                self.own = Own::Settled;
-            }
-        }
-        Ok(())
     }
 
     fn publish_own(&mut self) {
