@@ -70,9 +70,12 @@ pub enum Denied {
     /// The name is free and stays so.
     #[error("the name {0} is reserved")]
     Reserved(UserId),
-    /// The broker cannot take another user, or no more logins just now.
-    #[error("the broker has as many users or logins as it takes")]
+    /// The broker cannot take another user.
+    #[error("the broker has as many users as it takes")]
     Full,
+    /// One identity logs in too often.
+    #[error("too many logins with this identity in the last two minutes; wait a little")]
+    TooOften,
     /// The registration could not be written.
     #[error("the broker cannot write to its disk")]
     Disk,
@@ -90,14 +93,15 @@ impl Denied {
             | Denied::BadToken(_)
             | Denied::Replayed
             | Denied::NotTheOwner(_) => ConnectReturnCode::BadUserNamePassword,
+            Denied::TooOften => ConnectReturnCode::ConnectionRateExceeded,
             Denied::Full | Denied::Disk => ConnectReturnCode::ServerUnavailable,
         }
     }
 }
 
-/// Nonces remembered at once. Only valid tokens of registered identities take a place; at this many in two minutes
-/// further logins wait rather than make room for a replay.
-const NONCES: usize = 100_000;
+/// Logins of one identity in two minutes (20 a second, far above what scripts need): their nonces are remembered for that
+/// long, and at this many further ones wait rather than make room for a replay. Others are not held up.
+const NONCES_PER_IDENTITY: usize = 2_400;
 
 /// Decides who is let in.
 #[derive(Debug)]
@@ -153,66 +157,82 @@ impl Admission {
             return Ok(Principal::Archiver(name));
         }
         match self.registry.identity(&name) {
-            Some(identity) if identity == *token.key() => {}
+            Some(identity) if identity == *token.key() => self.use_up(&token, now)?,
             Some(_) => return Err(Denied::NotTheOwner(name)),
             None if name.is_reserved() => return Err(Denied::Reserved(name)),
             None if !self.open_registration => return Err(Denied::NotRegistered(name)),
             None => {
-                self.registry
-                    .register(&name, token.key(), now)
-                    .await
-                    .map_err(|error| match error {
-                        RegisterError::Reserved => Denied::Reserved(name.clone()),
-                        RegisterError::Taken => Denied::NotTheOwner(name.clone()),
-                        RegisterError::Full => Denied::Full,
-                        RegisterError::Disk(error) => {
-                            tracing::error!(%error, "a registration could not be written");
-                            Denied::Disk
-                        }
-                    })?;
-                tracing::info!(user = %name, identity = %token.key().fingerprint(), "registered");
+                self.use_up(&token, now)?;
+                self.register(&name, token.key(), now).await?;
             }
         }
-        self.use_up(&token, now)?;
         Ok(Principal::User(name))
+    }
+
+    async fn register(
+        &self,
+        name: &UserId,
+        key: &IdentityKey,
+        now: Timestamp,
+    ) -> Result<(), Denied> {
+        let registered = self.registry.register(name, key, now).await;
+        registered.map_err(|error| match error {
+            RegisterError::Reserved => Denied::Reserved(name.clone()),
+            RegisterError::Taken => Denied::NotTheOwner(name.clone()),
+            RegisterError::Full => Denied::Full,
+            RegisterError::Disk(error) => {
+                tracing::error!(%error, "a registration could not be written");
+                Denied::Disk
+            }
+        })?;
+        tracing::info!(user = %name, identity = %key.fingerprint(), "registered");
+        Ok(())
     }
 
     fn use_up(&self, token: &LoginToken, now: Timestamp) -> Result<(), Denied> {
         self.nonces
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .use_up((*token.key(), *token.nonce()), token.issued(), now)
+            .use_up(*token.key(), *token.nonce(), token.issued(), now)
     }
 }
 
-/// Nonces that were used, for as long as their tokens are valid. Each with the key that signed it, so that nobody can use
-/// up another's.
+/// Nonces that were used, for as long as their tokens are valid: for each identity its own, so that nobody can use up
+/// another's, or lock another out.
 #[derive(Debug, Default)]
 struct Nonces {
-    until: HashMap<(IdentityKey, [u8; 16]), Timestamp>,
+    used: HashMap<IdentityKey, HashMap<[u8; 16], Timestamp>>,
     swept: Option<Timestamp>,
 }
 
 impl Nonces {
     fn use_up(
         &mut self,
-        nonce: (IdentityKey, [u8; 16]),
+        key: IdentityKey,
+        nonce: [u8; 16],
         issued: Timestamp,
         now: Timestamp,
     ) -> Result<(), Denied> {
-        let due = self
+        if self
             .swept
-            .is_none_or(|swept| now.saturating_since(swept) >= LOGIN_WINDOW);
-        if due || self.until.len() >= NONCES {
-            self.until.retain(|_, until| *until >= now);
+            .is_none_or(|swept| now.saturating_since(swept) >= LOGIN_WINDOW)
+        {
             self.swept = Some(now);
+            self.used.retain(|_, used| {
+                used.retain(|_, until| *until >= now);
+                !used.is_empty()
+            });
         }
-        if self.until.len() >= NONCES {
-            return Err(Denied::Full);
+        let used = self.used.entry(key).or_default();
+        if used.len() >= NONCES_PER_IDENTITY {
+            used.retain(|_, until| *until >= now);
+        }
+        if used.len() >= NONCES_PER_IDENTITY {
+            return Err(Denied::TooOften);
         }
         // A second more, so that no rounding opens a gap.
         let until = issued.saturating_add(LOGIN_WINDOW + Duration::from_secs(1));
-        match self.until.insert(nonce, until) {
+        match used.insert(nonce, until) {
             None => Ok(()),
             Some(_) => Err(Denied::Replayed),
         }
@@ -355,6 +375,27 @@ mod tests {
             door.knock(&login(1, "operator", "x", 4), "x").await,
             Err(Denied::Reserved(_))
         ));
+    }
+
+    #[test]
+    fn one_users_logins_do_not_lock_the_others_out() {
+        let (eager, other) = (
+            Identity::from_seed(&[1; 32]).key(),
+            Identity::from_seed(&[2; 32]).key(),
+        );
+        let mut nonces = Nonces::default();
+        for number in 0..NONCES_PER_IDENTITY as u128 {
+            nonces
+                .use_up(eager, number.to_be_bytes(), at(NOW), at(NOW))
+                .unwrap();
+        }
+        assert!(matches!(
+            nonces.use_up(eager, [0xff; 16], at(NOW), at(NOW)),
+            Err(Denied::TooOften)
+        ));
+        nonces.use_up(other, [0xff; 16], at(NOW), at(NOW)).unwrap();
+        let later = at(NOW + 62_000);
+        nonces.use_up(eager, [0xff; 16], later, later).unwrap();
     }
 
     #[tokio::test]

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
 use tokio::time::Instant;
 
-use crate::message::{Message, Outcome, Receipt};
-use crate::session::{Attachment, Delivery, Pushed, Session, Share};
-use crate::subscriptions::Subscriptions;
-use crate::topic_name::{FilterName, TopicName};
+use crate::message::{Message, Outcome};
+use crate::session::{Attachment, Pushed, Session, Share, Totals};
+use crate::topic_name::FilterName;
+use crate::topics::{Post, Subscriber, Subscription, Topics};
 use crate::wire::Goodbye;
 
 /// A session belongs to a name and a client id: nobody takes over another's.
@@ -22,19 +22,6 @@ pub struct SessionKey {
     pub owner: String,
     /// The client id.
     pub client_id: String,
-}
-
-/// What a subscription asks for.
-#[derive(Debug, Clone)]
-pub struct Subscription {
-    /// The highest QoS to deliver at.
-    pub qos: QoS,
-    /// Whether the client's own publishes are left out (MQTT 5).
-    pub no_local: bool,
-    /// Whether the retain flag is passed on as published (MQTT 5).
-    pub retain_as_published: bool,
-    /// Its identifier (MQTT 5).
-    pub id: Option<usize>,
 }
 
 /// Bounds on what the board keeps in memory.
@@ -68,52 +55,18 @@ pub enum BoardError {
     /// The session has as many subscriptions as one may have.
     #[error("too many subscriptions in one session")]
     Subscriptions,
-}
-
-/// A session as subscribers are told apart: by identity.
-#[derive(Debug, Clone)]
-struct Subscriber {
-    session: Arc<Session>,
-}
-
-impl PartialEq for Subscriber {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.session, &other.session)
-    }
-}
-
-#[derive(Debug, Default)]
-struct Topics {
-    subscriptions: Subscriptions<Subscriber, Subscription>,
-    retained: HashMap<TopicName, Retained>,
-    retained_bytes: usize,
-}
-
-#[derive(Debug, Clone)]
-struct Retained {
-    message: Arc<Message>,
-    qos: QoS,
+    /// The retained messages that the subscription would bring do not fit into the session's mailbox.
+    #[error("the mailbox is too full for the retained messages")]
+    Mailbox,
+    /// The session is another connection's now.
+    #[error("the session was taken over")]
+    Gone,
 }
 
 #[derive(Debug)]
 struct Member {
     session: Arc<Session>,
     filters: Vec<FilterName>,
-}
-
-/// A publish as it comes out of the one order.
-#[derive(Debug)]
-pub struct Post {
-    /// The message.
-    pub message: Arc<Message>,
-    /// Its QoS, 0 or 1.
-    pub qos: QoS,
-    /// Whether to retain it.
-    pub retain: bool,
-    /// The session that published it, for subscriptions without its own messages.
-    pub origin: Arc<Session>,
-    /// What the publisher waits for.
-    pub receipt: Option<Arc<Receipt>>,
 }
 
 /// What became of a post.
@@ -134,7 +87,8 @@ pub enum Posted {
 #[derive(Debug)]
 pub struct Board {
     bounds: Bounds,
-    shared_bytes: Arc<AtomicUsize>,
+    totals: Arc<Totals>,
+    dropped_told: AtomicU64,
     topics: RwLock<Topics>,
     members: Mutex<HashMap<SessionKey, Member>>,
 }
@@ -145,8 +99,9 @@ impl Board {
     pub fn new(bounds: Bounds) -> Board {
         Board {
             bounds,
-            shared_bytes: Arc::default(),
-            topics: RwLock::default(),
+            totals: Arc::default(),
+            dropped_told: AtomicU64::new(0),
+            topics: RwLock::new(Topics::new(bounds.retained, bounds.retained_bytes)),
             members: Mutex::default(),
         }
     }
@@ -172,24 +127,12 @@ impl Board {
             self.forget(&member);
         }
         if !members.contains_key(key) {
-            if members.len() >= self.bounds.sessions {
-                return Err(BoardError::Sessions);
-            }
-            // An open broker has no owners to share between; its sessions are bounded together.
-            let of_owner = || {
-                members
-                    .keys()
-                    .filter(|other| other.owner == key.owner)
-                    .count()
-            };
-            if !key.owner.is_empty() && of_owner() >= self.bounds.sessions_per_owner {
-                return Err(BoardError::SessionsOfOwner);
-            }
+            self.make_room(&mut members, key)?;
         }
         let (session, present) = match members.entry(key.clone()) {
             Entry::Occupied(member) => (Arc::clone(&member.get().session), true),
             Entry::Vacant(vacant) => {
-                let session = Arc::new(Session::new(expiry, share, Arc::clone(&self.shared_bytes)));
+                let session = Arc::new(Session::new(expiry, share, Arc::clone(&self.totals)));
                 vacant.insert(Member {
                     session: Arc::clone(&session),
                     filters: Vec::new(),
@@ -201,6 +144,35 @@ impl Board {
         Ok((session, present))
     }
 
+    /// Makes room for another session of the key's owner, if need be by ending one that is not connected and holds
+    /// nothing.
+    fn make_room(
+        &self,
+        members: &mut HashMap<SessionKey, Member>,
+        key: &SessionKey,
+    ) -> Result<(), BoardError> {
+        if members.len() >= self.bounds.sessions {
+            return Err(BoardError::Sessions);
+        }
+        // An open broker has no owners to share between; its sessions are bounded together.
+        let of_owner = members.iter().filter(|(other, _)| other.owner == key.owner);
+        if key.owner.is_empty() || of_owner.clone().count() < self.bounds.sessions_per_owner {
+            return Ok(());
+        }
+        let idle =
+            of_owner.filter_map(|(other, member)| Some((member.session.idle_since()?, other)));
+        let oldest = idle
+            .min_by_key(|(since, _)| *since)
+            .map(|(_, oldest)| oldest.clone());
+        match oldest.and_then(|oldest| members.remove(&oldest)) {
+            Some(member) => {
+                self.forget(&member);
+                Ok(())
+            }
+            None => Err(BoardError::SessionsOfOwner),
+        }
+    }
+
     /// A connection has ended; the session ends with it unless it is durable.
     pub fn leave(
         &self,
@@ -209,16 +181,25 @@ impl Board {
         attachment: &Attachment,
         expiry: Option<Duration>,
     ) {
-        if !session.detach(&attachment.wire, expiry) {
-            return;
-        }
+        // Before the session is let go: nobody may join it between its end and its removal.
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if members
-            .get(key)
-            .is_some_and(|member| Arc::ptr_eq(&member.session, session))
+        if session.detach(&attachment.wire, expiry)
+            && members
+                .get(key)
+                .is_some_and(|member| Arc::ptr_eq(&member.session, session))
             && let Some(member) = members.remove(key)
         {
             self.forget(&member);
+        }
+    }
+
+    /// Ends an owner's connections, all but that of the given session.
+    pub fn disconnect_others(&self, owner: &str, except: &Arc<Session>, goodbye: &Goodbye) {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, member) in members.iter() {
+            if key.owner == owner && !Arc::ptr_eq(&member.session, except) {
+                member.session.disconnect(goodbye.clone());
+            }
         }
     }
 
@@ -247,13 +228,17 @@ impl Board {
         }
     }
 
+    /// Messages of QoS 0 that were dropped since this was last asked.
+    #[must_use]
+    pub fn newly_dropped(&self) -> u64 {
+        let dropped = self.totals.dropped.load(Ordering::Relaxed);
+        dropped - self.dropped_told.swap(dropped, Ordering::Relaxed)
+    }
+
     fn forget(&self, member: &Member) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let subscriber = Subscriber {
-            session: Arc::clone(&member.session),
-        };
         for filter in &member.filters {
-            topics.subscriptions.remove(filter, &subscriber);
+            topics.unsubscribe(filter, &member.session);
         }
     }
 
@@ -274,15 +259,11 @@ impl Board {
             .get_mut(key)
             .filter(|member| Arc::ptr_eq(&member.session, session))
         else {
-            // Taken over in between; its connection is ending.
-            return Ok(());
+            return Err(BoardError::Gone);
         };
         let known = member.filters.contains(filter);
-        if !known {
-            if member.filters.len() >= self.bounds.subscriptions_per_session {
-                return Err(BoardError::Subscriptions);
-            }
-            member.filters.push(filter.clone());
+        if !known && member.filters.len() >= self.bounds.subscriptions_per_session {
+            return Err(BoardError::Subscriptions);
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let forward = match rule {
@@ -290,35 +271,32 @@ impl Board {
             RetainForwardRule::OnNewSubscribe => !known,
             RetainForwardRule::Never => false,
         };
-        if forward {
-            let exact = TopicName::parse(filter.as_str().as_bytes()).ok();
-            let matching: Box<dyn Iterator<Item = &Retained>> = match &exact {
-                Some(topic) => Box::new(topics.retained.get(topic).into_iter()),
-                None => Box::new(
-                    topics
-                        .retained
-                        .iter()
-                        .filter(|(topic, _)| filter.matches(topic))
-                        .map(|(_, kept)| kept),
-                ),
-            };
-            for kept in matching {
-                let delivery = Delivery {
-                    message: Arc::clone(&kept.message),
-                    qos: lower(kept.qos, subscription.qos),
-                    retain: true,
-                    subscription_ids: subscription.id.into_iter().collect(),
-                };
-                session.push(delivery, None);
+        let retained = if forward {
+            topics.retained(filter, &subscription)
+        } else {
+            Vec::new()
+        };
+        // Key bundles replace each other in a mailbox; anything else has to fit, or nobody could bound what it holds.
+        let others = || {
+            retained
+                .iter()
+                .filter(|delivery| !delivery.message.supersedes)
+        };
+        if others().next().is_some() {
+            let size = others().map(|delivery| delivery.message.size()).sum();
+            if !session.has_room(size, self.bounds.mailbox_bytes)
+                || session.waiting() > self.bounds.retained
+            {
+                return Err(BoardError::Mailbox);
             }
         }
-        topics.subscriptions.insert(
-            filter,
-            Subscriber {
-                session: Arc::clone(session),
-            },
-            subscription,
-        );
+        for delivery in retained {
+            session.push(delivery, None);
+        }
+        if !known {
+            member.filters.push(filter.clone());
+        }
+        topics.subscribe(filter, session, subscription);
         Ok(())
     }
 
@@ -336,144 +314,60 @@ impl Board {
         {
             member.filters.retain(|other| other != filter);
         }
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics
-            .subscriptions
-            .remove(
-                filter,
-                &Subscriber {
-                    session: Arc::clone(session),
-                },
-            )
-            .is_some()
+        self.topics
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unsubscribe(filter, session)
     }
 
     /// Delivers a post to all who subscribed, or to nobody. Called in the one order.
     pub fn post(&self, post: &Post) -> Posted {
-        if post.retain {
-            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-            let posted = self.deliver(&topics, post);
-            if matches!(posted, Posted::Delivered { .. })
-                && !topics.retain(&post.message, post.qos, self.bounds)
-            {
-                tracing::warn!(
-                    "the bound on retained messages is reached; one was delivered and not retained"
-                );
-            }
-            posted
-        } else {
-            self.deliver(
+        if !post.retain {
+            return self.deliver(
                 &self.topics.read().unwrap_or_else(PoisonError::into_inner),
                 post,
-            )
+            );
         }
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if !topics.can_retain(&post.message) {
+            return Posted::Refused(Outcome::QuotaExceeded);
+        }
+        let posted = self.deliver(&topics, post);
+        if matches!(posted, Posted::Delivered { .. }) {
+            topics.retain(&post.message, post.qos);
+        }
+        posted
     }
 
     fn deliver(&self, topics: &Topics, post: &Post) -> Posted {
-        let mut matches = Vec::<(&Subscriber, Delivery)>::new();
-        topics
-            .subscriptions
-            .for_each_match(&post.message.topic, |subscriber, subscription| {
-                if subscription.no_local && Arc::ptr_eq(&subscriber.session, &post.origin) {
-                    return;
-                }
-                let qos = lower(post.qos, subscription.qos);
-                let retain = post.retain && subscription.retain_as_published;
-                // A session with several subscriptions that match gets the message once, at the highest of their QoS.
-                match matches.iter_mut().find(|(other, _)| *other == subscriber) {
-                    Some((_, delivery)) => {
-                        if subscription.qos as u8 > delivery.qos as u8 {
-                            delivery.qos = qos;
-                        }
-                        delivery.retain |= retain;
-                        delivery.subscription_ids.extend(subscription.id);
-                    }
-                    None => {
-                        let message = Arc::clone(&post.message);
-                        let subscription_ids = subscription.id.into_iter().collect();
-                        matches.push((
-                            subscriber,
-                            Delivery {
-                                message,
-                                qos,
-                                retain,
-                                subscription_ids,
-                            },
-                        ));
-                    }
-                }
-            });
+        let deliveries = topics.deliveries(post);
         let size = post.message.size();
-        let full = matches.iter().any(|(subscriber, delivery)| {
-            delivery.qos != QoS::AtMostOnce
-                && !subscriber.session.has_room(size, self.bounds.mailbox_bytes)
-        });
+        // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
+        // from changing their keys.
+        let full = !post.message.supersedes
+            && deliveries.iter().any(|(Subscriber(session), delivery)| {
+                delivery.qos != QoS::AtMostOnce
+                    && !session.has_room(size, self.bounds.mailbox_bytes)
+            });
         if full {
             return Posted::Refused(Outcome::QuotaExceeded);
         }
         let (mut durable, mut readers) = (0, 0);
-        for (subscriber, delivery) in matches {
-            readers += usize::from(!subscriber.session.is_archive());
+        for (Subscriber(session), delivery) in deliveries {
+            readers += usize::from(!session.is_archive());
             let reliable = delivery.qos != QoS::AtMostOnce;
-            let pushed = subscriber.session.push(delivery, post.receipt.as_ref());
-            durable += usize::from(
-                reliable && pushed == Pushed::Queued && subscriber.session.is_durable(),
-            );
+            let pushed = session.push(delivery, post.receipt.as_ref());
+            durable += usize::from(reliable && pushed == Pushed::Queued && session.is_durable());
         }
         Posted::Delivered { durable, readers }
     }
 
     /// Puts a retained message in place without delivering it: what a restart brings back.
-    pub fn restore(&self, message: Arc<Message>) {
+    pub fn restore(&self, message: &Arc<Message>) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.retain(&message, QoS::AtLeastOnce, self.bounds);
-    }
-
-    /// Sessions, subscriptions and retained messages held, for the log.
-    #[must_use]
-    pub fn census(&self) -> (usize, usize, usize) {
-        let members = self
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len();
-        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        (members, topics.subscriptions.len(), topics.retained.len())
+        topics.retain(message, QoS::AtLeastOnce);
     }
 }
 
-impl Topics {
-    /// Keeps the message as its topic's retained one; an empty payload removes it. False when there is no room.
-    fn retain(&mut self, message: &Arc<Message>, qos: QoS, bounds: Bounds) -> bool {
-        let old = self
-            .retained
-            .get(&message.topic)
-            .map_or(0, |old| old.message.size());
-        if message.payload.is_empty() {
-            self.retained.remove(&message.topic);
-            self.retained_bytes -= old;
-            return true;
-        }
-        let bytes = self.retained_bytes - old + message.size();
-        if bytes > bounds.retained_bytes || (old == 0 && self.retained.len() >= bounds.retained) {
-            return false;
-        }
-        self.retained.insert(
-            message.topic.clone(),
-            Retained {
-                message: Arc::clone(message),
-                qos,
-            },
-        );
-        self.retained_bytes = bytes;
-        true
-    }
-}
-
-fn lower(one: QoS, other: QoS) -> QoS {
-    if (one as u8) < (other as u8) {
-        one
-    } else {
-        other
-    }
-}
+#[cfg(test)]
+mod tests;

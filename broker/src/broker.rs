@@ -1,8 +1,7 @@
 //! The broker: everything that connections share, and the loop that accepts them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
 use tokio::net::TcpListener;
@@ -25,6 +24,9 @@ use crate::topic_name::TopicName;
 /// How often sessions are looked over for expiry and for readers that hold others up.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
 
+/// How often the log tells of dropped messages at most.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// How long connections may take to end at shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
@@ -41,7 +43,6 @@ pub struct Broker {
     pub board: Arc<Board>,
     /// The way into the one order.
     pub inlet: Inlet<Ticket>,
-    clients: AtomicU64,
 }
 
 /// Why the broker could not start, or had to end.
@@ -56,14 +57,6 @@ pub enum BrokerError {
     /// A task that the broker cannot do without has panicked; the panic is in the log.
     #[error("the dispatcher has failed")]
     Dispatcher,
-}
-
-impl Broker {
-    /// A number for a client that has no id of its own.
-    #[must_use]
-    pub fn next_client_number(&self) -> u64 {
-        self.clients.fetch_add(1, Ordering::Relaxed)
-    }
 }
 
 /// Serves the listener until `shutdown`, which ends every connection with a word, or until something fails that the
@@ -84,10 +77,11 @@ pub async fn run(
     let board = Arc::new(Board::new(settings.bounds()));
     for (user, bundle) in registry.bundles() {
         if let Ok(topic) = TopicName::parse(Topic::Keys(user).to_string().as_bytes()) {
-            board.restore(Arc::new(Message {
+            board.restore(&Arc::new(Message {
                 topic,
                 payload: bundle.into(),
                 properties: None,
+                supersedes: true,
             }));
         }
     }
@@ -113,10 +107,10 @@ pub async fn run(
         permission,
         board,
         inlet,
-        clients: AtomicU64::new(0),
     });
 
     let connections = TaskTracker::new();
+    let mut told = Instant::now();
     let ended = loop {
         tokio::select! {
             biased;
@@ -125,7 +119,16 @@ pub async fn run(
                 Ok(Err(error)) => BrokerError::Router(error),
                 _ => BrokerError::Dispatcher,
             }),
-            () = tokio::time::sleep(TIDY_EVERY) => broker.board.tidy(),
+            () = tokio::time::sleep(TIDY_EVERY) => {
+                broker.board.tidy();
+                if told.elapsed() >= TELL_EVERY {
+                    told = Instant::now();
+                    let dropped = broker.board.newly_dropped();
+                    if dropped > 0 {
+                        tracing::warn!(dropped, "messages of QoS 0 were dropped: their readers were slow or away");
+                    }
+                }
+            }
             () = accept(&listener, &broker, &places, &connections, &shutdown) => {}
         }
     };

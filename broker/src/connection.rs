@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttd::protocol::{ConnectReturnCode, DisconnectReasonCode};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -30,6 +31,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 /// Bytes of the largest CONNECT: a client id, a user name and a login token fit many times over.
 const MAX_CONNECT: usize = 8 * 1024;
+
+/// When TCP begins to ask whether a silent peer is still there, and how often it asks.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long a last word may take.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
@@ -86,6 +91,13 @@ pub async fn serve(stream: TcpStream, broker: Arc<Broker>, shutdown: Cancellatio
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer, %error, "a connection that is gone already");
         return;
+    }
+    // A peer that vanished without a word is noticed even if it promised no keep-alive of its own.
+    let probes = TcpKeepalive::new()
+        .with_time(PROBE_AFTER)
+        .with_interval(PROBE_EVERY);
+    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&probes) {
+        tracing::debug!(peer, %error, "no TCP keep-alive");
     }
     let (reader, mut writer) = stream.into_split();
     let mut input = Input {
@@ -175,6 +187,7 @@ struct Joined {
     keep_alive: Option<Duration>,
     expiry: Option<Duration>,
     shutdown: CancellationToken,
+    refusals: u32,
 }
 
 impl Drop for Joined {

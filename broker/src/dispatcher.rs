@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::board::{Board, Post, Posted};
+use crate::board::{Board, Posted};
 use crate::journal::Journal;
 use crate::message::{Message, Outcome, Receipt};
 use crate::router_link::{Ordered, Outlet, RouterError};
 use crate::session::Session;
 use crate::topic_name::TopicName;
+use crate::topics::Post;
 use crate::wire::Wire;
 use rumqttd::protocol::{PublishProperties, QoS};
 
@@ -23,6 +24,8 @@ pub struct Ticket {
     pub qos: QoS,
     /// Whether to retain it.
     pub retain: bool,
+    /// Whether it replaces an older one on its topic in every queue.
+    pub supersedes: bool,
     /// MQTT 5 properties to pass on.
     pub properties: Option<Box<PublishProperties>>,
     /// The session that published it.
@@ -45,12 +48,15 @@ pub async fn run(
     let mut receipts = Vec::new();
     loop {
         let mut next = Some(outlet.next().await?);
+        let mut taken = 0;
         while let Some(ordered) = next {
             receipts.extend(dispatch(ordered, &board, &mut journal));
-            if receipts.len() >= COMMIT_AT {
-                break;
-            }
-            next = outlet.try_next()?;
+            taken += 1;
+            next = if taken < COMMIT_AT {
+                outlet.try_next()?
+            } else {
+                None
+            };
         }
         journal.commit(std::mem::take(&mut receipts));
         // Under constant load `next` never waits; others on this worker thread get their turn here.
@@ -70,6 +76,7 @@ fn dispatch(
                 topic,
                 qos,
                 retain,
+                supersedes,
                 properties,
                 origin,
                 wire,
@@ -80,6 +87,7 @@ fn dispatch(
         topic,
         payload,
         properties,
+        supersedes,
     });
     let post = Post {
         message,

@@ -66,11 +66,33 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&error.to_string(), settings_hint(&error)),
     };
+    raise_file_limit(settings.limits.connections);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}"), ""),
     };
     runtime.block_on(serve(settings))
+}
+
+/// Each connection is an open file, and systems allow few by default.
+fn raise_file_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    // The listener, the router, the registry, standard streams.
+    const OTHERS: u64 = 64;
+    let wanted = u64::try_from(connections)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHERS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    limit.current = Some(raised);
+    if setrlimit(Resource::Nofile, limit).is_err() || raised < wanted {
+        tracing::warn!(
+            "this system allows {raised} open files, fewer than limits.connections = {connections} may need"
+        );
+    }
 }
 
 async fn serve(settings: Settings) -> ExitCode {

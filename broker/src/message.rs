@@ -18,6 +18,8 @@ pub struct Message {
     pub payload: Bytes,
     /// MQTT 5 properties that travel on to MQTT 5 subscribers.
     pub properties: Option<Box<PublishProperties>>,
+    /// Whether a reader is served with the newest message of the topic alone: key bundles.
+    pub supersedes: bool,
 }
 
 impl Message {
@@ -76,6 +78,8 @@ pub enum Outcome {
     Accepted = 0x00,
     /// It was taken, and no session of the recipient was there to keep it. An archiver's session does not count.
     NobodyThere = 0x10,
+    /// The broker could not do its part; its log says why.
+    Failed = 0x80,
     /// The publisher may not do this.
     NotAuthorized = 0x87,
     /// The topic is not one to publish to.
@@ -87,9 +91,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 6] = [
+    const ALL: [Outcome; 7] = [
         Outcome::Accepted,
         Outcome::NobodyThere,
+        Outcome::Failed,
         Outcome::NotAuthorized,
         Outcome::TopicNameInvalid,
         Outcome::QuotaExceeded,
@@ -112,6 +117,7 @@ impl Outcome {
         match self {
             Outcome::Accepted => PubAckReason::Success,
             Outcome::NobodyThere => PubAckReason::NoMatchingSubscribers,
+            Outcome::Failed => PubAckReason::UnspecifiedError,
             Outcome::NotAuthorized => PubAckReason::NotAuthorized,
             Outcome::TopicNameInvalid => PubAckReason::TopicNameInvalid,
             Outcome::QuotaExceeded => PubAckReason::QuotaExceeded,

@@ -13,7 +13,7 @@ use sealpost_core::{Envelope, Realm, Timestamp, Topic, TopicFilter, UserId};
 
 use crate::admission::Principal;
 use crate::message::Outcome;
-use crate::registry::{BundleTurn, Registry};
+use crate::registry::{BundleRefused, BundleTurn, Registry};
 use crate::router_link::Route;
 use crate::topic_name::{FilterName, TopicName};
 
@@ -130,7 +130,13 @@ impl Permission {
         } else {
             self.registry.publish(owner, payload, now).await
         };
-        taken.or_else(|refused| refuse(Outcome::PayloadFormatInvalid, refused.to_string()))
+        taken.or_else(|refused| {
+            if let BundleRefused::Disk(error) = &refused {
+                tracing::error!(%error, "a key bundle could not be written");
+                return refuse(Outcome::Failed, refused.to_string());
+            }
+            refuse(Outcome::PayloadFormatInvalid, refused.to_string())
+        })
     }
 
     fn inbox(

@@ -125,6 +125,8 @@ pub enum BundleRefused {
 /// also the last one retained.
 #[derive(Debug)]
 pub struct BundleTurn {
+    /// Whether the name has another identity now: connections that the old one logged in are no longer the user's.
+    pub identity_changed: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -271,7 +273,8 @@ impl Registry {
             return Err(BundleRefused::WrongUser(bundle.user().clone()));
         }
         bundle.check_time(now)?;
-        let turn = BundleTurn {
+        let mut turn = BundleTurn {
+            identity_changed: false,
             _turn: Arc::clone(&self.writing).lock_owned().await,
         };
         let record = self
@@ -301,6 +304,7 @@ impl Registry {
                 std::cmp::Ordering::Greater => {}
             }
         }
+        turn.identity_changed = *bundle.identity() != record.identity;
         let record = Record {
             identity: *bundle.identity(),
             registered: record.registered,
@@ -319,6 +323,7 @@ impl Registry {
     /// [`BundleRefused::Unregistered`] and [`BundleRefused::Disk`].
     pub async fn withdraw(&self, user: &UserId) -> Result<BundleTurn, BundleRefused> {
         let turn = BundleTurn {
+            identity_changed: false,
             _turn: Arc::clone(&self.writing).lock_owned().await,
         };
         let record = self

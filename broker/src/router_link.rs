@@ -295,11 +295,20 @@ impl<T> Outlet<T> {
     /// # Errors
     /// See [`RouterError`]; after an error there is no order to go on with.
     pub async fn next(&mut self) -> Result<Ordered<T>, RouterError> {
+        let mut overdue = None;
         loop {
             let notification = match tokio::time::timeout(STALL, self.link.next()).await {
                 Ok(notification) => notification?,
-                Err(_) if self.lock_tickets().is_empty() => continue,
-                Err(_) => return Err(RouterError::Stalled),
+                Err(_) => {
+                    // The silence began before the message that is in the router now, perhaps; only a message that was
+                    // there a whole wait ago is overdue.
+                    let head = self.lock_tickets().front().map(|ticket| ticket.number);
+                    if head.is_some() && head == overdue {
+                        return Err(RouterError::Stalled);
+                    }
+                    overdue = head;
+                    continue;
+                }
             };
             if let Some(ordered) = self.take(notification)? {
                 return Ok(ordered);
@@ -522,6 +531,35 @@ mod tests {
             outlet.next().await,
             Err(RouterError::OutOfStep { expected: None, .. })
         ));
+    }
+
+    /// The silence that a timer measures may have begun long before the message that is in the router as it ends.
+    #[tokio::test(start_paused = true)]
+    async fn a_message_after_a_long_silence_is_not_taken_for_a_stall() {
+        // The router runs by its own clock; while a blocking task runs, the paused one moves only when it is told to.
+        let (done, standing_still) = std::sync::mpsc::channel::<()>();
+        let guard = tokio::task::spawn_blocking(move || standing_still.recv());
+        for round in 0..200u32 {
+            let (inlet, mut outlet) = start::<u32>().unwrap();
+            let waiting = tokio::spawn(async move { outlet.next().await.map(|it| it.rider) });
+            tokio::task::yield_now().await;
+            tokio::time::advance(STALL - Duration::from_millis(1)).await;
+            let submission = Submission {
+                route: Route::OTHER,
+                payload: Bytes::from_static(b"x"),
+                rider: round,
+            };
+            inlet.submit(vec![submission]).await.unwrap();
+            // Two more milliseconds by this clock; the router has had far less than 30 s.
+            tokio::time::advance(Duration::from_millis(2)).await;
+            let got = waiting.await.unwrap();
+            assert!(
+                matches!(got, Ok(rider) if rider == round),
+                "round {round}: {got:?}"
+            );
+        }
+        drop(done);
+        let _ = guard.await.unwrap();
     }
 
     #[tokio::test]

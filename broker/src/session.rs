@@ -13,14 +13,15 @@ use bytes::BytesMut;
 use rumqttd::protocol::{DisconnectReasonCode, PublishProperties, QoS};
 use tokio::time::Instant;
 
-use crate::message::{Message, Receipt};
+use crate::mailbox::{Delivery, Mailbox};
+use crate::message::Receipt;
 use crate::packet::{OutgoingPublish, Version, encode};
 use crate::wire::{Goodbye, Wire};
 
-/// Messages in a clean session's queue from which on acknowledgements are held.
+/// Messages waiting for a clean session from which on acknowledgements are held.
 const LIVE_MESSAGES: usize = 1_000;
 
-/// Bytes in a clean session's queue from which on acknowledgements are held.
+/// Bytes waiting for, or unacknowledged by, a clean session from which on acknowledgements are held and no more is sent.
 const LIVE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Unacknowledged deliveries to one MQTT 3.1.1 client, which cannot say how many it takes. As common brokers do.
@@ -41,32 +42,6 @@ pub struct Share {
     pub messages: usize,
     /// Bytes, as [`Message::size`] counts them.
     pub bytes: usize,
-}
-
-/// A message for one session.
-#[derive(Debug)]
-pub struct Delivery {
-    /// The message.
-    pub message: Arc<Message>,
-    /// The lower of the publisher's and the subscription's.
-    pub qos: QoS,
-    /// Whether it is marked as retained.
-    pub retain: bool,
-    /// Identifiers of the subscriptions that matched (MQTT 5).
-    pub subscription_ids: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Queued {
-    delivery: Delivery,
-    hold: Option<Hold>,
-}
-
-/// The publisher's acknowledgement, held until this entry has left the queue.
-#[derive(Debug)]
-struct Hold {
-    _receipt: Option<Arc<Receipt>>,
-    since: Instant,
 }
 
 #[derive(Debug)]
@@ -90,7 +65,7 @@ pub struct Attachment {
 #[derive(Debug)]
 pub struct Session {
     share: Share,
-    shared_bytes: Arc<AtomicUsize>,
+    totals: Arc<Totals>,
     state: Mutex<State>,
 }
 
@@ -99,14 +74,12 @@ struct State {
     expiry: Duration,
     detached: Option<Instant>,
     attachment: Option<Attachment>,
-    queue: VecDeque<Queued>,
-    queue_bytes: usize,
+    mailbox: Mailbox,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     /// Entries of `in_flight` that this connection has yet to be sent again.
     resend: usize,
     sent: u64,
-    dropped: u64,
 }
 
 /// What became of a message for a session.
@@ -131,27 +104,31 @@ pub enum Filled {
     Gone,
 }
 
-/// Messages of QoS 0 that were dropped because a reader was too slow or away, in the whole process.
-pub static DROPPED_QOS0: AtomicU64 = AtomicU64::new(0);
+/// What all sessions are counted in.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Bytes that durable sessions hold.
+    pub durable_bytes: AtomicUsize,
+    /// Messages of QoS 0 that were dropped because a reader was too slow or away.
+    pub dropped: AtomicU64,
+}
 
 impl Session {
-    /// A session without a connection. `shared_bytes` counts what all durable sessions hold.
+    /// A session without a connection. `totals` counts over all sessions.
     #[must_use]
-    pub fn new(expiry: Duration, share: Share, shared_bytes: Arc<AtomicUsize>) -> Session {
+    pub fn new(expiry: Duration, share: Share, totals: Arc<Totals>) -> Session {
         Session {
             share,
-            shared_bytes,
+            totals,
             state: Mutex::new(State {
                 expiry,
                 detached: Some(Instant::now()),
                 attachment: None,
-                queue: VecDeque::new(),
-                queue_bytes: 0,
+                mailbox: Mailbox::default(),
                 in_flight: VecDeque::new(),
                 in_flight_bytes: 0,
                 resend: 0,
                 sent: 0,
-                dropped: 0,
             }),
         }
     }
@@ -175,7 +152,7 @@ impl Session {
         state.resend = state.in_flight.len();
     }
 
-    /// Takes the session from a connection that has ended. `expiry`, in seconds, when its DISCONNECT changed it.
+    /// Takes the session from a connection that has ended. `expiry` when its DISCONNECT changed it.
     /// Returns whether the session ends with it.
     pub fn detach(&self, wire: &Arc<Wire>, expiry: Option<Duration>) -> bool {
         let mut state = self.lock();
@@ -189,9 +166,7 @@ impl Session {
         state.attachment = None;
         state.detached = Some(Instant::now());
         // Nobody waits for a connection that is gone.
-        for queued in &mut state.queue {
-            queued.hold = None;
-        }
+        state.mailbox.release_holds();
         state.expiry.is_zero()
     }
 
@@ -199,16 +174,22 @@ impl Session {
     fn set_expiry(&self, state: &mut State, expiry: Duration) {
         match (state.expiry.is_zero(), expiry.is_zero()) {
             (true, false) => drop(
-                self.shared_bytes
+                self.totals
+                    .durable_bytes
                     .fetch_add(state.bytes(), Ordering::Relaxed),
             ),
             (false, true) => drop(
-                self.shared_bytes
+                self.totals
+                    .durable_bytes
                     .fetch_sub(state.bytes(), Ordering::Relaxed),
             ),
             _ => {}
         }
         state.expiry = expiry;
+        if !expiry.is_zero() {
+            // A durable session holds nobody.
+            state.mailbox.release_holds();
+        }
     }
 
     /// Whether it is an archiver's.
@@ -239,51 +220,72 @@ impl Session {
         }
     }
 
+    /// Since when nobody has been connected, if it also holds nothing: it can go without a loss.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.detached.filter(|_| state.is_empty())
+    }
+
     /// Whether a durable session's mailbox takes another message of this size. A clean session always does.
     #[must_use]
-    pub fn has_room(&self, size: usize, shared_limit: usize) -> bool {
+    pub fn has_room(&self, size: usize, durable_limit: usize) -> bool {
         let state = self.lock();
         state.expiry.is_zero()
-            || (state.queue.len() + state.in_flight.len() < self.share.messages
+            || (state.mailbox.len() + state.in_flight.len() < self.share.messages
                 && state.bytes() + size <= self.share.bytes
-                && self.shared_bytes.load(Ordering::Relaxed) + size <= shared_limit)
+                && self.totals.durable_bytes.load(Ordering::Relaxed) + size <= durable_limit)
+    }
+
+    /// Messages that wait to be sent.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.lock().mailbox.len()
     }
 
     /// Queues a message. `receipt`: what its publisher waits for.
     pub fn push(&self, delivery: Delivery, receipt: Option<&Arc<Receipt>>) -> Pushed {
         let mut state = self.lock();
         let durable = !state.expiry.is_zero();
-        let behind = state.queue.len() >= LIVE_MESSAGES || state.queue_bytes >= LIVE_BYTES;
+        let behind = state.mailbox.len() >= LIVE_MESSAGES || state.bytes() >= LIVE_BYTES;
         if delivery.qos == QoS::AtMostOnce && (behind || state.attachment.is_none()) {
-            state.dropped += 1;
-            DROPPED_QOS0.fetch_add(1, Ordering::Relaxed);
+            self.totals.dropped.fetch_add(1, Ordering::Relaxed);
             return Pushed::Dropped;
         }
-        let hold = (behind && !durable).then(|| Hold {
-            _receipt: receipt.cloned(),
-            since: Instant::now(),
-        });
-        let held = hold.is_some();
-        let size = delivery.message.size();
-        state.queue_bytes += size;
+        let before = state.mailbox.bytes();
+        let pushed = if delivery.message.supersedes {
+            state.mailbox.supersede(delivery);
+            Pushed::Queued
+        } else {
+            let held = receipt.filter(|_| behind && !durable).cloned();
+            let pushed = if held.is_some() {
+                Pushed::Held
+            } else {
+                Pushed::Queued
+            };
+            state.mailbox.push(delivery, held);
+            pushed
+        };
         if durable {
-            self.shared_bytes.fetch_add(size, Ordering::Relaxed);
+            let after = state.mailbox.bytes();
+            // A newer message may be smaller than the one it replaces.
+            self.totals
+                .durable_bytes
+                .fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+            self.totals
+                .durable_bytes
+                .fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
         }
-        state.queue.push_back(Queued { delivery, hold });
         if let Some(attachment) = &state.attachment {
             attachment.wire.wake.notify_one();
         }
-        if held { Pushed::Held } else { Pushed::Queued }
+        pushed
     }
 
     /// Since when the oldest held acknowledgement has been held.
     #[must_use]
     pub fn holds_since(&self) -> Option<Instant> {
-        // Holds begin when the queue is long and entries leave in order, so the first one found is the oldest.
-        self.lock()
-            .queue
-            .iter()
-            .find_map(|queued| queued.hold.as_ref().map(|hold| hold.since))
+        self.lock().mailbox.holds_since()
     }
 
     /// The client has acknowledged a delivery.
@@ -313,7 +315,8 @@ impl Session {
 
     fn release(&self, state: &State, delivery: &Delivery) {
         if !state.expiry.is_zero() {
-            self.shared_bytes
+            self.totals
+                .durable_bytes
                 .fetch_sub(delivery.message.size(), Ordering::Relaxed);
         }
     }
@@ -336,27 +339,41 @@ impl Session {
             Version::V311 => WINDOW_311,
             Version::V5 => usize::from(receive_maximum.unwrap_or(u16::MAX)).min(WINDOW_5),
         };
+        let durable = !state.expiry.is_zero();
         while out.len() < budget {
+            // What this client has been sent and has not acknowledged.
+            let unacknowledged = state.in_flight.len() - state.resend;
+            let full = unacknowledged >= window
+                || state.pkids_are_used_up()
+                // A durable session's bytes are bounded by its quota.
+                || (!durable && state.in_flight_bytes >= LIVE_BYTES);
             if state.resend > 0 {
-                let index = state.in_flight.len() - state.resend;
+                if unacknowledged >= window {
+                    return Filled::Idle;
+                }
+                let Some(InFlight { sent, delivery }) = state.in_flight.get(unacknowledged) else {
+                    return Filled::Idle;
+                };
+                let written = write(wire.version(), delivery, pkid(*sent), true, max_packet, out);
                 state.resend -= 1;
-                if let Some(InFlight { sent, delivery }) = state.in_flight.get(index) {
-                    write(wire.version(), delivery, pkid(*sent), true, max_packet, out);
+                if !written
+                    && let Some(InFlight { delivery, .. }) = state.in_flight.remove(unacknowledged)
+                {
+                    state.in_flight_bytes -= delivery.message.size();
+                    self.release(&state, &delivery);
                 }
                 continue;
             }
-            let Some(Queued { delivery, .. }) = state.queue.front() else {
+            let Some(qos) = state.mailbox.next_qos() else {
                 return Filled::Idle;
             };
-            let reliable = delivery.qos != QoS::AtMostOnce;
-            if reliable && (state.in_flight.len() >= window || state.pkids_are_used_up()) {
+            let reliable = qos != QoS::AtMostOnce;
+            if reliable && full {
                 return Filled::Idle;
             }
-            let Some(Queued { delivery, hold }) = state.queue.pop_front() else {
+            let Some(delivery) = state.mailbox.pop() else {
                 return Filled::Idle;
             };
-            drop(hold);
-            state.queue_bytes -= delivery.message.size();
             if !reliable {
                 write(wire.version(), &delivery, 0, false, max_packet, out);
                 self.release(&state, &delivery);
@@ -387,7 +404,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         if !state.expiry.is_zero() {
-            self.shared_bytes
+            self.totals
+                .durable_bytes
                 .fetch_sub(state.bytes(), Ordering::Relaxed);
         }
     }
@@ -401,7 +419,11 @@ impl State {
     }
 
     fn bytes(&self) -> usize {
-        self.queue_bytes + self.in_flight_bytes
+        self.mailbox.bytes() + self.in_flight_bytes
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mailbox.is_empty() && self.in_flight.is_empty()
     }
 
     /// Identifiers follow the count of messages sent, so one is taken only while a message from a whole round ago is

@@ -48,6 +48,7 @@ impl Goodbye {
 #[derive(Debug)]
 pub struct Wire {
     version: Version,
+    explains: bool,
     acks: Mutex<Acks>,
     control: Mutex<VecDeque<Packet>>,
     submitted: AtomicU64,
@@ -85,6 +86,7 @@ impl Wire {
     pub fn new(version: Version, closed: CancellationToken) -> Wire {
         Wire {
             version,
+            explains: true,
             acks: Mutex::default(),
             control: Mutex::default(),
             submitted: AtomicU64::new(0),
@@ -93,6 +95,15 @@ impl Wire {
             closed,
             wake: Notify::new(),
             room: Notify::new(),
+        }
+    }
+
+    /// A client that asked for no problem information (MQTT 5.0, section 3.1.2.11.7) gets no reason strings.
+    #[must_use]
+    pub fn without_explanations(self) -> Wire {
+        Wire {
+            explains: false,
+            ..self
         }
     }
 
@@ -163,13 +174,17 @@ impl Wire {
         self.dispatched.load(Ordering::Acquire) == self.submitted.load(Ordering::Acquire)
     }
 
-    /// Whether more may be read from the client.
+    /// Whether another publish of the client's may be taken up.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub fn takes_publishes(&self) -> bool {
         let acks = lock(&self.acks);
-        acks.slots.len() < usize::from(RECEIVE_MAXIMUM)
-            && acks.bytes < RECEIVE_BYTES
-            && lock(&self.control).len() < CONTROL_LIMIT
+        acks.slots.len() < usize::from(RECEIVE_MAXIMUM) && acks.bytes < RECEIVE_BYTES
+    }
+
+    /// Whether another answer may be queued.
+    #[must_use]
+    pub fn takes_answers(&self) -> bool {
+        lock(&self.control).len() < CONTROL_LIMIT
     }
 
     /// Ends the connection; the first word counts.
@@ -222,7 +237,7 @@ impl Wire {
                 ));
                 return;
             }
-            let properties = text.map(|text| PubAckProperties {
+            let properties = text.filter(|_| self.explains).map(|text| PubAckProperties {
                 reason_string: Some(text),
                 user_properties: Vec::new(),
             });
@@ -343,16 +358,16 @@ mod tests {
     fn reading_stops_at_the_number_and_at_the_bytes() {
         let many = wire(Version::V5);
         for pkid in 0..RECEIVE_MAXIMUM {
-            assert!(many.has_room());
+            assert!(many.takes_publishes());
             many.expect(pkid, 1);
         }
-        assert!(!many.has_room());
+        assert!(!many.takes_publishes());
 
         let large = wire(Version::V5);
         let slot = large.expect(1, RECEIVE_BYTES);
-        assert!(!large.has_room());
+        assert!(!large.takes_publishes());
         large.complete(slot, Outcome::Accepted);
         due(&large);
-        assert!(large.has_room());
+        assert!(large.takes_publishes());
     }
 }

@@ -120,7 +120,7 @@ impl Joined {
         let assigned = connect
             .client_id
             .is_empty()
-            .then(|| format!("auto-{}", broker.next_client_number()));
+            .then(|| format!("auto-{:032x}", rand::random::<u128>()));
         if assigned.is_some() && version == Version::V311 && !connect.clean_session {
             return deny(
                 ConnectReturnCode::ClientIdentifierNotValid,
@@ -137,7 +137,15 @@ impl Joined {
             Version::V311 if connect.clean_session => 0,
             Version::V311 => longest,
         };
-        let wire = Arc::new(Wire::new(version, shutdown.child_token()));
+        let mut wire = Wire::new(version, shutdown.child_token());
+        if properties
+            .as_ref()
+            .and_then(|properties| properties.request_problem_info)
+            == Some(0)
+        {
+            wire = wire.without_explanations();
+        }
+        let wire = Arc::new(wire);
         let attachment = Attachment {
             wire: Arc::clone(&wire),
             receive_maximum: properties
@@ -203,6 +211,7 @@ impl Joined {
             keep_alive,
             expiry: None,
             shutdown: shutdown.clone(),
+            refusals: 0,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The reader of a connection: packets in, answers queued, publishes into the one order.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use rumqttd::protocol::{
     DisconnectReasonCode, Filter, Packet, PingResp, QoS, SubAck, SubscribeReasonCode, UnsubAck,
     UnsubAckReason,
 };
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use super::{End, Input, Joined};
-use crate::board::{BoardError, Subscription};
+use crate::board::BoardError;
 use crate::clock;
 use crate::dispatcher::Ticket;
 use crate::message::{Outcome, Receipt};
@@ -19,74 +20,167 @@ use crate::packet::{Incoming, IncomingPublish, PacketError, Version};
 use crate::permission::{Permitted, Refused};
 use crate::router_link::Submission;
 use crate::topic_name::{FilterName, TopicName};
+use crate::topics::Subscription;
 use crate::wire::{Goodbye, Wire};
+
+type Batch = Vec<Submission<Ticket>>;
 
 /// Publishes that go into the one order together at most.
 const BATCH: usize = 256;
 
+/// Bytes of packets that wait while the client's publishes are unacknowledged; then reading from it stops.
+const PARKED_BYTES: usize = 1024 * 1024;
+
+/// Refusals of one connection that the log tells in full. A client that goes on is not worth more lines.
+const REFUSALS_TOLD: u32 = 20;
+
+/// Packets that wait for room. Acknowledgements do not wait behind them: the room may be held by a queue that only those
+/// acknowledgements can shorten, the client's own or its partner's.
+#[derive(Default)]
+struct Parked {
+    packets: VecDeque<Incoming>,
+    bytes: usize,
+}
+
+impl Parked {
+    fn push(&mut self, packet: Incoming) {
+        self.bytes += size(&packet);
+        self.packets.push_back(packet);
+    }
+
+    fn pop(&mut self) -> Option<Incoming> {
+        let packet = self.packets.pop_front()?;
+        self.bytes -= size(&packet);
+        Some(packet)
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= PARKED_BYTES
+    }
+}
+
+fn size(packet: &Incoming) -> usize {
+    // About what the packet itself takes, and what it carries.
+    const PACKET: usize = 256;
+    PACKET
+        + match packet {
+            Incoming::Publish(publish) => publish.topic.len() + publish.payload.len(),
+            Incoming::Subscribe { filters, .. } => {
+                filters.iter().map(|filter| filter.path.len() + 64).sum()
+            }
+            Incoming::Unsubscribe { filters, .. } => {
+                filters.iter().map(|filter| filter.len() + 32).sum()
+            }
+            _ => 0,
+        }
+}
+
 impl Joined {
     /// Reads until the end, which it returns as the error.
     pub(super) async fn read(&mut self, input: &mut Input) -> Result<Infallible, End> {
-        let wire = Arc::clone(&self.attachment.wire);
         let mut batch = Vec::new();
+        let ended = self.read_into(input, &mut batch).await;
+        // What was good before the end goes its way.
+        self.submit(&mut batch).await?;
+        ended
+    }
+
+    async fn read_into(&mut self, input: &mut Input, batch: &mut Batch) -> Result<Infallible, End> {
+        let wire = Arc::clone(&self.attachment.wire);
+        let mut parked = Parked::default();
+        let mut heard = Instant::now();
         loop {
-            loop {
-                if !wire.has_room() {
-                    self.submit(&mut batch).await?;
-                    self.wait(|wire| wire.has_room()).await?;
-                }
-                let Some(packet) = input.decoder.decode(&mut input.buffer)? else {
-                    break;
-                };
+            while wire.takes_publishes()
+                && let Some(packet) = parked.pop()
+            {
+                self.take(packet, batch).await?;
+            }
+            while !parked.is_full()
+                && wire.takes_answers()
+                && let Some(packet) = input.decoder.decode(&mut input.buffer)?
+            {
                 match packet {
-                    Incoming::Publish(publish) => {
-                        self.publish(publish, &mut batch).await?;
-                        if batch.len() >= BATCH {
-                            self.submit(&mut batch).await?;
-                        }
-                    }
                     Incoming::PubAck(pkid) => self.session.acknowledge(&wire, pkid),
-                    Incoming::Subscribe { pkid, filters, id } => {
-                        self.submit(&mut batch).await?;
-                        self.wait(|wire| wire.all_dispatched()).await?;
-                        let return_codes = filters
-                            .iter()
-                            .map(|filter| self.subscribe(filter, id))
-                            .collect();
-                        wire.answer(Packet::SubAck(SubAck { pkid, return_codes }, None));
-                    }
-                    Incoming::Unsubscribe { pkid, filters } => {
-                        let reasons = filters
-                            .iter()
-                            .map(|filter| self.unsubscribe(filter))
-                            .collect();
-                        wire.answer(Packet::UnsubAck(UnsubAck { pkid, reasons }, None));
-                    }
                     Incoming::PingReq => wire.answer(Packet::PingResp(PingResp)),
-                    Incoming::Disconnect(expiry) => {
-                        self.submit(&mut batch).await?;
-                        let longest = self.broker.settings.limits.session_expiry;
-                        self.expiry =
-                            expiry.map(|expiry| Duration::from_secs(expiry.min(longest).into()));
-                        return Err(End::Disconnected);
+                    packet if parked.packets.is_empty() && wire.takes_publishes() => {
+                        self.take(packet, batch).await?;
                     }
-                    Incoming::QoS2 => {
-                        return Err(End::Refused(Goodbye::new(
-                            DisconnectReasonCode::ProtocolError,
-                            "no QoS 2 message is under way",
-                        )));
-                    }
-                    Incoming::Connect(_) => return Err(PacketError::ConnectOutOfPlace.into()),
+                    packet => parked.push(packet),
                 }
             }
-            self.submit(&mut batch).await?;
-            let keep_alive = self.keep_alive.unwrap_or(Duration::MAX);
+            self.submit(batch).await?;
+            let reads = !parked.is_full() && wire.takes_answers();
+            let keep_alive = async {
+                match self.keep_alive {
+                    Some(keep_alive) if reads => tokio::time::sleep_until(heard + keep_alive).await,
+                    // Nothing can be heard while nothing is read.
+                    _ => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = wire.closed() => return Err(End::Closed),
-                read = timeout(keep_alive, input.read()) => read.map_err(|_| End::KeepAlive)??,
+                read = input.read(), if reads => {
+                    read?;
+                    heard = Instant::now();
+                }
+                () = wire.room.notified() => {}
+                () = keep_alive => return Err(End::KeepAlive),
+            }
+            if !reads {
+                heard = Instant::now();
             }
         }
+    }
+
+    /// Deals with a packet that may need room.
+    async fn take(&mut self, packet: Incoming, batch: &mut Batch) -> Result<(), End> {
+        let wire = Arc::clone(&self.attachment.wire);
+        match packet {
+            Incoming::Publish(publish) => {
+                self.publish(publish, batch).await?;
+                if batch.len() >= BATCH {
+                    self.submit(batch).await?;
+                }
+            }
+            Incoming::Subscribe { pkid, filters, id } => {
+                self.submit(batch).await?;
+                self.wait(|wire| wire.all_dispatched()).await?;
+                let return_codes = filters
+                    .iter()
+                    .map(|filter| self.subscribe(filter, id))
+                    .collect();
+                wire.answer(Packet::SubAck(SubAck { pkid, return_codes }, None));
+            }
+            Incoming::Unsubscribe { pkid, filters } => {
+                let reasons = filters
+                    .iter()
+                    .map(|filter| self.unsubscribe(filter))
+                    .collect();
+                wire.answer(Packet::UnsubAck(UnsubAck { pkid, reasons }, None));
+            }
+            Incoming::Disconnect(expiry) => {
+                let longest = self.broker.settings.limits.session_expiry;
+                self.expiry = expiry.map(|expiry| Duration::from_secs(expiry.min(longest).into()));
+                return Err(End::Disconnected);
+            }
+            Incoming::QoS2 => {
+                return Err(End::Refused(Goodbye::new(
+                    DisconnectReasonCode::ProtocolError,
+                    "no QoS 2 message is under way",
+                )));
+            }
+            // Dealt with at once.
+            Incoming::PubAck(_) | Incoming::PingReq => {}
+            Incoming::Connect(_) => return Err(PacketError::ConnectOutOfPlace.into()),
+        }
+        Ok(())
+    }
+
+    /// Whether this connection's next refusal is worth a line in the log.
+    fn is_worth_telling(&mut self) -> bool {
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusals <= REFUSALS_TOLD
     }
 
     async fn wait(&self, until: impl Fn(&Wire) -> bool) -> Result<(), End> {
@@ -100,18 +194,14 @@ impl Joined {
         Ok(())
     }
 
-    async fn submit(&self, batch: &mut Vec<Submission<Ticket>>) -> Result<(), End> {
+    async fn submit(&self, batch: &mut Batch) -> Result<(), End> {
         if batch.is_empty() {
             return Ok(());
         }
         Ok(self.broker.inlet.submit(std::mem::take(batch)).await?)
     }
 
-    async fn publish(
-        &self,
-        publish: IncomingPublish,
-        batch: &mut Vec<Submission<Ticket>>,
-    ) -> Result<(), End> {
+    async fn publish(&mut self, publish: IncomingPublish, batch: &mut Batch) -> Result<(), End> {
         let IncomingPublish {
             qos,
             retain,
@@ -150,7 +240,7 @@ impl Joined {
                 );
             }
         };
-        let wire = &self.attachment.wire;
+        let wire = Arc::clone(&self.attachment.wire);
         let slot = (qos == QoS::AtLeastOnce).then(|| wire.expect(pkid, payload.len()));
         let now = clock::now();
         let permitted = self
@@ -164,13 +254,14 @@ impl Joined {
                 properties,
                 turn,
             }) => {
-                let receipt = slot.map(|slot| Arc::new(Receipt::new(Arc::clone(wire), slot)));
-                let (origin, wire) = (Arc::clone(&self.session), Arc::clone(wire));
+                let receipt = slot.map(|slot| Arc::new(Receipt::new(Arc::clone(&wire), slot)));
+                let origin = Arc::clone(&self.session);
                 wire.count_submitted();
                 let rider = Ticket {
                     topic,
                     qos,
                     retain,
+                    supersedes: turn.is_some(),
                     properties,
                     origin,
                     wire,
@@ -181,12 +272,25 @@ impl Joined {
                     payload,
                     rider,
                 });
-                if turn.is_some() {
+                if let Some(turn) = turn {
                     self.submit(batch).await?;
+                    if turn.identity_changed {
+                        let goodbye = Goodbye::new(
+                            DisconnectReasonCode::NotAuthorized,
+                            "the identity of this user has changed; log in with the new one",
+                        );
+                        self.broker.board.disconnect_others(
+                            &self.key.owner,
+                            &self.session,
+                            &goodbye,
+                        );
+                    }
                 }
             }
             Err(Refused { outcome, text }) => {
-                tracing::info!(principal = %self.principal, ?topic, ?outcome, text, "publish refused");
+                if self.is_worth_telling() {
+                    tracing::info!(principal = %self.principal, ?topic, ?outcome, text, "publish refused");
+                }
                 match slot {
                     Some(slot) => wire.complete_with(slot, outcome, Some(text)),
                     // QoS 0 has no acknowledgement to say it in; 3.1.1 has no other word than the end.
@@ -200,10 +304,12 @@ impl Joined {
         Ok(())
     }
 
-    fn subscribe(&self, asked: &Filter, id: Option<usize>) -> SubscribeReasonCode {
+    fn subscribe(&mut self, asked: &Filter, id: Option<usize>) -> SubscribeReasonCode {
         let code = self.try_subscribe(asked, id);
         if !matches!(code, SubscribeReasonCode::Success(_)) {
-            tracing::info!(principal = %self.principal, filter = ?asked.path, ?code, "subscription refused");
+            if self.is_worth_telling() {
+                tracing::info!(principal = %self.principal, filter = ?asked.path, ?code, "subscription refused");
+            }
             if self.attachment.wire.version() == Version::V311 {
                 return SubscribeReasonCode::Failure;
             }
@@ -236,9 +342,13 @@ impl Joined {
             .subscribe(&self.key, &self.session, &filter, subscription, rule)
         {
             Ok(()) => SubscribeReasonCode::Success(qos),
-            Err(BoardError::Subscriptions | BoardError::Sessions | BoardError::SessionsOfOwner) => {
-                SubscribeReasonCode::QuotaExceeded
-            }
+            Err(BoardError::Gone) => SubscribeReasonCode::Unspecified,
+            Err(
+                BoardError::Subscriptions
+                | BoardError::Mailbox
+                | BoardError::Sessions
+                | BoardError::SessionsOfOwner,
+            ) => SubscribeReasonCode::QuotaExceeded,
         }
     }
 
@@ -261,6 +371,7 @@ impl Joined {
 fn refusal(outcome: Outcome) -> DisconnectReasonCode {
     match outcome {
         Outcome::Accepted | Outcome::NobodyThere => DisconnectReasonCode::NormalDisconnection,
+        Outcome::Failed => DisconnectReasonCode::UnspecifiedError,
         Outcome::NotAuthorized => DisconnectReasonCode::NotAuthorized,
         Outcome::TopicNameInvalid => DisconnectReasonCode::TopicNameInvalid,
         Outcome::QuotaExceeded => DisconnectReasonCode::QuotaExceeded,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::message::Outcome;
+use crate::message::{Message, Outcome};
 use crate::packet::{Decoder, Incoming, IncomingPublish};
 use crate::topic_name::TopicName;
 use tokio_util::sync::CancellationToken;
@@ -11,8 +11,8 @@ const SHARE: Share = Share {
     bytes: 1 << 20,
 };
 
-fn session(expiry: Duration) -> (Session, Arc<AtomicUsize>) {
-    let shared = Arc::new(AtomicUsize::new(0));
+fn session(expiry: Duration) -> (Session, Arc<Totals>) {
+    let shared = Arc::new(Totals::default());
     (Session::new(expiry, SHARE, Arc::clone(&shared)), shared)
 }
 
@@ -35,6 +35,7 @@ fn delivery(text: &str, qos: QoS) -> Delivery {
         topic,
         payload: text.to_owned().into(),
         properties: None,
+        supersedes: false,
     });
     Delivery {
         message,
@@ -45,7 +46,9 @@ fn delivery(text: &str, qos: QoS) -> Delivery {
 }
 
 fn push(session: &Session, text: &str) -> Pushed {
-    session.push(delivery(text, QoS::AtLeastOnce), None)
+    let publisher = Arc::new(Wire::new(Version::V5, CancellationToken::new()));
+    let receipt = Arc::new(Receipt::new(publisher, 0));
+    session.push(delivery(text, QoS::AtLeastOnce), Some(&receipt))
 }
 
 fn sent(session: &Session, wire: &Arc<Wire>) -> Vec<(u16, String)> {
@@ -161,11 +164,11 @@ fn a_full_mailbox_has_no_room_until_something_is_acknowledged() {
     session.acknowledge(&wire, 1);
     assert!(session.has_room(130, usize::MAX));
     assert!(
-        !session.has_room(130, shared.load(Ordering::Relaxed)),
+        !session.has_room(130, shared.durable_bytes.load(Ordering::Relaxed)),
         "the bound over all mailboxes holds too"
     );
     drop(session);
-    assert_eq!(shared.load(Ordering::Relaxed), 0);
+    assert_eq!(shared.durable_bytes.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -193,7 +196,7 @@ fn a_clean_session_that_falls_behind_holds_acknowledgements_until_it_has_caught_
     assert_eq!(sent(&session, &wire).len(), LIVE_MESSAGES + 1);
     assert!(acknowledged());
     assert!(session.holds_since().is_none());
-    assert_eq!(shared.load(Ordering::Relaxed), 0);
+    assert_eq!(shared.durable_bytes.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -238,4 +241,94 @@ fn identifiers_go_round_and_never_meet_one_in_use() {
     assert_eq!(sent(&session, &wire), [], "1 is still in use");
     session.acknowledge(&wire, 1);
     assert_eq!(sent(&session, &wire), [(1, "waits".into())]);
+}
+
+#[test]
+fn what_is_sent_again_keeps_to_the_window_of_the_new_connection() {
+    let (session, _) = session(DURABLE);
+    for text in ["one", "two", "three"] {
+        push(&session, text);
+    }
+    let wire = attach(&session, DURABLE, Some(3));
+    assert_eq!(sent(&session, &wire).len(), 3);
+    session.detach(&wire, None);
+    let wire = attach(&session, DURABLE, Some(1));
+    assert_eq!(sent(&session, &wire), [(1, "one".into())]);
+}
+
+#[test]
+fn what_is_too_large_to_be_sent_again_does_not_block_the_window() {
+    let (session, shared) = session(DURABLE);
+    push(&session, &"x".repeat(1000));
+    let wire = attach(&session, DURABLE, Some(1));
+    assert_eq!(sent(&session, &wire).len(), 1);
+    session.detach(&wire, None);
+
+    push(&session, "small");
+    let wire = Arc::new(Wire::new(Version::V5, CancellationToken::new()));
+    session.attach(
+        Attachment {
+            wire: Arc::clone(&wire),
+            receive_maximum: Some(1),
+            max_packet: Some(100),
+        },
+        DURABLE,
+    );
+    assert_eq!(sent(&session, &wire), [(2, "small".into())]);
+    session.acknowledge(&wire, 2);
+    assert_eq!(shared.durable_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_clean_session_that_never_acknowledges_is_bounded_in_bytes_too() {
+    let (session, _) = session(Duration::ZERO);
+    let wire = attach(&session, Duration::ZERO, None);
+    let text = "x".repeat(64 * 1024);
+    let mut held = false;
+    for _ in 0..1_000 {
+        held |= push(&session, &text) == Pushed::Held;
+        let mut out = BytesMut::new();
+        session.fill(&wire, &mut out, 1 << 20);
+    }
+    let bytes = session.lock().bytes();
+    assert!(
+        held,
+        "{bytes} bytes are kept for it and nobody is slowed down"
+    );
+}
+
+#[test]
+fn a_clean_session_that_becomes_durable_holds_nobody_any_more() {
+    let (session, _) = session(Duration::ZERO);
+    attach(&session, Duration::ZERO, None);
+    for _ in 0..LIVE_MESSAGES + 1 {
+        push(&session, "x");
+    }
+    assert!(session.holds_since().is_some());
+    // MQTT 5: taken over without clean start, with an expiry.
+    attach(&session, DURABLE, None);
+    assert!(session.holds_since().is_none());
+}
+
+#[test]
+fn a_newer_key_bundle_replaces_the_older_one_that_waits() {
+    let (session, shared) = session(DURABLE);
+    let bundle = |text: &str| {
+        let mut delivery = delivery(text, QoS::AtLeastOnce);
+        let message = Arc::get_mut(&mut delivery.message).unwrap();
+        message.supersedes = true;
+        delivery
+    };
+    push(&session, "mail");
+    session.push(bundle("an older and longer one"), None);
+    session.push(bundle("newer"), None);
+    assert_eq!(session.waiting(), 2);
+    let wire = attach(&session, DURABLE, None);
+    assert_eq!(
+        sent(&session, &wire),
+        [(1, "newer".into()), (2, "mail".into())]
+    );
+    session.acknowledge(&wire, 1);
+    session.acknowledge(&wire, 2);
+    assert_eq!(shared.durable_bytes.load(Ordering::Relaxed), 0);
 }
