@@ -9,7 +9,8 @@ use std::time::Duration;
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
 use tokio::time::Instant;
 
-use crate::message::{Message, Outcome};
+use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::session::{Attachment, Pushed, Session, Share, Totals};
 use crate::topic_name::FilterName;
 use crate::topics::{Post, Subscriber, Subscription, Topics};

@@ -1,34 +1,13 @@
-//! The broker: everything that connections share, and the loop that accepts them.
+//! The broker as connections see it: everything that they share.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use sealpost_core::Topic;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::board::Board;
-use crate::connection;
-use crate::dispatcher::{self, Ticket};
-use crate::journal::MemoryJournal;
-use crate::message::Message;
+use crate::dispatcher::Ticket;
 use crate::permission::Permission;
-use crate::registry::{OpenError, Registry};
-use crate::router_link::{self, Inlet, RouterError};
+use crate::router_link::Inlet;
 use crate::settings::Settings;
-use crate::topic_name::TopicName;
-
-/// How often sessions are looked over for expiry and for readers that hold others up.
-const TIDY_EVERY: Duration = Duration::from_millis(500);
-
-/// How often the log tells of dropped messages at most.
-const TELL_EVERY: Duration = Duration::from_secs(10);
-
-/// How long connections may take to end at shutdown.
-const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// What connections share.
 #[derive(Debug)]
@@ -43,132 +22,4 @@ pub struct Broker {
     pub board: Arc<Board>,
     /// The way into the one order.
     pub inlet: Inlet<Ticket>,
-}
-
-/// Why the broker could not start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum BrokerError {
-    /// The registry could not be opened.
-    #[error("{0}")]
-    Registry(#[from] OpenError),
-    /// The router could not be started, or has failed.
-    #[error("{0}")]
-    Router(#[from] RouterError),
-    /// A task that the broker cannot do without has panicked; the panic is in the log.
-    #[error("the dispatcher has failed")]
-    Dispatcher,
-}
-
-/// Serves the listener until `shutdown`, which ends every connection with a word, or until something fails that the
-/// broker cannot do without.
-///
-/// # Errors
-/// See [`BrokerError`].
-pub async fn run(
-    listener: TcpListener,
-    settings: Settings,
-    shutdown: CancellationToken,
-) -> Result<(), BrokerError> {
-    let registry = Arc::new(Registry::open(
-        &settings.data,
-        settings.realm.clone(),
-        settings.limits.users,
-    )?);
-    let board = Arc::new(Board::new(settings.bounds()));
-    for (user, bundle) in registry.bundles() {
-        if let Ok(topic) = TopicName::parse(Topic::Keys(user).to_string().as_bytes()) {
-            board.restore(&Arc::new(Message {
-                topic,
-                payload: bundle.into(),
-                properties: None,
-                supersedes: true,
-            }));
-        }
-    }
-    let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
-    let mut dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board), MemoryJournal));
-
-    let admission = (!settings.open).then(|| {
-        let archivers = settings.archivers.iter().cloned();
-        Admission::new(
-            settings.realm.clone(),
-            Arc::clone(&registry),
-            archivers,
-            settings.open_registration,
-        )
-    });
-    let permission = Permission::new(settings.realm.clone(), registry);
-    let places = Arc::new(Semaphore::new(
-        settings.limits.connections.min(Semaphore::MAX_PERMITS),
-    ));
-    let broker = Arc::new(Broker {
-        settings,
-        admission,
-        permission,
-        board,
-        inlet,
-    });
-
-    let connections = TaskTracker::new();
-    let mut told = Instant::now();
-    let ended = loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break Ok(()),
-            dispatched = &mut dispatching => break Err(match dispatched {
-                Ok(Err(error)) => BrokerError::Router(error),
-                _ => BrokerError::Dispatcher,
-            }),
-            () = tokio::time::sleep(TIDY_EVERY) => {
-                broker.board.tidy();
-                if told.elapsed() >= TELL_EVERY {
-                    told = Instant::now();
-                    let dropped = broker.board.newly_dropped();
-                    if dropped > 0 {
-                        tracing::warn!(dropped, "messages of QoS 0 were dropped: their readers were slow or away");
-                    }
-                }
-            }
-            () = accept(&listener, &broker, &places, &connections, &shutdown) => {}
-        }
-    };
-    connections.close();
-    shutdown.cancel();
-    if tokio::time::timeout(SHUTDOWN_WAIT, connections.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!("some connections did not end in time");
-    }
-    ended
-}
-
-/// Accepts until it is dropped.
-async fn accept(
-    listener: &TcpListener,
-    broker: &Arc<Broker>,
-    places: &Arc<Semaphore>,
-    connections: &TaskTracker,
-    shutdown: &CancellationToken,
-) {
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, or a connection that was gone before it was taken.
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            tracing::warn!("as many connections as the broker takes; one was turned away");
-            continue;
-        };
-        let (broker, shutdown) = (Arc::clone(broker), shutdown.clone());
-        connections.spawn(async move {
-            connection::serve(stream, broker, shutdown).await;
-            drop(place);
-        });
-    }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::board::{Board, Posted};
 use crate::journal::Journal;
-use crate::message::{Message, Outcome, Receipt};
+use crate::message::Message;
+use crate::outcome::Outcome;
+use crate::receipt::Receipt;
 use crate::router_link::{Ordered, Outlet, RouterError};
 use crate::session::Session;
 use crate::topic_name::TopicName;

@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::message::{Message, Outcome, Receipt};
+use crate::message::Message;
+use crate::outcome::Outcome;
+use crate::receipt::Receipt;
 
 /// Keeps what durable sessions are owed.
 pub trait Journal: Send {

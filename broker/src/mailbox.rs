@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rumqttd::protocol::QoS;
 use tokio::time::Instant;
 
-use crate::message::{Message, Receipt};
+use crate::message::Message;
+use crate::receipt::Receipt;
 use crate::topic_name::TopicName;
 
 /// A message for one session.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sealpost_broker::broker::{self, BrokerError};
+use sealpost_broker::server::{self, ServeError};
 use sealpost_broker::settings::{Overrides, Settings, SettingsError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,7 +124,7 @@ async fn serve(settings: Settings) -> ExitCode {
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         return fail("cannot wait for signals", "");
     };
-    let serving = tokio::spawn(broker::run(listener, settings, shutdown.clone()));
+    let serving = tokio::spawn(server::run(listener, settings, shutdown.clone()));
     // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
     let mut stdout = std::io::stdout();
     if writeln!(stdout, "listening on {address}")
@@ -141,7 +141,7 @@ async fn serve(settings: Settings) -> ExitCode {
     };
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => fail(&error.to_string(), broker_hint(&error)),
+        Ok(Err(error)) => fail(&error.to_string(), serve_hint(&error)),
         Err(_) => fail("the broker has failed; the reason is above", ""),
     }
 }
@@ -165,15 +165,13 @@ fn settings_hint(error: &SettingsError) -> &'static str {
     }
 }
 
-fn broker_hint(error: &BrokerError) -> &'static str {
+fn serve_hint(error: &ServeError) -> &'static str {
     match error {
-        BrokerError::Registry(sealpost_broker::registry::OpenError::InUse(_)) => {
+        ServeError::Registry(sealpost_broker::registry::OpenError::InUse(_)) => {
             "stop the other broker, or give this one another directory with --data"
         }
-        BrokerError::Registry(_) => {
-            "look at that path; another directory can be chosen with --data"
-        }
-        BrokerError::Router(_) | BrokerError::Dispatcher => {
+        ServeError::Registry(_) => "look at that path; another directory can be chosen with --data",
+        ServeError::Router(_) | ServeError::Dispatcher => {
             "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
         }
     }

@@ -12,7 +12,7 @@ use rumqttd::protocol::{PublishProperties, QoS, SubscribeReasonCode};
 use sealpost_core::{Envelope, Realm, Timestamp, Topic, TopicFilter, UserId};
 
 use crate::admission::Principal;
-use crate::message::Outcome;
+use crate::outcome::Outcome;
 use crate::registry::{BundleRefused, BundleTurn, Registry};
 use crate::router_link::Route;
 use crate::topic_name::{FilterName, TopicName};

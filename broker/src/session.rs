@@ -14,8 +14,8 @@ use rumqttd::protocol::{DisconnectReasonCode, PublishProperties, QoS};
 use tokio::time::Instant;
 
 use crate::mailbox::{Delivery, Mailbox};
-use crate::message::Receipt;
 use crate::packet::{OutgoingPublish, Version, encode};
+use crate::receipt::Receipt;
 use crate::wire::{Goodbye, Wire};
 
 /// Messages waiting for a clean session from which on acknowledgements are held.

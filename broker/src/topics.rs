@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rumqttd::protocol::QoS;
 
 use crate::mailbox::Delivery;
-use crate::message::{Message, Receipt};
+use crate::message::Message;
+use crate::receipt::Receipt;
 use crate::session::Session;
 use crate::subscriptions::Subscriptions;
 use crate::topic_name::{FilterName, TopicName};

@@ -12,7 +12,7 @@ use rumqttd::protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::message::Outcome;
+use crate::outcome::Outcome;
 use crate::packet::{Version, encode};
 
 /// Publishes of one connection that may be unacknowledged. MQTT 5 clients are told it as Receive Maximum; from others
@@ -297,7 +297,7 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Receipt;
+    use crate::receipt::Receipt;
     use std::sync::Arc;
 
     fn wire(version: Version) -> Arc<Wire> {

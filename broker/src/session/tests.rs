@@ -1,5 +1,6 @@
 use super::*;
-use crate::message::{Message, Outcome};
+use crate::message::Message;
+use crate::outcome::Outcome;
 use crate::packet::{Decoder, Incoming, IncomingPublish};
 use crate::topic_name::TopicName;
 use tokio_util::sync::CancellationToken;
