@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::PATIENCE;
+use crate::packet::{packet, prefixed};
 
 /// Unacknowledged publishes at most; packet identifiers are not used twice in this many.
 const WINDOW: usize = 500;
@@ -16,26 +17,6 @@ pub struct Flood {
     acknowledged: Receiver<u16>,
     sent: usize,
     answered: usize,
-}
-
-fn prefixed(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).unwrap();
-    [&length.to_be_bytes()[..], text.as_bytes()].concat()
-}
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    let mut left = body.len();
-    loop {
-        let byte = u8::try_from(left % 128).unwrap();
-        left /= 128;
-        packet.push(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(body);
-    packet
 }
 
 impl Flood {

@@ -9,6 +9,7 @@ mod broker;
 mod client;
 mod device;
 mod flood;
+pub mod packet;
 mod process;
 
 pub use archiver::Archiver;

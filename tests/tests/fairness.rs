@@ -6,27 +6,8 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use sealpost_core::{BundleFields, DecryptionKey, Identity, IdentityLink, KeyBundle, Realm};
+use sealpost_tests::packet::{packet, prefixed};
 use sealpost_tests::{Broker, BrokerOptions, Device, Link, now};
-
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut packet = vec![first];
-    let mut left = body.len();
-    loop {
-        let byte = u8::try_from(left % 128).unwrap();
-        left /= 128;
-        packet.push(if left > 0 { byte | 0x80 } else { byte });
-        if left == 0 {
-            break;
-        }
-    }
-    packet.extend_from_slice(body);
-    packet
-}
-
-fn prefixed(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).unwrap();
-    [&length.to_be_bytes()[..], text.as_bytes()].concat()
-}
 
 async fn kept(broker: &Broker, device: &Device, client_id: &str) -> Link {
     let token = device.token(client_id);
