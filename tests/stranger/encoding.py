@@ -28,6 +28,8 @@ CUT = re.compile(
     r"|-?(?:(?:0|[1-9][0-9]*)(?:\.|(?:\.[0-9]+)?[eE][+-]?))?\Z"
     r"|(?:t|tr|tru|f|fa|fal|fals|n|nu|nul)\Z"
 )
+# What is left of an escaped surrogate that has no other half.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Json:
@@ -56,12 +58,15 @@ class Json:
         self.at = found.end()
         return found.group()
 
-    def name(self):
+    def name(self, nested=False):
         if self.peek() != '"':
             raise Refused("not-json")
-        name = self.token()
+        name = json.loads(self.token())
+        # 8.1. What is nested is skipped, not read: there a name may be anything that JSON's grammar allows.
+        if not nested and SURROGATE.search(name):
+            raise Refused("not-json")
         self.take(":")
-        return json.loads(name)
+        return name
 
     def value(self):
         """Skips one value and gives its text."""
@@ -77,7 +82,7 @@ class Json:
                 else:
                     open_ones.append(closing)
                     if closing == "}":
-                        self.name()
+                        self.name(nested=True)
                     continue
             else:
                 self.token()
@@ -87,7 +92,7 @@ class Json:
                     open_ones.pop()
                     continue
                 if closing == "}":
-                    self.name()
+                    self.name(nested=True)
                 break
             if not open_ones:
                 return self.text[start : self.at]

@@ -26,6 +26,7 @@ from encoding import (
     Bare,
     Members,
     Refused,
+    SURROGATE,
     b64,
     id_text,
     read_object,
@@ -439,7 +440,7 @@ def string(raw):
     if raw is None or not raw.startswith('"'):
         return None
     text = json.loads(raw)
-    return None if re.search("[\ud800-\udfff]", text) else text
+    return None if SURROGATE.search(text) else text
 
 
 def parse_content(plaintext):

@@ -110,6 +110,11 @@ pub(crate) fn contents() -> Vec<ContentCase> {
         r#"{"kind":"text","text":"hi","lang":"\ud83d"}"#,
         text("hi"),
     ));
+    cases.push(good(
+        "half a surrogate pair in a name inside a member that is ignored",
+        r#"{"kind":"text","text":"hi","lang":{"\ud83d":1}}"#,
+        text("hi"),
+    ));
     for (name, json, expect) in [
         (
             "a kind of 65 characters",
@@ -168,6 +173,11 @@ pub(crate) fn contents() -> Vec<ContentCase> {
             "half a surrogate pair",
             r#"{"kind":"text","text":"\ud83d"}"#,
             "bad-text",
+        ),
+        (
+            "half a surrogate pair in a member's name",
+            r#"{"kind":"text","text":"hi","\ud83d":1}"#,
+            "not-json",
         ),
     ] {
         let plaintext = wire(plaintext(json));
