@@ -43,6 +43,14 @@ pub enum Disbelieved {
     /// It is one, but not one to trust.
     #[error(transparent)]
     Refused(#[from] BundleRefused),
+    /// Its identity was replaced, as the bundle we believe in shows: it is an old one, or made with the old secret.
+    #[error("the key bundle is signed by an identity that was replaced")]
+    Retired {
+        /// The identity that replaced it.
+        pinned: IdentityKey,
+        /// The replaced one.
+        retired: IdentityKey,
+    },
     /// The broker has none any more, though we have seen one.
     #[error("the key bundle was removed")]
     Removed,
@@ -64,6 +72,16 @@ pub fn consider(
         Err(error) => return Ok(Err(Disbelieved::Malformed(error))),
     };
     store.change_contact(user, now, |contact| {
+        if let Some(contact) = contact
+            && (bundle.realm(), bundle.user()) == (realm, user)
+            && retires(contact, bundle.identity())
+        {
+            let retired = Disbelieved::Retired {
+                pinned: contact.pin.identity,
+                retired: *bundle.identity(),
+            };
+            return (ContactChange::Keep, Err(retired));
+        }
         let pin = contact.map(|contact| &contact.pin);
         match assess(pin, &bundle, realm, user, now) {
             Ok(assessment) => {
@@ -94,6 +112,40 @@ pub fn consider(
             Err(refused) => (ContactChange::Keep, Err(refused.into())),
         }
     })
+}
+
+/// Whether the bundle we believe in shows that `identity` was replaced. Such an identity never returns, whoever signs
+/// for it (SPEC 6.6).
+fn retires(contact: &Contact, identity: &IdentityKey) -> bool {
+    KeyBundle::parse(&contact.bundle)
+        .is_ok_and(|bundle| bundle.links().iter().any(|link| link.old() == identity))
+}
+
+/// What holds about `user` when a broker brings back a replaced identity: whatever held before. A changed identity
+/// still waits for its decision; else the bundle stored with the pin is as good as it was, while it is valid.
+pub fn believed_before(
+    store: &Store,
+    user: &UserId,
+    now: Timestamp,
+) -> Result<Option<Result<Believed, Disbelieved>>, StoreError> {
+    let Some(contact) = store.contact(user)? else {
+        return Ok(None);
+    };
+    if let Some(offered) = offered_identity(&contact) {
+        let pinned = contact.pin.identity;
+        let refused = BundleRefused::IdentityChanged { pinned, offered };
+        return Ok(Some(Err(refused.into())));
+    }
+    let valid = KeyBundle::parse(&contact.bundle)
+        .ok()
+        .filter(|bundle| bundle.check_time(now).is_ok());
+    Ok(valid.map(|bundle| {
+        Ok(Believed {
+            bundle,
+            change: Change::Routine,
+            verified: contact.pin.verified,
+        })
+    }))
 }
 
 /// What accepting a contact by hand did.
@@ -188,6 +240,13 @@ pub fn disbelieved_event(user: &UserId, why: &Disbelieved) -> Event {
                 "The broker serves something else than {user}'s keys. Tell {user} and the broker's operator."
             ),
         ),
+        Disbelieved::Retired { .. } => (
+            "identity_retired",
+            format!(
+                "Nothing changes: {user} stays who they are now. But the broker, or somebody with {user}'s old key, \
+                 brings it back. Tell {user} and the broker's operator."
+            ),
+        ),
         Disbelieved::Removed => (
             "bundle_removed",
             format!("Nothing can be sent to {user} until their client publishes its keys again."),
@@ -237,11 +296,17 @@ pub fn disbelieved_event(user: &UserId, why: &Disbelieved) -> Event {
         Disbelieved::Refused(BundleRefused::IdentityChanged { pinned, offered }) => {
             (Some(pinned.fingerprint()), Some(offered.fingerprint()))
         }
+        Disbelieved::Retired { pinned, retired } => {
+            (Some(pinned.fingerprint()), Some(retired.fingerprint()))
+        }
         _ => (None, None),
     };
     let message = match why {
         Disbelieved::Refused(BundleRefused::IdentityChanged { .. }) => {
             format!("the identity of {user} has changed")
+        }
+        Disbelieved::Retired { .. } => {
+            format!("the broker offers an identity of {user} that was replaced; it is not believed")
         }
         other => format!("{user}: {other}"),
     };
@@ -256,11 +321,28 @@ pub fn disbelieved_event(user: &UserId, why: &Disbelieved) -> Event {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::account::Account;
     use crate::account::tests::{account, start};
     use crate::store::tests::{store, user};
+    use sealpost_core::{BundleFields, Identity, IdentityLink, next_seq};
     use std::time::Duration;
+
+    /// The bundle in which somebody signs over to another identity, made at `now`.
+    pub(crate) fn replaced(account: &Account, new: &Identity, now: Timestamp) -> KeyBundle {
+        let (realm, user, old) = (account.realm(), account.user(), account.identity());
+        let fields = BundleFields {
+            realm: realm.clone(),
+            user: user.clone(),
+            seq: next_seq(Some(account.bundle().seq()), now),
+            created: now,
+            expires: account.bundle().expires(),
+            encryption: account.bundle().encryption().to_vec(),
+            links: vec![IdentityLink::sign(realm, user, old, &new.key(), now)],
+        };
+        KeyBundle::sign(fields, new).unwrap()
+    }
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -362,6 +444,62 @@ mod tests {
         world.look(bob.bundle().as_bytes(), start()).unwrap();
         let contact = world.store.contact(&user("bob")).unwrap().unwrap();
         assert_eq!(contact.offered, None);
+    }
+
+    #[test]
+    fn an_identity_that_was_replaced_is_refused_without_a_decision_and_the_new_one_stays_usable() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let new = Identity::from_seed(&[2; 32]);
+        let newer = replaced(&bob, &new, start());
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let change = world.look(newer.as_bytes(), start()).unwrap().change;
+        let previous = bob.identity_key();
+        assert_eq!(change, Change::Replaced { previous });
+        let pinned = world.store.contact(&user("bob")).unwrap().unwrap().pin;
+
+        // Replayed, and made after the change by somebody with the old secret, even when the new one signs for it.
+        let mut fields = BundleFields {
+            realm: Realm::default(),
+            user: user("bob"),
+            seq: newer.seq() + 1,
+            created: start(),
+            expires: newer.expires(),
+            encryption: vec![],
+            links: vec![],
+        };
+        let fresh = KeyBundle::sign(fields.clone(), bob.identity()).unwrap();
+        let (realm, name) = (Realm::default(), user("bob"));
+        fields.links = vec![IdentityLink::sign(&realm, &name, &new, &previous, start())];
+        let back = KeyBundle::sign(fields, bob.identity()).unwrap();
+        for old in [bob.bundle(), &fresh, &back] {
+            let why = world.look(old.as_bytes(), start()).unwrap_err();
+            assert!(
+                matches!(why, Disbelieved::Retired { retired, .. } if retired == previous),
+                "{why:?}"
+            );
+            match disbelieved_event(&name, &why) {
+                Event::Alarm {
+                    cause,
+                    pinned,
+                    offered,
+                    ..
+                } => assert_eq!(
+                    (cause, pinned, offered),
+                    (
+                        "identity_retired",
+                        Some(new.key().fingerprint()),
+                        Some(previous.fingerprint())
+                    )
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        assert_eq!((contact.pin, contact.offered), (pinned, None));
+        let before = |now| believed_before(&world.store, &name, now).unwrap();
+        assert_eq!(before(start()).unwrap().unwrap().bundle, newer);
+        assert!(before(newer.expires()).is_none());
     }
 
     #[test]

@@ -408,10 +408,13 @@ mod tests {
                 "{refused:?}"
             );
         }
-        assert_eq!(
-            not_trusted("bob", &Disbelieved::Removed).code,
-            Code::Untrusted
-        );
+        let retired = Disbelieved::Retired {
+            pinned: key(1),
+            retired: key(2),
+        };
+        for why in [Disbelieved::Removed, retired] {
+            assert_eq!(not_trusted("bob", &why).code, Code::Untrusted, "{why:?}");
+        }
     }
 
     #[test]

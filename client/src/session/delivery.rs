@@ -4,6 +4,7 @@ use sealpost_core::{Topic, UserId};
 use tokio::time::Instant;
 
 use super::{Happening, Own, PATIENCE, Purpose, Session, UNSHOWN_BATCH};
+use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::exit::Failure;
 use crate::incoming::{self, Message, Received};
@@ -133,6 +134,13 @@ impl Session {
             Err(why) => self.alarm_once(user, contact::disbelieved_event(user, why))?,
         }
         let believed = outcome.is_ok();
+        let outcome = match outcome {
+            // Who brings back the past changes nothing.
+            Err(retired @ Disbelieved::Retired { .. }) => {
+                contact::believed_before(&self.store, user, clock::now())?.unwrap_or(Err(retired))
+            }
+            other => other,
+        };
         self.keys.insert(user.clone(), outcome);
         if believed && self.purpose == Purpose::Receive {
             self.retry(user)?;

@@ -2,10 +2,12 @@
 
 use super::*;
 use crate::account::tests::account;
+use crate::contact::tests::replaced;
 use crate::event::tests::Written;
 use crate::incoming::unshown;
 use crate::mqtt::scripted::{Asked, Script};
 use crate::outgoing::seal;
+use sealpost_core::Identity;
 use std::io::{self, Write};
 
 /// A person at the other end, of whom only the keys matter.
@@ -312,6 +314,62 @@ async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
     let user = alice.user().clone();
     assert!(matches!(world.session.keys(&user), Some(Err(_))));
     world.session.send(&user, None, &text("x")).unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_was_replaced_alarms_once_and_stops_nobody_from_writing_to_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let new = Identity::from_seed(&[2; 32]);
+    let newer = replaced(&alice, &new, clock::now());
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let old = alice.bundle();
+    for bundle in [old, &newer, old, old] {
+        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        step(&mut world).await;
+    }
+    // The first thing that a new session hears is the replay.
+    world.session.forget_keys();
+    world.script.deliver("keys/alice", old.as_bytes()).await;
+    step(&mut world).await;
+    let err = world.err.text();
+    assert_eq!(err.matches("ALARM").count(), 1, "{err}");
+    assert!(!err.contains("WARNING"), "{err}");
+    let user = alice.user().clone();
+    let believed = world.session.keys(&user).unwrap().unwrap();
+    assert_eq!(believed.as_bytes(), newer.as_bytes());
+    world.session.send(&user, None, &text("x")).unwrap();
+    let contact = world.session.store.contact(&user).unwrap().unwrap();
+    assert_eq!((contact.pin.identity, contact.offered), (new.key(), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_was_replaced_does_not_end_the_wait_for_a_decision_about_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let newer = replaced(&alice, &Identity::from_seed(&[2; 32]), clock::now());
+    let other_folder = tempfile::tempdir().unwrap();
+    let other = peer(&other_folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    for bundle in [alice.bundle(), &newer, other.bundle(), alice.bundle()] {
+        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        step(&mut world).await;
+    }
+    let waits = |session: &Session| {
+        matches!(
+            session.keys(alice.user()),
+            Some(Err(Disbelieved::Refused(BundleRefused::IdentityChanged { offered, .. })))
+                if *offered == other.identity_key()
+        )
+    };
+    assert!(waits(&world.session));
+    let contact = world.session.store.contact(alice.user()).unwrap().unwrap();
+    assert_eq!(
+        crate::contact::offered_identity(&contact),
+        Some(other.identity_key())
+    );
 }
 
 #[tokio::test(start_paused = true)]
