@@ -85,6 +85,15 @@ pub enum Event {
         /// The fingerprint it was computed from.
         fingerprint: String,
     },
+    /// The message before one, by its sender's word, was not received: it is late, was lost, or was kept from us.
+    Gap {
+        /// Who sent them.
+        from: String,
+        /// The name of the message that arrived, a UUID.
+        id: String,
+        /// The name of the one before it, a UUID.
+        prev: String,
+    },
     /// A message that cannot be opened yet, and is kept.
     Waiting {
         /// Who says they sent it.
@@ -283,6 +292,9 @@ impl Event {
                 "The safety number with {user} ({fingerprint}):\n\n    {}\n",
                 number
             ),
+            Event::Gap { from, .. } => {
+                format!("a message from {from} before this one has not arrived (yet)")
+            }
             Event::Waiting {
                 from,
                 id,

@@ -113,6 +113,14 @@ fn the_json_of_every_event_is_stable() {
             r#"{"event":"safety_number","user":"bob","number":"12345 67890","fingerprint":"SHA256:x"}"#,
         ),
         (
+            Event::Gap {
+                from: "alice".into(),
+                id: "i".into(),
+                prev: "p".into(),
+            },
+            r#"{"event":"gap","from":"alice","id":"i","prev":"p"}"#,
+        ),
+        (
             Event::Waiting {
                 from: "carol".into(),
                 id: "i".into(),

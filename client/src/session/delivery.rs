@@ -94,6 +94,14 @@ impl Session {
         if self.shown >= self.limit {
             return Ok(());
         }
+        // Looked up only now, when what is missing may have come.
+        if let Some(prev) = self.store.gap_before(&message.from, &message.id)? {
+            self.printer.print(&Event::Gap {
+                from: message.from.to_string(),
+                id: message.id.to_string(),
+                prev: prev.to_string(),
+            })?;
+        }
         self.printer.print(&Event::message(
             &message.from,
             &message.id,

@@ -404,6 +404,36 @@ async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_is_missing_before_another_is_mentioned_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    let mut prev = None;
+    let mut sealed = Vec::new();
+    for words in ["one", "two", "three", "four"] {
+        let bob = world.session.account.bundle();
+        let envelope = seal(&alice, bob, prev, &text(words), clock::now()).unwrap();
+        prev = Some(*envelope.id());
+        sealed.push(envelope);
+    }
+    for received in [0, 2, 3, 1] {
+        let envelope = sealed[received].as_bytes();
+        world.script.deliver("inbox/bob", envelope).await;
+        step(&mut world).await;
+    }
+    assert_eq!(world.out.text().lines().count(), 4);
+    let err = world.err.text();
+    let gap = "sealpost: a message from alice before this one has not arrived (yet)\n";
+    assert_eq!(err.matches(gap).count(), 1, "{err}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");

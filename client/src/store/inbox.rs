@@ -12,6 +12,8 @@ use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
 
 /// How many ids of one sender are remembered. Beyond it the oldest tenth is forgotten and the floor raised over it.
 pub const MAX_SEEN_PER_SENDER: u32 = 100_000;
+/// So many messages back, one that named the same missing message is looked for: work is bounded, whatever is sent.
+const GAP_MEMORY: u32 = 1_000;
 const NONCE_LEN: usize = 12;
 
 /// A message that was opened and is to be stored.
@@ -190,6 +192,29 @@ impl Store {
         .collect()
     }
 
+    /// The message that the sender of `id` names as the one before it, when it was never received although others were
+    /// before `id`, and none of those named it.
+    pub fn gap_before(
+        &self,
+        from: &UserId,
+        id: &MessageId,
+    ) -> Result<Option<MessageId>, StoreError> {
+        // `messages` forgets nothing, unlike `seen`. Where nothing is missing, two look-ups are all.
+        let prev: Option<Vec<u8>> = self
+            .db
+            .prepare_cached(
+                "SELECT prev FROM messages AS this
+                 WHERE sender = ?1 AND id = ?2 AND prev IS NOT NULL
+                 AND NOT EXISTS (SELECT 1 FROM messages WHERE sender = ?1 AND id = this.prev)
+                 AND EXISTS (SELECT 1 FROM messages WHERE sender = ?1 AND number < this.number)
+                 AND NOT EXISTS (SELECT 1 FROM messages WHERE number BETWEEN this.number - ?3 AND this.number - 1
+                                 AND +sender = ?1 AND prev = this.prev)",
+            )?
+            .query_row(params![from.as_str(), id.as_bytes(), GAP_MEMORY], |row| row.get(0))
+            .optional()?;
+        prev.map(|prev| message_id(&prev)).transpose()
+    }
+
     /// Remembers that a message was printed.
     pub fn mark_shown(&mut self, from: &UserId, id: &MessageId) -> Result<(), StoreError> {
         self.db
@@ -306,6 +331,34 @@ mod tests {
             );
         }
         assert_eq!(store.unshown(10).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_gap_before_a_message_is_found_once_and_only_where_something_came_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let (alice, carol) = (user("alice"), user("carol"));
+        let ids: Vec<MessageId> = (0..6).map(|n| id(1_000 + n)).collect();
+        let mut accept = |from: &UserId, n: usize, prev: Option<usize>| {
+            let message = Incoming {
+                prev: prev.map(|prev| &ids[prev]),
+                ..incoming(from, &ids[n], 1_000, b"x")
+            };
+            store.accept(&message, at(2)).unwrap();
+            store.gap_before(from, &ids[n]).unwrap()
+        };
+        // Who writes to us for the first time may have written to another home of ours before.
+        assert_eq!(accept(&carol, 2, Some(1)), None);
+        assert_eq!(accept(&alice, 1, Some(0)), None);
+        assert_eq!(accept(&alice, 2, Some(1)), None);
+        // What another sender's message is called does not matter.
+        assert_eq!(accept(&carol, 4, Some(3)), Some(ids[3]));
+        assert_eq!(accept(&alice, 4, Some(3)), Some(ids[3]));
+        assert_eq!(accept(&alice, 5, Some(3)), None, "the same gap");
+        // It came late, and whether something is missing before it is another question.
+        assert_eq!(accept(&alice, 3, Some(2)), None);
+        assert_eq!(store.gap_before(&alice, &ids[4]).unwrap(), None);
+        assert_eq!(store.gap_before(&alice, &ids[0]).unwrap(), None);
     }
 
     #[test]
