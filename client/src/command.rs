@@ -9,7 +9,7 @@ mod send;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
-use crate::cli::{Cli, Command, KeysCommand};
+use crate::cli::{Cli, Command, ContactsCommand, KeysCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
@@ -65,18 +65,45 @@ pub async fn run(
         return Err(KeystoreError::Missing(settings.home).into());
     }
     let home = Home::open(&settings.home)?;
-    let start = Start {
+    let mut start = Start {
         settings,
         home,
         printer: Printer::standard(cli.global.json),
         stop,
     };
-    match cli.command {
+    // What these do is more than printing: that nobody reads their remarks must not stop them half-way.
+    let works = matches!(
+        cli.command,
+        Command::Send { .. }
+            | Command::Chat
+            | Command::Keys {
+                command: KeysCommand::Init { .. } | KeysCommand::Rotate { .. }
+            }
+    );
+    if works {
+        start.printer.let_remarks_go();
+    }
+    let prints = matches!(
+        cli.command,
+        Command::Listen { .. }
+            | Command::Keys {
+                command: KeysCommand::Show
+            }
+            | Command::Contacts {
+                command: None | Some(ContactsCommand::List)
+            }
+    );
+    let ended = match cli.command {
         Command::Send { to, text, timeout } => send::run(start, &to, &text, timeout, started).await,
         Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,
         Command::Contacts { command } => contacts::run(start, command),
+    };
+    match ended {
+        // As in `sealpost listen | head -1`.
+        Err(failure) if prints && failure.reader_gone => Ok(()),
+        ended => ended,
     }
 }
 

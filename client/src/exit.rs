@@ -49,6 +49,8 @@ pub struct Failure {
     pub hint: String,
     /// Whether it was said already, or nobody is there to hear it.
     pub silent: bool,
+    /// Whether it is only that nobody reads the output any more. Commands that do nothing but print are done then.
+    pub reader_gone: bool,
 }
 
 impl Failure {
@@ -60,6 +62,7 @@ impl Failure {
             message: message.into(),
             hint: hint.into(),
             silent: false,
+            reader_gone: false,
         }
     }
 
@@ -74,17 +77,28 @@ impl Failure {
     }
 }
 
-/// Writing failed: when the reader has gone away (`sealpost listen | head -1`), that is the end and no error.
+/// Writing failed.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
-        let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
         Failure {
-            code: if gone { Code::Done } else { Code::Failed },
-            message: format!("cannot write: {error}"),
-            hint: "Where does the output go?".to_owned(),
-            silent: gone,
+            reader_gone: error.kind() == std::io::ErrorKind::BrokenPipe,
+            ..Failure::new(
+                Code::Failed,
+                format!("cannot write: {error}"),
+                "Where does the output go?",
+            )
         }
     }
+}
+
+/// Standard input cannot be read.
+#[must_use]
+pub fn not_read(error: &std::io::Error) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!("cannot read standard input: {error}"),
+        "Where does the input come from?",
+    )
 }
 
 impl From<SettingsError> for Failure {
@@ -507,10 +521,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_who_left_is_no_error() {
-        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
-        assert_eq!((failure.code, failure.silent), (Code::Done, true));
-        let failure = Failure::from(std::io::Error::from(std::io::ErrorKind::StorageFull));
-        assert_eq!((failure.code, failure.silent), (Code::Failed, false));
+    fn a_reader_who_left_is_a_failure_that_only_printing_commands_forgive() {
+        for (kind, gone) in [
+            (std::io::ErrorKind::BrokenPipe, true),
+            (std::io::ErrorKind::StorageFull, false),
+        ] {
+            let failure = Failure::from(std::io::Error::from(kind));
+            assert_eq!((failure.code, failure.silent), (Code::Failed, false));
+            assert_eq!(failure.reader_gone, gone);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Where the passphrase comes from: a command, or a person at the terminal. Never a flag's value (everybody on the
 //! machine can list those) and never a file of ours.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -85,7 +85,8 @@ pub fn fresh(command: Option<&str>, user: &str) -> Result<Passphrase, Passphrase
         return Err(PassphraseError::Differ);
     }
     if first.0.chars().count() < ADVISED_LEN {
-        eprintln!(
+        let _ = writeln!(
+            io::stderr(),
             "sealpost: a passphrase under {ADVISED_LEN} characters is quickly guessed once the file is stolen; \
              four or five random words are better"
         );

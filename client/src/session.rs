@@ -285,6 +285,11 @@ impl Session {
         self.shown
     }
 
+    /// Messages that come from now on are kept for the next run.
+    pub fn show_no_more(&mut self) {
+        self.limit = self.shown;
+    }
+
     /// Whether the connection is up.
     #[must_use]
     pub fn is_connected(&self) -> bool {

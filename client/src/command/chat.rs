@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::send::{book, no_keys};
 use super::{Start, contacts, parse_user};
-use crate::exit::{Code, Failure, not_trusted};
+use crate::exit::{Code, Failure, not_read, not_trusted};
 use crate::session::{Happening, Outgoing, Purpose, Session};
 
 /// How many messages may be on their way before the next line is read: a pipe with a million lines waits.
@@ -155,8 +155,12 @@ impl Chat {
                         quitting = Some(Instant::now() + self.timeout);
                     }
                 }
-                happening = self.session.next() => if let Happening::Keys(user) = happening? {
-                    self.flush(&user)?;
+                happening = self.session.next() => match happening {
+                    Ok(Happening::Keys(user)) => self.flush(&user)?,
+                    Ok(_) => {}
+                    // Nobody reads any more: what comes stays unshown for the next run, and what is to go goes.
+                    Err(failure) if failure.reader_gone => self.session.show_no_more(),
+                    Err(failure) => return Err(failure),
                 },
                 answer = front(&mut self.in_flight) => if let Some(outgoing) = self.in_flight.pop_front() {
                     self.answered(&outgoing, answer)?;
@@ -361,7 +365,10 @@ fn read_lines() -> mpsc::Receiver<Result<String, Failure>> {
                         "Convert it first.",
                     )
                 }),
-                Err(_) => return,
+                Err(error) => {
+                    let _ = tx.blocking_send(Err(not_read(&error)));
+                    return;
+                }
             };
             if tx.blocking_send(line).is_err() {
                 return;

@@ -106,7 +106,8 @@ async fn publish_now(
     json: bool,
 ) -> Result<bool, Failure> {
     let work = async {
-        let printer = Printer::standard(json);
+        let mut printer = Printer::standard(json);
+        printer.let_remarks_go();
         let mut session =
             Session::connect(account, store, printer, broker, Purpose::Send, None).await?;
         while !session.is_own_bundle_settled() {

@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 
 use super::{Start, interrupted, parse_user};
 use crate::contact::Disbelieved;
-use crate::event::Event;
-use crate::exit::{Code, Failure, no_keys_yet, not_sent, not_trusted};
+use crate::event::{Event, Printer};
+use crate::exit::{Code, Failure, no_keys_yet, not_read, not_sent, not_trusted};
 use crate::session::{Outgoing, Purpose, Session};
 
 pub(super) async fn run(
-    start: Start,
+    mut start: Start,
     to: &str,
     words: &[String],
     timeout: Option<Duration>,
@@ -30,7 +30,7 @@ pub(super) async fn run(
     }
     let timeout = timeout.unwrap_or(start.settings.timeout);
     let account = start.unlock()?;
-    let text = text(words)?;
+    let text = text(words, &mut start.printer)?;
     let store = start.open_store(&account)?;
     started();
     let Start {
@@ -152,19 +152,20 @@ fn no_answer(timeout: Duration) -> Failure {
 }
 
 /// The text: the words given, or standard input.
-fn text(words: &[String]) -> Result<String, Failure> {
+fn text(words: &[String], printer: &mut Printer) -> Result<String, Failure> {
     if !words.is_empty() && words != ["-"] {
         return Ok(words.join(" "));
     }
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("sealpost: type the message; Ctrl-D on a line of its own ends it");
+        let _ = printer.note("sealpost: type the message; Ctrl-D on a line of its own ends it");
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PLAINTEXT + 1));
     stdin
         .lock()
         .take(MAX_PLAINTEXT as u64 + 1)
-        .read_to_end(&mut bytes)?;
+        .read_to_end(&mut bytes)
+        .map_err(|error| not_read(&error))?;
     if bytes.len() > MAX_PLAINTEXT {
         return Err(Failure::new(
             Code::Failed,

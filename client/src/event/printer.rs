@@ -7,6 +7,8 @@ use super::{ContactChangeKind, Event};
 /// Writes events, as JSON or in words.
 pub struct Printer {
     json: bool,
+    /// Whether remarks that cannot be written are let go.
+    lenient: bool,
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
 }
@@ -29,7 +31,18 @@ impl Printer {
     /// To anything.
     #[must_use]
     pub fn new(json: bool, out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Printer {
-        Printer { json, out, err }
+        Printer {
+            json,
+            lenient: false,
+            out,
+            err,
+        }
+    }
+
+    /// For commands whose work is not the printing: what cannot be written does not stop them. Only a message that came
+    /// must be written, for it counts as shown from then on.
+    pub fn let_remarks_go(&mut self) {
+        self.lenient = true;
     }
 
     /// Whether scripts listen.
@@ -40,6 +53,14 @@ impl Printer {
 
     /// Says it, and flushes. Fails when the reader has gone away.
     pub fn print(&mut self, event: &Event) -> io::Result<()> {
+        let written = self.write(event);
+        if self.lenient && !matches!(event, Event::Message { .. }) {
+            return Ok(());
+        }
+        written
+    }
+
+    fn write(&mut self, event: &Event) -> io::Result<()> {
         if self.json {
             // serde_json escapes C0 controls and leaves the rest to its reader; the others that a terminal might act
             // upon are escaped here, so that `sealpost --json | less` is safe too.
@@ -81,8 +102,8 @@ impl Printer {
         if self.json {
             return Ok(());
         }
-        writeln!(self.err, "{text}")?;
-        self.err.flush()
+        let written = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
+        if self.lenient { Ok(()) } else { written }
     }
 }
 
