@@ -1,6 +1,7 @@
 # Sealpost's front door. `make help` lists what there is.
 
 CARGO ?= cargo
+# Always the whole workspace: a part of it would be built again with other features of the same dependencies.
 # Runs, data and logs of the run-* targets live here; nothing else is written outside target/.
 STATE ?= .demo
 
@@ -14,7 +15,7 @@ build: ## Build everything (target/debug)
 	$(CARGO) build --workspace --locked
 
 demo: ## Broker, archiver, alice and bob as real processes: they talk sealed, the archive is shown
-	$(CARGO) build --locked -p sealpost-broker -p sealpost-archiver -p sealpost
+	$(CARGO) build --workspace --locked
 	tests/demo target/debug
 
 test: test-tools ## Install what tests need, then run all of them
@@ -58,12 +59,12 @@ bench-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
-	$(CARGO) build --locked -p sealpost-broker -p sealpost-archiver
+	$(CARGO) build --workspace --locked
 	target/debug/sealpost-broker --config config/broker.toml --data $(STATE)/broker \
 		--archiver "archiver=$$(target/debug/sealpost-archiver key --dir $(STATE)/archive)"
 
 run-archiver: ## Run an archiver beside it
-	$(CARGO) build --locked -p sealpost-archiver
+	$(CARGO) build --workspace --locked
 	target/debug/sealpost-archiver run --broker mqtt://127.0.0.1:1883 --dir $(STATE)/archive
 
 clean: ## Remove what was built and what run-* kept

@@ -61,7 +61,10 @@ pub enum ConnectionError {
         reason: Option<String>,
     },
     /// The broker refused the subscription.
-    #[error("the broker refused the subscription: {code}{}", because(reason))]
+    #[error(
+        "the broker refused the subscription: {code}{}; does it list this archiver (--archiver NAME=KEY)?",
+        because(reason)
+    )]
     NotGranted {
         /// MQTT's reason code, or the quality of service granted instead.
         code: String,

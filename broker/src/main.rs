@@ -37,6 +37,9 @@ struct Arguments {
     open: bool,
 }
 
+/// Wrong flags or settings, as for the other programs. Anything else that fails is 1.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     // The router reports on itself at length; what matters of it ends the process and is reported then.
     let filter =
@@ -64,7 +67,10 @@ fn main() -> ExitCode {
     };
     let settings = match Settings::load(config, overrides) {
         Ok(settings) => settings,
-        Err(error) => return fail(&error.to_string(), settings_hint(&error)),
+        Err(error) => {
+            fail(&error.to_string(), settings_hint(&error));
+            return ExitCode::from(USAGE);
+        }
     };
     raise_file_limit(settings.limits.connections);
     let runtime = match tokio::runtime::Runtime::new() {
@@ -124,15 +130,17 @@ async fn serve(settings: Settings) -> ExitCode {
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         return fail("cannot wait for signals", "");
     };
-    let serving = tokio::spawn(server::run(listener, settings, shutdown.clone()));
-    // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
-    let mut stdout = std::io::stdout();
-    if writeln!(stdout, "listening on {address}")
-        .and_then(|()| stdout.flush())
-        .is_err()
-    {
-        tracing::debug!("nobody reads standard output");
-    }
+    let announce = move || {
+        // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
+        let mut stdout = std::io::stdout();
+        if writeln!(stdout, "listening on {address}")
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            tracing::debug!("nobody reads standard output");
+        }
+    };
+    let serving = tokio::spawn(server::run(listener, settings, shutdown.clone(), announce));
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

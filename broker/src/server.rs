@@ -46,7 +46,7 @@ pub enum ServeError {
 }
 
 /// Serves the listener until `shutdown`, which ends every connection with a word, or until something fails that the
-/// broker cannot do without.
+/// broker cannot do without. Calls `ready` once it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
@@ -54,6 +54,7 @@ pub async fn run(
     listener: TcpListener,
     settings: Settings,
     shutdown: CancellationToken,
+    ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
     let registry = Arc::new(Registry::open(
         &settings.data,
@@ -95,6 +96,7 @@ pub async fn run(
         inlet,
     });
 
+    ready();
     let connections = TaskTracker::new();
     let mut told = Instant::now();
     let ended = loop {

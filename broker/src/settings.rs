@@ -1,6 +1,8 @@
 //! What an operator can set. Precedence: flag, environment (`SEALPOST_BROKER_…`), file, default.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -156,7 +158,7 @@ pub enum SettingsError {
     #[error("{0}")]
     Unreadable(#[from] config::ConfigError),
     /// A value that is not what its key takes.
-    #[error("{key}: {value:?} {why}")]
+    #[error("{key}: {value:?}: {why}")]
     BadValue {
         /// The key.
         key: &'static str,
@@ -189,7 +191,8 @@ impl Settings {
         }
         let environment = config::Environment::with_prefix("SEALPOST_BROKER")
             .prefix_separator("_")
-            .separator("__");
+            .separator("__")
+            .source(Some(known_variables(std::env::vars_os())));
         let mut spelled: Spelled = builder
             .add_source(environment.try_parsing(true))
             .build()?
@@ -249,6 +252,32 @@ impl Settings {
     }
 }
 
+/// The variables that settings come from. Others may begin alike without being ours: an orchestrator sets
+/// `SEALPOST_BROKER_PORT` and `…_SERVICE_HOST` for a service of that name.
+fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<String, String> {
+    const KEYS: [&str; 6] = [
+        "REALM",
+        "LISTEN",
+        "DATA",
+        "REGISTRATION",
+        "PLAIN_REMOTE",
+        "OPEN",
+    ];
+    let ours = |name: &str| {
+        let key = name.strip_prefix("SEALPOST_BROKER_");
+        key.is_some_and(|key| KEYS.contains(&key) || key.starts_with("LIMITS__"))
+    };
+    all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| ours(name))
+        .collect()
+}
+
+/// `ADDRESS:PORT`, or `NAME:PORT` with the first address that the name has.
+fn resolve(listen: &str) -> Option<SocketAddr> {
+    let parsed = listen.parse().ok();
+    parsed.or_else(|| listen.to_socket_addrs().ok()?.next())
+}
+
 fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
     SettingsError::BadValue {
         key,
@@ -260,7 +289,7 @@ fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
 impl Spelled {
     fn check(self) -> Result<Settings, SettingsError> {
         let realm = Realm::parse(&self.realm).map_err(|why| bad("realm", &self.realm, why))?;
-        let listen: SocketAddr = self.listen.parse().map_err(|_| {
+        let listen = resolve(&self.listen).ok_or_else(|| {
             bad(
                 "listen",
                 &self.listen,
@@ -340,6 +369,36 @@ mod tests {
         assert_eq!(
             (sample.realm, sample.listen),
             (defaults.realm, defaults.listen)
+        );
+    }
+
+    #[test]
+    fn variables_of_others_that_begin_alike_are_left_alone() {
+        let variables = [
+            ("SEALPOST_BROKER_REALM", "r"),
+            ("SEALPOST_BROKER_LIMITS__HOLD", "7"),
+            ("SEALPOST_BROKER_PORT", "tcp://10.0.0.1:1883"),
+            ("SEALPOST_BROKER_SERVICE_HOST", "10.0.0.1"),
+            ("HOME", "/"),
+        ];
+        let all = variables.map(|(name, value)| (name.into(), value.into()));
+        let known = known_variables(all.into_iter());
+        let mut names = known.into_keys().collect::<Vec<_>>();
+        names.sort();
+        assert_eq!(
+            names,
+            ["SEALPOST_BROKER_LIMITS__HOLD", "SEALPOST_BROKER_REALM"]
+        );
+    }
+
+    #[test]
+    fn a_name_that_resolves_can_be_listened_on() {
+        assert!(
+            from_toml("listen = \"localhost:0\"")
+                .unwrap()
+                .listen
+                .ip()
+                .is_loopback()
         );
     }
 
