@@ -6,6 +6,9 @@ mod keys;
 mod listen;
 mod send;
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::account::Account;
@@ -13,9 +16,10 @@ use crate::cli::{Cli, Command, ContactsCommand, KeysCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
-use crate::home::Home;
+use crate::home::{Home, HomeError, HomeLock};
 use crate::keystore::KeystoreError;
 use crate::passphrase;
+use crate::session::MAILBOX_TIME;
 use crate::settings::{Settings, process_environment};
 use crate::store::Store;
 
@@ -43,6 +47,19 @@ impl Start {
 
     fn open_store(&self, account: &Account) -> Result<Store, Failure> {
         Ok(Store::open(&self.home.store(), account.store_key())?)
+    }
+
+    /// Becomes the one who receives. A `send` that opens the mailbox is waited for: it holds the lock for a moment.
+    async fn lock_receiving(&self) -> Result<HomeLock, Failure> {
+        let patience = Instant::now() + MAILBOX_TIME + Duration::from_secs(1);
+        loop {
+            match self.home.lock_receiving() {
+                Err(HomeError::AlreadyReceiving { briefly: true, .. })
+                    if Instant::now() < patience => {}
+                locked => return Ok(locked?),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 

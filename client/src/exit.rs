@@ -245,6 +245,19 @@ impl From<MqttError> for Failure {
     }
 }
 
+/// The broker was there, perhaps, and did not get as far as letting us work.
+#[must_use]
+pub fn not_connected(broker: &impl std::fmt::Display, waited: std::time::Duration) -> Failure {
+    Failure::new(
+        Code::Unreachable,
+        format!(
+            "the broker at {broker} did not answer within {} s",
+            waited.as_secs_f32()
+        ),
+        "Nothing was done. Is --broker right? Try again, perhaps with a longer --timeout.",
+    )
+}
+
 /// A message that did not go out.
 #[must_use]
 pub fn not_sent(to: &str, error: &PublishError) -> Failure {
@@ -499,6 +512,7 @@ mod tests {
             .into(),
             HomeError::AlreadyReceiving {
                 holder: "process 1".into(),
+                briefly: false,
             }
             .into(),
             KeystoreError::Missing(path.clone()).into(),
@@ -507,6 +521,7 @@ mod tests {
             StoreError::WrongKey.into(),
             MqttError::TakenOver.into(),
             no_keys_yet("bob", Duration::from_secs(10)),
+            not_connected(&"mqtt://127.0.0.1:1883", Duration::from_secs(10)),
             not_trusted("bob", &Disbelieved::Removed),
             not_sealed("bob", &SealError::NoEncryptionKey),
             not_sent("bob", &PublishError::LostEachTime),

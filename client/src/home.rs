@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// What the lock file says of a process that holds it only while it opens the mailbox.
+const BRIEFLY: &str = "send, process";
+
 /// A user's folder.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -35,13 +38,22 @@ pub enum HomeError {
     AlreadyReceiving {
         /// What the other process wrote into the lock file.
         holder: String,
+        /// Whether it only opens the mailbox, and is about to go.
+        briefly: bool,
     },
 }
 
 /// A lock on the home, released when dropped or when the process ends, however it ends.
 #[derive(Debug)]
 pub struct HomeLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // The next holder shall not be taken for us before it has written who it is.
+        let _ = self.file.set_len(0);
+    }
 }
 
 impl Home {
@@ -95,6 +107,15 @@ impl Home {
     /// Held by the one process that receives (`chat` or `listen`): two would share one MQTT session and take it from
     /// each other for ever.
     pub fn lock_receiving(&self) -> Result<HomeLock, HomeError> {
+        self.lock_inbox(&format!("process {}", std::process::id()))
+    }
+
+    /// The same lock, held for a moment by a process that opens the mailbox and does not receive.
+    pub fn lock_mailbox(&self) -> Result<HomeLock, HomeError> {
+        self.lock_inbox(&format!("{BRIEFLY} {}", std::process::id()))
+    }
+
+    fn lock_inbox(&self, holder: &str) -> Result<HomeLock, HomeError> {
         let path = self.path.join("receiving.lock");
         let mut file = self.lock_file(&path)?;
         match file.try_lock() {
@@ -104,14 +125,16 @@ impl Home {
                     source,
                 };
                 file.set_len(0).map_err(io)?;
-                writeln!(file, "process {}", std::process::id()).map_err(io)?;
-                Ok(HomeLock { _file: file })
+                writeln!(file, "{holder}").map_err(io)?;
+                Ok(HomeLock { file })
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.take(64).read_to_string(&mut holder);
                 let holder = crate::terminal::clean_line(holder.trim());
-                Err(HomeError::AlreadyReceiving { holder })
+                // Who has just locked it has written nothing yet.
+                let briefly = holder.is_empty() || holder.starts_with(BRIEFLY);
+                Err(HomeError::AlreadyReceiving { holder, briefly })
             }
             Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
         }
@@ -124,7 +147,7 @@ impl Home {
         let file = self.lock_file(&path)?;
         file.lock()
             .map_err(|source| HomeError::Io { path, source })?;
-        Ok(HomeLock { _file: file })
+        Ok(HomeLock { file })
     }
 
     fn lock_file(&self, path: &Path) -> Result<File, HomeError> {
@@ -269,12 +292,19 @@ mod tests {
         let home = Home::open(folder.path()).unwrap();
         let first = home.lock_receiving().unwrap();
         match home.lock_receiving() {
-            Err(HomeError::AlreadyReceiving { holder }) => {
+            Err(HomeError::AlreadyReceiving { holder, briefly }) => {
                 assert_eq!(holder, format!("process {}", std::process::id()));
+                assert!(!briefly);
             }
             other => panic!("{other:?}"),
         }
         drop(first);
+        let sending = home.lock_mailbox().unwrap();
+        assert!(matches!(
+            home.lock_receiving(),
+            Err(HomeError::AlreadyReceiving { briefly: true, .. })
+        ));
+        drop(sending);
         home.lock_receiving().unwrap();
     }
 }

@@ -14,6 +14,7 @@ use sealpost_core::{
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+pub(crate) use self::opening::MAILBOX_TIME;
 use self::opening::{open_mailbox, receiving_client_id, start};
 use crate::account::Account;
 use crate::broker_url::BrokerUrl;

@@ -78,7 +78,7 @@ struct Chat {
 pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(), Failure> {
     let account = start.unlock()?;
     let store = start.open_store(&account)?;
-    let _only_one = start.home.lock_receiving()?;
+    let _only_one = start.lock_receiving().await?;
     started();
     let Start {
         settings,

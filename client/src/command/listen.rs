@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Start;
-use crate::exit::{Code, Failure};
+use crate::exit::{Code, Failure, not_connected};
 use crate::session::{Happening, Purpose, Session};
 
 pub(super) async fn run(
@@ -16,7 +16,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let account = start.unlock()?;
     let store = start.open_store(&account)?;
-    let _only_one = start.home.lock_receiving()?;
+    let _only_one = start.lock_receiving().await?;
     started();
     let Start {
         settings,
@@ -25,8 +25,10 @@ pub(super) async fn run(
         ..
     } = start;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let broker = settings.broker;
     let mut session = tokio::select! {
-        session = Session::connect(account, store, printer, settings.broker, Purpose::Receive, count) => session?,
+        session = Session::connect(account, store, printer, broker.clone(), Purpose::Receive, count) => session?,
+        () = at(deadline) => return Err(not_connected(&broker, timeout.unwrap_or_default())),
         () = stop.cancelled() => return Ok(()),
     };
     let ended = loop {

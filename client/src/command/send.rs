@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{Start, interrupted, parse_user};
 use crate::contact::Disbelieved;
 use crate::event::{Event, Printer};
-use crate::exit::{Code, Failure, no_keys_yet, not_read, not_sent, not_trusted};
+use crate::exit::{Code, Failure, no_keys_yet, not_connected, not_read, not_sent, not_trusted};
 use crate::session::{Outgoing, Purpose, Session};
 
 pub(super) async fn run(
@@ -39,17 +39,15 @@ pub(super) async fn run(
         stop,
         ..
     } = start;
+    let deadline = Instant::now() + timeout;
+    let broker = settings.broker;
     let work = async {
-        let mut session = Session::connect(
-            account,
-            store,
-            printer,
-            settings.broker,
-            Purpose::Send,
-            None,
-        )
-        .await?;
-        let sent = deliver(&mut session, &to, text, timeout).await;
+        let connecting =
+            Session::connect(account, store, printer, broker.clone(), Purpose::Send, None);
+        let mut session = tokio::time::timeout_at(deadline, connecting)
+            .await
+            .map_err(|_| not_connected(&broker, timeout))??;
+        let sent = deliver(&mut session, &to, text, timeout, deadline).await;
         let closed = session.close().await;
         sent.and(closed)
     };
@@ -64,9 +62,9 @@ async fn deliver(
     to: &UserId,
     text: String,
     timeout: Duration,
+    deadline: Instant,
 ) -> Result<(), Failure> {
     session.want_keys(to);
-    let deadline = Instant::now() + timeout;
     loop {
         // Our own bundle first, whatever becomes of the message: others need it to know us.
         if session.is_own_bundle_settled() {
@@ -85,7 +83,6 @@ async fn deliver(
     }
     let prev = session.store.last_sent(to)?;
     let mut outgoing = session.send(to, prev, &Content::Text { text })?;
-    let deadline = Instant::now() + timeout;
     let answer = loop {
         tokio::select! {
             answer = &mut outgoing.answer => break answer,
@@ -226,7 +223,7 @@ mod tests {
             }
         };
         tokio::select! {
-            sent = deliver(session, &alice, "Hello Alice!".to_owned(), TIMEOUT) => sent,
+            sent = deliver(session, &alice, "Hello Alice!".to_owned(), TIMEOUT, Instant::now() + TIMEOUT) => sent,
             () = broker => unreachable!(),
         }
     }

@@ -14,7 +14,7 @@ use sealpost_core::MAX_ENVELOPE;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backoff::Backoff;
-use super::error::{io_problem, login_reason, publish_result, subscribe_reason};
+use super::error::{granted, io_problem, login_reason, publish_result};
 use super::window::Window;
 use super::{
     Connect, Credentials, Delivery, EVENTS, GOODBYE, MqttError, MqttEvent, Outbound, PublishError,
@@ -35,6 +35,8 @@ const QUEUE: usize = 1_024;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long connecting may take, the broker's answer included, in seconds.
 const CONNECT_SECONDS: u64 = 10;
+/// How long the answer to a subscription may take.
+const SUBSCRIBE_TIME: Duration = Duration::from_secs(10);
 /// How long the broker keeps a durable session and its mail while we are away, in seconds.
 const SESSION_EXPIRY: u32 = 30 * 24 * 60 * 60;
 
@@ -58,7 +60,8 @@ pub(super) struct Driver {
 struct Subscribing {
     filters: Vec<String>,
     answer: Option<oneshot::Sender<Result<(), MqttError>>>,
-    sent: bool,
+    /// When it was handed to the broker.
+    sent: Option<Instant>,
     packet_id: Option<u16>,
 }
 
@@ -208,7 +211,7 @@ impl Driver {
             self.subscribing.push_front(Subscribing {
                 filters: self.subscribed.clone(),
                 answer: None,
-                sent: false,
+                sent: None,
                 packet_id: None,
             });
         }
@@ -225,6 +228,7 @@ impl Driver {
             {
                 return Stop::Lost(problem);
             }
+            let unanswered = self.subscribing.front().and_then(|next| next.sent);
             tokio::select! {
                 biased;
                 packet = live.packets.recv() => match packet {
@@ -252,6 +256,9 @@ impl Driver {
                     Some(request) => self.request(request, Some(&live.client)),
                     None => return Stop::Goodbye,
                 },
+                () = overdue(unanswered), if goodbye.is_none() => {
+                    return Stop::Lost(format!("no answer to a subscription within {} s", SUBSCRIBE_TIME.as_secs()));
+                }
                 () = tokio::time::sleep(GOODBYE), if goodbye.is_some() => return Stop::Goodbye,
             }
         }
@@ -269,7 +276,7 @@ impl Driver {
             Request::Subscribe(filters, answer) => self.subscribing.push_back(Subscribing {
                 filters,
                 answer: Some(answer),
-                sent: false,
+                sent: None,
                 packet_id: None,
             }),
             Request::Acknowledge(receipt) => {
@@ -291,7 +298,7 @@ impl Driver {
     fn write(&mut self, client: &AsyncClient) -> Result<(), String> {
         const FULL: &str = "the MQTT library's queue is full";
         if let Some(next) = self.subscribing.front_mut()
-            && !next.sent
+            && next.sent.is_none()
         {
             let filters = next
                 .filters
@@ -300,7 +307,7 @@ impl Driver {
             client
                 .try_subscribe_many(filters)
                 .map_err(|_| FULL.to_owned())?;
-            next.sent = true;
+            next.sent = Some(Instant::now());
         }
         while let Some((ticket, outbound)) = self.window.hand_over() {
             let size = outbound.payload.len() + PACKET_OVERHEAD;
@@ -357,13 +364,18 @@ impl Driver {
                         publish,
                     },
                 };
-                if self
-                    .events
-                    .send(MqttEvent::Delivery(Box::new(delivery)))
-                    .await
-                    .is_err()
-                {
+                let since = Instant::now();
+                let event = MqttEvent::Delivery(Box::new(delivery));
+                if self.events.send(event).await.is_err() {
                     return Err(Stop::Goodbye);
+                }
+                // While our own side is busy, an answer may lie unread: that is not the broker's delay.
+                if let Some(sent) = self
+                    .subscribing
+                    .front_mut()
+                    .and_then(|next| next.sent.as_mut())
+                {
+                    *sent += since.elapsed();
                 }
             }
             _ => {}
@@ -376,18 +388,7 @@ impl Driver {
         done: Subscribing,
         codes: &[SubscribeReasonCode],
     ) -> Result<(), Stop> {
-        let refused = done
-            .filters
-            .iter()
-            .zip(codes)
-            .find(|(_, code)| !matches!(code, SubscribeReasonCode::Success(_)));
-        let result = match refused {
-            Some((filter, code)) => Err(MqttError::SubscriptionRefused {
-                filter: filter.clone(),
-                reason: subscribe_reason(code),
-            }),
-            None => Ok(()),
-        };
+        let result = granted(&done.filters, codes);
         if result.is_ok() {
             for filter in done.filters {
                 if !self.subscribed.contains(&filter) {
@@ -420,7 +421,7 @@ impl Driver {
         self.subscribing
             .retain(|subscribing| subscribing.answer.is_some());
         for subscribing in &mut self.subscribing {
-            subscribing.sent = false;
+            subscribing.sent = None;
             subscribing.packet_id = None;
         }
     }
@@ -488,6 +489,14 @@ impl Driver {
             }
             other => Stop::Lost(other.to_string()),
         }
+    }
+}
+
+/// Waits until a subscription sent at that time should have been answered; for ever when there is none.
+async fn overdue(sent: Option<Instant>) {
+    match sent {
+        Some(sent) => tokio::time::sleep_until((sent + SUBSCRIBE_TIME).into()).await,
+        None => std::future::pending().await,
     }
 }
 

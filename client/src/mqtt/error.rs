@@ -1,5 +1,6 @@
 //! What goes wrong with a broker, in words.
 
+use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
 
 /// Why a connection came to an end for good.
@@ -124,7 +125,27 @@ pub(super) fn publish_result(
     Err(PublishError::Refused { code, reason })
 }
 
-pub(super) fn subscribe_reason(code: &SubscribeReasonCode) -> &'static str {
+/// Whether the broker granted what was asked for: one code for each filter, and delivery that waits for our
+/// acknowledgement.
+pub(super) fn granted(filters: &[String], codes: &[SubscribeReasonCode]) -> Result<(), MqttError> {
+    for (n, filter) in filters.iter().enumerate() {
+        let reason = match codes.get(n) {
+            Some(SubscribeReasonCode::Success(QoS::AtLeastOnce)) => continue,
+            Some(SubscribeReasonCode::Success(_)) => {
+                "it grants only delivery without acknowledgement (QoS 0), which would lose mail"
+            }
+            Some(code) => subscribe_reason(code),
+            None => "its answer says nothing about it",
+        };
+        return Err(MqttError::SubscriptionRefused {
+            filter: filter.clone(),
+            reason,
+        });
+    }
+    Ok(())
+}
+
+fn subscribe_reason(code: &SubscribeReasonCode) -> &'static str {
     match code {
         SubscribeReasonCode::NotAuthorized => "not authorised",
         SubscribeReasonCode::QuotaExceeded => "a quota is exceeded",
@@ -166,6 +187,26 @@ mod tests {
             result(PubAckReason::NoMatchingSubscribers, false),
             Err(PublishError::NobodyThere)
         );
+    }
+
+    #[test]
+    fn a_subscription_counts_only_with_acknowledgements_and_for_every_filter() {
+        use SubscribeReasonCode::{NotAuthorized, Success};
+        let filters = ["keys/bob".to_owned(), "inbox/bob".to_owned()];
+        let one = Success(QoS::AtLeastOnce);
+        let granted = |codes: &[SubscribeReasonCode]| granted(&filters, codes);
+        assert_eq!(granted(&[one, one]), Ok(()));
+        for (codes, word) in [
+            (vec![one, Success(QoS::AtMostOnce)], "QoS 0"),
+            (vec![one], "says nothing"),
+            (vec![one, NotAuthorized], "not authorised"),
+        ] {
+            let refused = granted(&codes).unwrap_err().to_string();
+            assert!(
+                refused.contains("inbox/bob") && refused.contains(word),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

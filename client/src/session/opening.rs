@@ -10,12 +10,15 @@ use super::{Purpose, closed};
 use crate::account::Account;
 use crate::broker_url::BrokerUrl;
 use crate::clock;
-use crate::exit::Failure;
+use crate::exit::{Failure, not_connected};
 use crate::mqtt::{Connect, Mqtt, MqttEvent};
 use crate::store::Store;
 
 /// A broker keeps our mail for 30 days after we left. Who only ever sends visits the mailbox this often.
 const REOPEN_MAILBOX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long opening the mailbox may take: `chat` and `listen` of the same home wait for it.
+pub(crate) const MAILBOX_TIME: Duration = Duration::from_secs(5);
+
 pub(super) fn receiving_client_id(store: &Store) -> Result<String, Failure> {
     Ok(format!("sealpost-{}", store.installation()?))
 }
@@ -54,9 +57,25 @@ pub(super) async fn open_mailbox(
         return Ok(());
     }
     // Whoever receives right now has opened it.
-    let Ok(_lock) = account.home().lock_receiving() else {
+    let Ok(_lock) = account.home().lock_mailbox() else {
         return Ok(());
     };
+    let visit = visit_mailbox(account, store, broker);
+    match tokio::time::timeout(MAILBOX_TIME, visit).await {
+        Ok(visited) => visited?,
+        // It is open already and can be visited by the next command.
+        Err(_) if opened.is_some() => return Ok(()),
+        Err(_) => return Err(not_connected(broker, MAILBOX_TIME)),
+    }
+    store.set_mailbox_opened(&broker.to_string(), now)?;
+    Ok(())
+}
+
+async fn visit_mailbox(
+    account: &Account,
+    store: &Store,
+    broker: &BrokerUrl,
+) -> Result<(), Failure> {
     let (mqtt, mut events) = start(
         account,
         broker,
@@ -79,7 +98,6 @@ pub(super) async fn open_mailbox(
         }
     }
     mqtt.disconnect().await;
-    store.set_mailbox_opened(&broker.to_string(), now)?;
     Ok(())
 }
 
