@@ -63,8 +63,8 @@ impl Start {
     }
 }
 
-/// Runs what the command line asks for. `started` is called when passphrases have been asked for, and signals may be
-/// caught: before, Ctrl-C at the prompt must end the program at once.
+/// Runs what the command line asks for. `started` is called when passphrases have been asked for: before, a signal
+/// ends the program at once; from then on it cancels `stop`.
 pub async fn run(
     cli: Cli,
     stop: CancellationToken,

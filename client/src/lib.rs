@@ -22,6 +22,7 @@ pub mod own_bundle;
 pub mod passphrase;
 pub mod session;
 pub mod settings;
+pub mod signals;
 pub mod store;
 pub mod terminal;
 pub mod unwrap_key;

@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::Parser;
 use sealpost::cli::Cli;
 use sealpost::command;
 use sealpost::event::Printer;
 use sealpost::exit::{Code, Failure};
-use tokio::signal::unix::{SignalKind, signal};
+use sealpost::signals;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -23,12 +24,10 @@ fn main() -> ExitCode {
         .map_err(Failure::from)
         .and_then(|runtime| {
             let stop = CancellationToken::new();
-            let signals = stop.clone();
-            let handle = runtime.handle().clone();
-            let started = move || {
-                handle.spawn(watch_signals(signals));
-            };
-            let ended = runtime.block_on(command::run(cli, stop, started));
+            let ended = runtime.block_on(async {
+                let started = signals::watch(stop.clone());
+                command::run(cli, stop, || started.store(true, Ordering::SeqCst)).await
+            });
             // A read of standard input may still block a thread: do not wait for it.
             runtime.shutdown_background();
             ended
@@ -66,26 +65,4 @@ fn log(verbose: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-}
-
-/// The first signal asks the command to end; the second ends the process.
-async fn watch_signals(stop: CancellationToken) {
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    ) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        if stop.is_cancelled() {
-            std::process::exit(Code::Failed as i32);
-        }
-        stop.cancel();
-    }
 }

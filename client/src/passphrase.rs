@@ -2,11 +2,13 @@
 //! machine can list those) and never a file of ours.
 
 use std::io::{self, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
+
+use crate::signals::KeepTerminal;
 
 /// The longest passphrase, in bytes: far above any real one, and a bound on what a runaway command can feed us.
 const MAX_LEN: usize = 1_024;
@@ -95,9 +97,15 @@ pub fn fresh(command: Option<&str>, user: &str) -> Result<Passphrase, Passphrase
 }
 
 fn ask(prompt: &str) -> Result<Passphrase, PassphraseError> {
-    // rpassword asks on /dev/tty, so that standard input stays free for the message.
+    // rpassword makes the terminal raw, and Ctrl-C a character.
+    let _keep = KeepTerminal::new();
+    // It asks on /dev/tty, so that standard input stays free for the message.
     match rpassword::prompt_password(prompt) {
         Ok(text) => Passphrase::new(Zeroizing::new(text)),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+            crate::signals::interrupted();
+            Err(PassphraseError::Terminal(e))
+        }
         Err(e)
             if matches!(e.kind(), io::ErrorKind::NotFound)
                 || e.raw_os_error() == Some(ENXIO)
@@ -115,6 +123,11 @@ const ENXIO: i32 = 6;
 const ENOTTY: i32 = 25;
 
 fn from_command(command: &str) -> Result<Passphrase, PassphraseError> {
+    from_command_within(command, COMMAND_TIME)
+}
+
+fn from_command_within(command: &str, time: Duration) -> Result<Passphrase, PassphraseError> {
+    let deadline = Instant::now() + time;
     let failed = |problem: String| PassphraseError::Command(problem);
     let mut child = Command::new("/bin/sh")
         .arg("-c")
@@ -134,15 +147,17 @@ fn from_command(command: &str) -> Result<Passphrase, PassphraseError> {
         let read = stdout.take(MAX_LEN as u64 + 3).read_to_end(&mut output);
         let _ = tx.send(read.map(|_| output));
     });
-    let output = match rx.recv_timeout(COMMAND_TIME) {
-        Ok(output) => output.map_err(|e| failed(e.to_string()))?,
-        Err(_) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(failed(format!("no answer in {} s", COMMAND_TIME.as_secs())));
-        }
+    let ended = match rx.recv_timeout(time) {
+        Ok(output) => wait_until(&mut child, deadline)
+            .and_then(|status| Ok((output?, status)))
+            .map_err(|e| failed(e.to_string())),
+        Err(_) => Err(failed(format!("no answer in {} s", time.as_secs()))),
     };
-    let status = child.wait().map_err(|e| failed(e.to_string()))?;
+    if ended.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (output, status) = ended?;
     if !status.success() && output.len() <= MAX_LEN {
         return Err(failed(status.to_string()));
     }
@@ -150,6 +165,19 @@ fn from_command(command: &str) -> Result<Passphrase, PassphraseError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = std::str::from_utf8(line).map_err(|_| failed("its output is not UTF-8".into()))?;
     Passphrase::new(Zeroizing::new(text.to_owned()))
+}
+
+/// Its output is closed, so it usually ends right away.
+fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= deadline {
+            return Err(io::Error::other("it printed and then did not end in time"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +226,19 @@ mod tests {
             from_command("yes x | tr -d '\\n'"),
             Err(PassphraseError::TooLong)
         ));
+    }
+
+    #[test]
+    fn a_command_that_does_not_end_is_bounded_before_and_after_its_output() {
+        for command in ["exec sleep 60", "echo x; exec sleep 60 >&-"] {
+            let begun = Instant::now();
+            let failed = from_command_within(command, Duration::from_secs(1));
+            assert!(
+                matches!(failed, Err(PassphraseError::Command(_))),
+                "{command}"
+            );
+            assert!(begun.elapsed() < Duration::from_secs(20), "{command}");
+        }
     }
 
     #[test]

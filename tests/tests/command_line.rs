@@ -1,11 +1,12 @@
-//! What a command does at its edges: output that nobody reads, input that cannot be read, brokers that do not answer.
+//! What a command does at its edges: output that nobody reads, input that cannot be read, brokers that do not answer,
+//! signals.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sealpost_tests::{Broker, BrokerOptions, Person};
+use sealpost_tests::{Broker, BrokerOptions, Person, Process, program};
 
 fn broker() -> Broker {
     Broker::start(BrokerOptions::default())
@@ -222,4 +223,81 @@ fn an_unanswered_subscription_is_a_lost_connection() {
     let alice = offline_alice(&odd_broker(None));
     let listen = alice.start(&["listen"]);
     listen.expect_error("no answer to a subscription within 10 s");
+}
+
+/// Asks for a passphrase on a terminal of its own, ends that in each way, and compares the terminal's settings.
+const AT_THE_PROMPT: &str = r#"
+import os, pty, select, signal, sys, termios
+program, home = sys.argv[1:]
+for how in ("Ctrl-C", "SIGINT", "SIGTERM", "SIGHUP"):
+    # Its number goes over a pipe: the terminal belongs to the program.
+    numbers = os.pipe()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        before = termios.tcgetattr(0)
+        child = os.fork()
+        if child == 0:
+            os.execv(program, [program, "--user", "carol", "--home", home, "keys", "init", "--no-publish"])
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.write(numbers[1], b"%d\n" % child)
+        _, status = os.waitpid(child, 0)
+        same = termios.tcgetattr(0) == before
+        os._exit(0 if same and os.WIFSIGNALED(status) else 1 if same else 2)
+    child = int(os.read(numbers[0], 100))
+    seen = b""
+    while b"passphrase" not in seen:
+        if not select.select([terminal], [], [], 20)[0]: sys.exit("no prompt: %r" % seen)
+        seen += os.read(terminal, 1000)
+    while termios.tcgetattr(terminal)[3] & termios.ECHO: pass
+    if how == "Ctrl-C": os.write(terminal, b"\x03")
+    else: os.kill(child, getattr(signal, how))
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == 1: print(how, "does not end it as a signal does")
+    if code == 2: print(how, "leaves the terminal without echo, line editing and Ctrl-C")
+    while select.select([terminal], [], [], 0.2)[0]:
+        try: rest = os.read(terminal, 1000)
+        except OSError: break
+        if b"sealpost:" in rest or b"error" in rest: print(how, "is commented upon:", rest)
+"#;
+
+#[test]
+fn the_terminal_is_as_it_was_after_a_signal_at_the_passphrase_prompt() {
+    let home = tempfile::tempdir().unwrap();
+    let output = Command::new("python3")
+        .args(["-c", AT_THE_PROMPT])
+        .arg(program("sealpost"))
+        .arg(home.path().join("home"))
+        .output()
+        .expect("python3, for a terminal of its own");
+    assert!(
+        output.status.success() && output.stdout.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let broker = broker();
+    let alice = Person::settle("alice", &broker.url());
+    let bob = Person::settle("bob", &broker.url());
+    // What nohup(1) and a shell's `&` do.
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
+        .arg(program("sealpost"))
+        .args(["--user", "bob", "--broker", &broker.url(), "--home"])
+        .arg(bob.home())
+        .arg("listen");
+    let mut listen = Process::spawn("bob", &mut command);
+    listen.expect_error("connected");
+    for signal in ["-HUP", "-INT"] {
+        let pid = listen.pid().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(alice.run(&["send", "bob", "hello"]).code, 0);
+    listen.expect("From alice: hello");
+    assert!(listen.terminate().success());
 }
