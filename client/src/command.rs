@@ -20,7 +20,7 @@ use crate::home::{Home, HomeError, HomeLock};
 use crate::keystore::KeystoreError;
 use crate::passphrase;
 use crate::session::MAILBOX_TIME;
-use crate::settings::{Settings, process_environment};
+use crate::settings::{Settings, check_environment, process_environment};
 use crate::store::Store;
 
 /// What a command starts from.
@@ -70,6 +70,7 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
+    check_environment()?;
     let settings = Settings::load(&cli.global, &process_environment)?;
     // Only making keys makes a home: a slip in a name leaves nothing behind.
     let init = matches!(

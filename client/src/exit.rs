@@ -109,6 +109,7 @@ impl From<SettingsError> for Failure {
                     .to_owned()
             }
             SettingsError::NoHome => "Say where your keys are: --home DIR, or SEALPOST_HOME.".to_owned(),
+            SettingsError::Environment(_) => "Correct it, or unset it.".to_owned(),
             SettingsError::User { .. } => {
                 "A user name has a-z, 0-9, _ and -, starts with a letter or digit, and is at most 64 long.".to_owned()
             }

@@ -29,6 +29,18 @@ const KEYS: [&str; 6] = [
     "timeout",
 ];
 
+/// Every environment variable that is read, but HOME, which the others spare.
+const VARIABLES: [&str; 8] = [
+    "SEALPOST_CONFIG",
+    "SEALPOST_USER",
+    "SEALPOST_BROKER",
+    "SEALPOST_REALM",
+    "SEALPOST_HOME",
+    "SEALPOST_PASSPHRASE_COMMAND",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+];
+
 /// What every command needs to know, checked.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -55,6 +67,9 @@ pub enum SettingsError {
     /// Neither `--home` nor a place to put it by default.
     #[error("no home folder: neither HOME nor XDG_DATA_HOME is set")]
     NoHome,
+    /// A variable that would be read is not text.
+    #[error("the environment variable {0} is not UTF-8")]
+    Environment(&'static str),
     /// The user name is malformed.
     #[error("{name:?} is not a user name: {source}")]
     User {
@@ -136,6 +151,17 @@ pub fn process_environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Refuses an environment in which a setting is there and not text: to pass over it would mean another home.
+pub fn check_environment() -> Result<(), SettingsError> {
+    match VARIABLES
+        .into_iter()
+        .find(|name| matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_))))
+    {
+        Some(name) => Err(SettingsError::Environment(name)),
+        None => Ok(()),
+    }
+}
+
 impl Settings {
     /// Puts the layers together. The file is read when it was named or exists at its default place.
     pub fn load(flags: &Global, environment: Environment<'_>) -> Result<Settings, SettingsError> {
@@ -169,8 +195,7 @@ impl Settings {
         }
         let path = file.map_or_else(PathBuf::new, |(path, _)| path.to_owned());
         let flag_or_environment = |flag: Option<String>, name| flag.or_else(|| environment(name));
-        let text = |path: &PathBuf| path.to_str().map(str::to_owned);
-        let merged = Config::builder()
+        let mut merged = Config::builder()
             .set_default("broker", DEFAULT_BROKER)
             .and_then(|b| b.set_default("realm", DEFAULT_REALM))
             .and_then(|b| b.set_default("timeout", DEFAULT_TIMEOUT))
@@ -196,10 +221,7 @@ impl Settings {
                     flag_or_environment(flags.realm.clone(), "SEALPOST_REALM"),
                 )
             })
-            .and_then(|b| {
-                let home = flags.home.as_ref().and_then(text);
-                b.set_override_option("home", flag_or_environment(home, "SEALPOST_HOME"))
-            })
+            .and_then(|b| b.set_override_option("home", environment("SEALPOST_HOME")))
             .and_then(|b| {
                 b.set_override_option(
                     "passphrase_command",
@@ -215,6 +237,10 @@ impl Settings {
                 path,
                 problem: e.to_string(),
             })?;
+        // Past the layers, which are text: a path need not be UTF-8.
+        if let Some(home) = &flags.home {
+            merged.home = Some(home.clone());
+        }
         Settings::check(merged, environment)
     }
 

@@ -301,3 +301,32 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     listen.expect("From alice: hello");
     assert!(listen.terminate().success());
 }
+
+#[test]
+fn a_home_whose_name_is_not_utf8_is_used_or_refused_and_never_another() {
+    use std::os::unix::ffi::OsStringExt;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder
+        .path()
+        .join(std::ffi::OsString::from_vec(b"alic\xe9".to_vec()));
+    let init = |flag: bool| {
+        let mut command = Command::new(program("sealpost"));
+        command
+            .args(["--user", "alice", "keys", "init"])
+            .args(["--no-passphrase", "--no-publish"])
+            .env("HOME", folder.path())
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("SEALPOST_HOME")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        match flag {
+            true => command.arg("--home").arg(&odd),
+            false => command.env("SEALPOST_HOME", &odd),
+        };
+        command.status().unwrap().code()
+    };
+    assert_eq!(init(false), Some(2));
+    assert_eq!(init(true), Some(0));
+    assert!(odd.join("keystore.json").exists());
+    assert!(!folder.path().join(".local").exists());
+}
