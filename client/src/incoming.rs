@@ -278,15 +278,13 @@ fn hold(
     match held {
         Hold::Held => Ok(waiting(true)),
         Hold::AlreadyHeld => Ok(waiting(false)),
-        Hold::Full => {
-            let refused = Refused {
-                from: Some(envelope.from().clone()),
-                id: Some(*envelope.id()),
-                cause: Cause::TooManyWaiting,
-                failures: None,
-            };
-            refuse(store, digest, refused, now)
-        }
+        // Not noted: the same bytes may find room when they are sent again.
+        Hold::Full => Ok(Received::Refused(Refused {
+            from: Some(envelope.from().clone()),
+            id: Some(*envelope.id()),
+            cause: Cause::TooManyWaiting,
+            failures: None,
+        })),
     }
 }
 

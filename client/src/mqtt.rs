@@ -95,6 +95,7 @@ pub struct Mqtt {
 enum Request {
     Publish(Outbound, oneshot::Sender<Result<(), PublishError>>),
     Subscribe(Vec<String>, oneshot::Sender<Result<(), MqttError>>),
+    Unsubscribe(Vec<String>),
     Acknowledge(Receipt),
     Disconnect(oneshot::Sender<()>),
 }
@@ -143,6 +144,12 @@ impl Mqtt {
         let filters = filters.iter().map(ToString::to_string).collect();
         let _ = self.requests.send(Request::Subscribe(filters, tx));
         rx
+    }
+
+    /// Ends subscriptions. Nobody waits for the answer.
+    pub fn unsubscribe(&self, filters: &[TopicFilter]) {
+        let filters = filters.iter().map(ToString::to_string).collect();
+        let _ = self.requests.send(Request::Unsubscribe(filters));
     }
 
     /// Tells the broker that a message is safe with us.

@@ -3,6 +3,7 @@
 
 mod delivery;
 mod opening;
+mod wanted;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::opening::MAILBOX_TIME;
 use self::opening::{open_mailbox, receiving_client_id, start};
+use self::wanted::Wanted;
 use crate::account::Account;
 use crate::broker_url::BrokerUrl;
 use crate::contact::{Believed, Disbelieved};
@@ -87,6 +89,7 @@ pub struct Session {
     backlog: VecDeque<MqttEvent>,
     cache: BurstCache,
     keys: HashMap<UserId, Result<Believed, Disbelieved>>,
+    wanted: Wanted,
     /// Alarms that were said, so that a reconnect does not repeat them.
     said: VecDeque<(UserId, String)>,
     own: Own,
@@ -173,6 +176,7 @@ impl Session {
             backlog: VecDeque::new(),
             cache: BurstCache::new(),
             keys: HashMap::new(),
+            wanted: Wanted::default(),
             said: VecDeque::new(),
             own: Own::Settled,
             upkeep: Instant::now() + UPKEEP,
@@ -215,19 +219,15 @@ impl Session {
         if self.purpose == Purpose::Receive {
             self.show_unshown()?;
             // A change of a contact's keys is noticed while we are here, not only when we write to them.
-            let contacts = self
+            let contacts: Vec<UserId> = self
                 .store
                 .contacts()?
                 .into_iter()
-                .map(|contact| contact.user);
-            let held = self.store.held_senders()?;
-            let mut wanted: Vec<UserId> = contacts.chain(held.iter().cloned()).collect();
-            wanted.sort();
-            wanted.dedup();
-            for user in &wanted {
-                self.want_keys(user);
-            }
-            for user in held {
+                .map(|contact| contact.user)
+                .collect();
+            self.want_keys_of(&contacts);
+            for user in self.store.held_senders()? {
+                self.want_keys_of_sender(&user)?;
                 self.retry(&user)?;
             }
         }
@@ -245,6 +245,7 @@ impl Session {
         };
         let upkeep = self.upkeep;
         let unsaid = self.unsaid.front().map(|(due, ..)| *due);
+        let patience = self.wanted.patience();
         tokio::select! {
             event = self.events.recv() => match event {
                 Some(event) => self.happened(event),
@@ -261,6 +262,14 @@ impl Session {
                     Ok(Err(error)) => Err(not_published(&error)),
                     Err(_) => Err(closed()),
                 }
+            }
+            refused = self.wanted.refused() => {
+                self.keys_refused(refused)?;
+                Ok(Happening::Other)
+            }
+            () = at(patience), if patience.is_some() && self.connected => {
+                self.end_patience(Instant::now())?;
+                Ok(Happening::Other)
             }
             () = at(unsaid), if unsaid.is_some() => {
                 self.say_unsaid(Instant::now())?;
@@ -301,12 +310,6 @@ impl Session {
     #[must_use]
     pub fn broker(&self) -> &BrokerUrl {
         &self.broker
-    }
-
-    /// Asks for somebody's bundle, which [`Happening::Keys`] announces when it comes.
-    pub fn want_keys(&self, user: &UserId) {
-        // A refused subscription shows as keys that never come; our broker lets everybody read keys.
-        drop(self.mqtt.subscribe(&[TopicFilter::Keys(user.clone())]));
     }
 
     /// What is known about somebody's keys in this session.
@@ -354,6 +357,7 @@ impl Session {
 
     /// Says goodbye to the broker.
     pub async fn close(mut self) -> Result<(), Failure> {
+        self.leave_nothing_behind()?;
         self.mqtt.disconnect().await;
         let all = Instant::now() + PATIENCE;
         self.say_unsaid(all)
@@ -373,6 +377,7 @@ impl Session {
         match event {
             MqttEvent::Connected => {
                 self.connected = true;
+                self.wanted.begin_again(Instant::now());
                 self.own = Own::Looking(Instant::now() + NO_RETAINED);
                 self.say_status(None)?;
                 Ok(Happening::Other)
@@ -423,7 +428,7 @@ impl Session {
         }
         for user in settled {
             self.keys.remove(&user);
-            self.want_keys(&user);
+            self.want_keys_of(&[user]);
         }
         Ok(())
     }

@@ -85,6 +85,53 @@ fn mail_waits_for_bob_who_was_away_and_comes_in_order_and_once() {
 }
 
 #[test]
+fn a_hundred_messages_of_somebody_new_are_all_shown() {
+    let broker = broker();
+    let (alice, bob) = pair(&broker);
+    let mut chat = alice.start(&["chat"]);
+    for n in 0..100 {
+        chat.say(&format!("msg bob number {n}"));
+    }
+    chat.hush();
+    assert!(chat.wait().success());
+    // The broker has alice's keys: nothing needs to wait for anything.
+    let listen = bob.run(&["--json", "listen", "--count", "100", "--timeout", "30s"]);
+    let events = listen.events();
+    let count = |kind: &str| events.iter().filter(|e| e["event"] == kind).count();
+    assert_eq!(
+        (count("message"), count("refused")),
+        (100, 0),
+        "what is refused was acknowledged: it is lost"
+    );
+}
+
+#[test]
+fn names_that_nobody_has_do_not_use_up_the_sessions_subscriptions() {
+    let broker = Broker::start(BrokerOptions {
+        settings: "[limits]\nsubscriptions_per_session = 5\n".into(),
+        ..BrokerOptions::default()
+    });
+    let alice = Person::settle("alice", &broker.url());
+    let _bob = Person::settle("bob", &broker.url());
+    std::fs::write(alice.home().join("quick.toml"), "timeout = \"1s\"\n").unwrap();
+    let config = alice.home().join("quick.toml");
+    let config = config.to_str().unwrap();
+    let mut chat = alice.start(&["--config", config, "chat"]);
+    for n in 0..4 {
+        chat.say(&format!("msg nobody{n} hello"));
+    }
+    chat.hush();
+    chat.wait();
+    // Days later.
+    let mut chat = alice.start(&["--json", "chat"]);
+    chat.expect("connected");
+    chat.say("msg bob hello");
+    chat.hush();
+    let status = chat.wait();
+    assert!(status.success(), "{status}: {:?}", chat.stdout());
+}
+
+#[test]
 fn a_key_rotated_midway_opens_what_was_under_way_and_what_comes() {
     let broker = broker();
     let (alice, bob) = pair(&broker);

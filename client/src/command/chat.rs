@@ -291,6 +291,7 @@ impl Chat {
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
         for user in late {
+            self.session.give_up_keys(&user)?;
             let failure = no_keys(&self.session, &user, self.timeout)?;
             self.failed(&failure)?;
         }

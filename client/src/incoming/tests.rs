@@ -390,3 +390,19 @@ mod forge {
         out.extend_from_slice(field);
     }
 }
+
+#[test]
+fn bytes_that_found_no_room_are_taken_when_they_are_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, mut bob) = two(&folder);
+    for n in 0..crate::store::MAX_HELD_PER_SENDER {
+        let envelope = alice.seals(bob.account.bundle(), &format!("{n}"));
+        assert!(matches!(bob.receives(&envelope), Received::Waiting { .. }));
+    }
+    let one_too_many = alice.seals(bob.account.bundle(), "important");
+    assert_eq!(cause(bob.receives(&one_too_many)), Cause::TooManyWaiting);
+    bob.meets(alice.account.bundle());
+    assert_eq!(bob.retries(&alice).len(), 32);
+    // SPEC 7.3: what must be sent again is sent as the same bytes.
+    assert_eq!(text(&bob.receives(&one_too_many)), "important");
+}

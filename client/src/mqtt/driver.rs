@@ -53,6 +53,8 @@ pub(super) struct Driver {
     next_ticket: u64,
     subscribed: Vec<String>,
     subscribing: VecDeque<Subscribing>,
+    /// What the broker is to be told as soon as there is a connection.
+    unsubscribing: Vec<String>,
     max_packet: Option<u32>,
 }
 
@@ -106,6 +108,7 @@ impl Driver {
             next_ticket: 0,
             subscribed: Vec::new(),
             subscribing: VecDeque::new(),
+            unsubscribing: Vec::new(),
             max_packet: None,
         }
     }
@@ -273,12 +276,17 @@ impl Driver {
                 self.answers.insert(ticket, answer);
                 self.window.push((ticket, outbound));
             }
-            Request::Subscribe(filters, answer) => self.subscribing.push_back(Subscribing {
-                filters,
-                answer: Some(answer),
-                sent: None,
-                packet_id: None,
-            }),
+            Request::Subscribe(filters, answer) => {
+                self.unsubscribing
+                    .retain(|filter| !filters.contains(filter));
+                self.subscribing.push_back(Subscribing {
+                    filters,
+                    answer: Some(answer),
+                    sent: None,
+                    packet_id: None,
+                });
+            }
+            Request::Unsubscribe(filters) => self.unsubscribe(filters),
             Request::Acknowledge(receipt) => {
                 if let Some(client) = client
                     && receipt.connection == self.connection
@@ -294,9 +302,27 @@ impl Driver {
         }
     }
 
+    fn unsubscribe(&mut self, filters: Vec<String>) {
+        self.subscribed.retain(|filter| !filters.contains(filter));
+        for asked in self
+            .subscribing
+            .iter_mut()
+            .filter(|asked| asked.sent.is_none())
+        {
+            asked.filters.retain(|filter| !filters.contains(filter));
+        }
+        self.subscribing.retain(|asked| !asked.filters.is_empty());
+        self.unsubscribing.extend(filters);
+    }
+
     /// Hands to rumqttc what may go now.
     fn write(&mut self, client: &AsyncClient) -> Result<(), String> {
         const FULL: &str = "the MQTT library's queue is full";
+        for filter in std::mem::take(&mut self.unsubscribing) {
+            client
+                .try_unsubscribe(filter)
+                .map_err(|_| FULL.to_owned())?;
+        }
         if let Some(next) = self.subscribing.front_mut()
             && next.sent.is_none()
         {
@@ -389,11 +415,10 @@ impl Driver {
         codes: &[SubscribeReasonCode],
     ) -> Result<(), Stop> {
         let result = granted(&done.filters, codes);
-        if result.is_ok() {
-            for filter in done.filters {
-                if !self.subscribed.contains(&filter) {
-                    self.subscribed.push(filter);
-                }
+        for (filter, code) in done.filters.into_iter().zip(codes) {
+            if matches!(code, SubscribeReasonCode::Success(_)) && !self.subscribed.contains(&filter)
+            {
+                self.subscribed.push(filter);
             }
         }
         match (done.answer, result) {

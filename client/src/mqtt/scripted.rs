@@ -27,6 +27,9 @@ pub(crate) enum Asked {
         filters: Vec<String>,
         answer: oneshot::Sender<Result<(), MqttError>>,
     },
+    Unsubscribe {
+        filters: Vec<String>,
+    },
     /// The number that [`Script::deliver`] gave.
     Acknowledge(u16),
     Disconnect,
@@ -64,6 +67,7 @@ impl Script {
                 answer,
             },
             Request::Subscribe(filters, answer) => Asked::Subscribe { filters, answer },
+            Request::Unsubscribe(filters) => Asked::Unsubscribe { filters },
             Request::Acknowledge(receipt) => Asked::Acknowledge(receipt.publish.pkid),
             Request::Disconnect(done) => {
                 let _ = done.send(());

@@ -3,11 +3,12 @@
 use sealpost_core::{Topic, UserId};
 use tokio::time::Instant;
 
+use super::wanted::Mail;
 use super::{Happening, Own, PATIENCE, Purpose, Session, UNSHOWN_BATCH};
 use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::exit::Failure;
-use crate::incoming::{self, Message, Received};
+use crate::incoming::{self, Cause, Message, Received, Refused};
 use crate::mqtt::Delivery;
 use crate::own_bundle::{self, OwnBundle};
 use crate::{clock, contact};
@@ -32,18 +33,12 @@ impl Session {
                 Ok(Happening::Keys(user))
             }
             Ok(Topic::Inbox(user)) if user == *self.account.user() => {
-                let received = incoming::receive(
-                    &mut self.store,
-                    &mut self.account,
-                    &mut self.cache,
-                    &payload,
+                let mail = Mail {
+                    payload,
                     duplicate,
-                    clock::now(),
-                )?;
-                // It is on disk, or refused for good: only now may the broker forget it.
-                self.mqtt.acknowledge(receipt);
-                let shown = self.received(received)?;
-                Ok(if shown {
+                    receipt,
+                };
+                Ok(if self.mail(mail)? {
                     Happening::Shown
                 } else {
                     Happening::Other
@@ -55,6 +50,37 @@ impl Session {
                 Ok(Happening::Other)
             }
         }
+    }
+
+    /// Receives an envelope; says whether a message was shown.
+    pub(super) fn mail(&mut self, mail: Mail) -> Result<bool, Failure> {
+        let received = incoming::receive(
+            &mut self.store,
+            &mut self.account,
+            &mut self.cache,
+            &mail.payload,
+            mail.duplicate,
+            clock::now(),
+        )?;
+        // The sender's keys are asked for before an acknowledgement brings more of their mail.
+        match &received {
+            Received::Waiting { from, .. } => self.want_keys_of_sender(from)?,
+            Received::Refused(Refused {
+                from: Some(from),
+                cause: Cause::TooManyWaiting,
+                ..
+            }) => {
+                self.want_keys_of_sender(from)?;
+                if self.wanted.has_patience(from) {
+                    self.wanted.postpone(from.clone(), mail);
+                    return Ok(false);
+                }
+            }
+            _ => {}
+        }
+        // It is on disk, or refused for good: only now may the broker forget it.
+        self.mqtt.acknowledge(mail.receipt);
+        self.received(received)
     }
 
     /// Deals with what became of an envelope; says whether a message was shown.
@@ -71,9 +97,6 @@ impl Session {
                 reason,
                 fresh,
             } => {
-                if !self.keys.contains_key(&from) {
-                    self.want_keys(&from);
-                }
                 if fresh {
                     let due = Instant::now() + PATIENCE;
                     self.unsaid.push_back((due, from, id, reason));
@@ -153,7 +176,7 @@ impl Session {
         if believed && self.purpose == Purpose::Receive {
             self.retry(user)?;
         }
-        Ok(())
+        self.take_postponed(user)
     }
 
     pub(super) fn retry(&mut self, user: &UserId) -> Result<(), Failure> {

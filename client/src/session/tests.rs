@@ -453,3 +453,66 @@ async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
     assert_eq!(world.out.text(), "From alice: one\n");
     assert_eq!(unshown(&world.session.store, 10).unwrap().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn keys_asked_for_again_and_again_are_subscribed_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let nobody = UserId::parse("nobody").unwrap();
+    for _ in 0..100 {
+        world.session.want_keys(&nobody);
+    }
+    let mut subscriptions = 0;
+    while let Some(asked) = world.script.asked_now() {
+        if matches!(asked, Asked::Subscribe { .. }) {
+            subscriptions += 1;
+        }
+    }
+    assert_eq!(subscriptions, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mail_that_finds_no_room_is_held_up_for_the_senders_keys_and_refused_only_when_they_do_not_come()
+ {
+    for keys_come in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder, Purpose::Receive);
+        begin(&mut world).await;
+        for n in 0..=crate::store::MAX_HELD_PER_SENDER {
+            let envelope = sealed(&alice, &world.session.account, &format!("{n}"));
+            world.script.deliver("inbox/bob", &envelope).await;
+            step(&mut world).await;
+        }
+        assert!(!world.err.text().contains("refused"));
+        if keys_come {
+            let bundle = alice.bundle().as_bytes();
+            world.script.deliver("keys/alice", bundle).await;
+        }
+        for _ in 0..8 {
+            step(&mut world).await;
+        }
+        let acknowledged = std::iter::from_fn(|| world.script.asked_now())
+            .filter(|asked| matches!(asked, Asked::Acknowledge(_)))
+            .count();
+        let shown = world.out.text().lines().count();
+        let last = crate::store::MAX_HELD_PER_SENDER as usize + 1;
+        let keys = usize::from(keys_come);
+        assert_eq!((acknowledged, shown), (last + keys, last * keys));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_nobody_has_is_not_left_subscribed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    let nobody = UserId::parse("nobody").unwrap();
+    world.session.want_keys(&nobody);
+    world.session.close().await.unwrap();
+    let mut asked = std::iter::from_fn(|| world.script.asked_now());
+    assert!(asked.any(
+        |asked| matches!(asked, Asked::Unsubscribe { filters } if filters == ["keys/nobody"])
+    ));
+}
