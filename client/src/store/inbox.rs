@@ -1,5 +1,7 @@
 //! What was received: stored and marked seen in one transaction, its text encrypted.
 
+use std::time::Duration;
+
 use aes_gcm::Nonce;
 use aes_gcm::aead::{Aead, Payload};
 use rand::RngExt;
@@ -14,6 +16,8 @@ use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
 pub const MAX_SEEN_PER_SENDER: u32 = 100_000;
 /// So many messages back, one that named the same missing message is looked for: work is bounded, whatever is sent.
 const GAP_MEMORY: u32 = 1_000;
+/// A sender's clock further ahead than this does not raise the floor.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 const NONCE_LEN: usize = 12;
 
 /// A message that was opened and is to be stored.
@@ -78,7 +82,10 @@ impl Store {
     pub fn seen(&self, from: &UserId, id: &MessageId) -> Result<SeenState, StoreError> {
         let contains = self
             .db
-            .prepare_cached("SELECT 1 FROM seen WHERE sender = ?1 AND id = ?2")?
+            .prepare_cached(
+                "SELECT 1 FROM seen WHERE sender = ?1 AND id = ?2
+                 UNION ALL SELECT 1 FROM messages WHERE sender = ?1 AND id = ?2",
+            )?
             .exists(params![from.as_str(), id.as_bytes()])?;
         let floor: Option<i64> = self
             .db
@@ -87,7 +94,9 @@ impl Store {
             .optional()?
             .flatten();
         let floor = floor
-            .map(|ms| from_sql(ms).and_then(timestamp_from))
+            .map(from_sql)
+            .transpose()?
+            .map(|ms| timestamp_from(ms.min(Timestamp::MAX.millis())))
             .transpose()?;
         Ok(SeenState { contains, floor })
     }
@@ -120,6 +129,8 @@ impl Store {
             )
             .map_err(|_| StoreError::Damaged("AES-GCM refused to encrypt a message"))?;
         body.extend_from_slice(&sealed);
+        // A floor above what honest clocks say would shut the sender out for ever. `messages` forgets no id anyway.
+        let ts_for_floor = message.ts.min(now.saturating_add(MAX_AHEAD));
         let tx = self.immediate()?;
         let sender = message.from.as_str();
         let fresh = tx
@@ -127,7 +138,7 @@ impl Store {
             .execute(params![
                 sender,
                 message.id.as_bytes(),
-                to_sql(message.ts.millis())
+                to_sql(ts_for_floor.millis())
             ])?;
         if fresh == 0 {
             return Ok(Acceptance::Seen);
@@ -422,6 +433,33 @@ mod tests {
         }
         assert_eq!(store.seen(&alice, &ids[0]).unwrap().floor, Some(at(1_002)));
         assert_eq!(store.seen(&user("carol"), &ids[0]).unwrap().floor, None);
+    }
+
+    #[test]
+    fn times_at_the_end_of_the_scale_shut_nobody_out_and_let_no_replay_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let alice = user("alice");
+        let ids: Vec<MessageId> = (0..11).map(|n| id(1_000 + n)).collect();
+        for id in &ids {
+            let message = incoming(&alice, id, Timestamp::MAX.millis(), b"x");
+            store.accept_bounded(&message, at(2), 10).unwrap();
+        }
+        let floor = store.seen(&alice, &id(2)).unwrap().floor.unwrap();
+        assert!(floor <= at(3).saturating_add(MAX_AHEAD));
+        assert!(
+            ids.iter()
+                .all(|id| store.seen(&alice, id).unwrap().contains)
+        );
+        // As an earlier version left it.
+        store
+            .db
+            .execute(
+                "UPDATE senders SET floor = ?1",
+                [to_sql(Timestamp::MAX.millis() + 1)],
+            )
+            .unwrap();
+        store.seen(&alice, &id(2)).unwrap();
     }
 
     #[test]
