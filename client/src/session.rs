@@ -24,13 +24,17 @@ use crate::contact::{Believed, Disbelieved};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_published, not_sealed};
 use crate::incoming;
-use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError};
+use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
 use crate::store::{Store, WaitingFor};
 use crate::{clock, outgoing};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
 /// right after the answer to the subscription.
 const NO_RETAINED: Duration = Duration::from_millis(500);
+/// How long after a refusal our own bundle is published again: twice as long each time, up to the longest.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
+const PUBLISH_AGAIN_QUOTA: Duration = Duration::from_secs(60);
+const PUBLISH_AGAIN_MOST: Duration = Duration::from_secs(5 * 60);
 /// How often what waits is tried again and keys are looked after.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a message may wait for its sender's keys before that is worth a word.
@@ -93,6 +97,7 @@ pub struct Session {
     /// Alarms that were said, so that a reconnect does not repeat them.
     said: VecDeque<(UserId, String)>,
     own: Own,
+    publish_again: Duration,
     upkeep: Instant,
     /// Messages that began to wait: said only when they still do after a moment, for keys usually follow at once.
     unsaid: VecDeque<(Instant, UserId, MessageId, WaitingFor)>,
@@ -179,6 +184,7 @@ impl Session {
             wanted: Wanted::default(),
             said: VecDeque::new(),
             own: Own::Settled,
+            publish_again: Duration::ZERO,
             upkeep: Instant::now() + UPKEEP,
             unsaid: VecDeque::new(),
             connected: true,
@@ -259,7 +265,10 @@ impl Session {
                 self.own = Own::Settled;
                 match answer {
                     Ok(Ok(())) => Ok(Happening::Other),
-                    Ok(Err(error)) => Err(not_published(&error)),
+                    Ok(Err(error)) => {
+                        self.publish_later(&error)?;
+                        Ok(Happening::Other)
+                    }
                     Err(_) => Err(closed()),
                 }
             }
@@ -396,6 +405,28 @@ impl Session {
         let topic = Topic::Keys(self.account.user().clone());
         let bundle = self.account.bundle().as_bytes().to_vec();
         self.own = Own::Publishing(self.mqtt.publish(&topic, bundle, true));
+    }
+
+    /// Our keys were refused. Who receives goes on and tries again, where time may help (SPEC 10.5).
+    fn publish_later(&mut self, error: &PublishError) -> Result<(), Failure> {
+        let failure = not_published(error);
+        let first = match error {
+            PublishError::Refused { code, .. } => match code {
+                RefusalCode::QuotaExceeded => PUBLISH_AGAIN_QUOTA,
+                RefusalCode::Other => PUBLISH_AGAIN,
+                _ => return Err(failure),
+            },
+            _ => return Err(failure),
+        };
+        if self.purpose == Purpose::Send {
+            return Err(failure);
+        }
+        let wait = self.publish_again.max(first);
+        self.publish_again = (wait * 2).min(PUBLISH_AGAIN_MOST);
+        let wait = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
+        self.own = Own::Looking(Instant::now() + wait);
+        let me = self.account.user().clone();
+        self.alarm_once(&me, failure.event())
     }
 
     fn look_after(&mut self) -> Result<(), Failure> {

@@ -516,3 +516,35 @@ async fn a_name_that_nobody_has_is_not_left_subscribed() {
         |asked| matches!(asked, Asked::Unsubscribe { filters } if filters == ["keys/nobody"])
     ));
 }
+
+#[tokio::test(start_paused = true)]
+async fn mail_is_still_received_when_our_own_keys_are_refused_for_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    step(&mut world).await;
+    match world.script.asked().await {
+        Asked::Publish { answer, .. } => answer
+            .send(Err(PublishError::Refused {
+                code: crate::mqtt::RefusalCode::Other,
+                reason: "the disk is full".into(),
+            }))
+            .unwrap(),
+        other => panic!("{other:?}"),
+    }
+    world.session.next().await.unwrap();
+    let mine = world.session.account.bundle().clone();
+    let envelope = seal(&alice, &mine, None, &text("hi"), clock::now()).unwrap();
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    world.script.deliver("inbox/bob", envelope.as_bytes()).await;
+    step(&mut world).await;
+    step(&mut world).await;
+    assert!(world.out.text().contains("hi"));
+    while !matches!(world.script.asked_now(), Some(Asked::Publish { .. })) {
+        step(&mut world).await;
+    }
+}
