@@ -121,7 +121,7 @@ fn retires(contact: &Contact, identity: &IdentityKey) -> bool {
         .is_ok_and(|bundle| bundle.links().iter().any(|link| link.old() == identity))
 }
 
-/// What holds about `user` when a broker brings back a replaced identity: whatever held before. A changed identity
+/// What holds about `user` when a broker brings back a replaced identity or older keys: whatever held before. A changed identity
 /// still waits for its decision; else the bundle stored with the pin is as good as it was, while it is valid.
 pub fn believed_before(
     store: &Store,

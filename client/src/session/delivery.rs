@@ -1,6 +1,6 @@
 //! What is delivered: our own bundle, those of others, and mail.
 
-use sealpost_core::{Topic, UserId};
+use sealpost_core::{BundleRefused, Topic, UserId};
 use tokio::time::Instant;
 
 use super::wanted::Mail;
@@ -167,9 +167,10 @@ impl Session {
         let believed = outcome.is_ok();
         let outcome = match outcome {
             // Who brings back the past changes nothing.
-            Err(retired @ Disbelieved::Retired { .. }) => {
-                contact::believed_before(&self.store, user, clock::now())?.unwrap_or(Err(retired))
-            }
+            Err(
+                past @ (Disbelieved::Retired { .. }
+                | Disbelieved::Refused(BundleRefused::RolledBack { .. })),
+            ) => contact::believed_before(&self.store, user, clock::now())?.unwrap_or(Err(past)),
             other => other,
         };
         self.keys.insert(user.clone(), outcome);

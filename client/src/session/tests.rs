@@ -548,3 +548,21 @@ async fn mail_is_still_received_when_our_own_keys_are_refused_for_now() {
         step(&mut world).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn older_keys_alarm_once_and_what_is_believed_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut alice = peer(&folder, "alice");
+    let old = alice.bundle().clone();
+    alice.rotate(clock::now()).unwrap();
+    let mut world = world(&folder, Purpose::Receive);
+    begin(&mut world).await;
+    for bundle in [alice.bundle(), &old, &old] {
+        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        step(&mut world).await;
+    }
+    let err = world.err.text();
+    assert_eq!(err.matches("ALARM").count(), 1, "{err}");
+    let believed = world.session.keys(alice.user()).unwrap().unwrap();
+    assert_eq!(believed.as_bytes(), alice.bundle().as_bytes());
+}
