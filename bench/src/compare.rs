@@ -59,7 +59,7 @@ impl Work {
 /// Who is compared, at what, and how often.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Compare {
-    /// The brokers; the first is what the others are measured against. mosquitto[:PATH], sealpost[:PATH] or
+    /// The brokers; the first is what the others are measured against. `mosquitto[:PATH]`, `sealpost[:PATH]` or
     /// NAME@HOST:PORT for one that runs already
     #[arg(long = "peer", default_values = ["mosquitto", "sealpost"])]
     peers: Vec<Peer>,
