@@ -311,7 +311,10 @@ pub fn waiting_event(from: &UserId, id: &MessageId, reason: WaitingFor) -> Event
         ),
         WaitingFor::Decision => (
             "decision",
-            format!("If {from} has new keys, accept them: sealpost contacts trust {from}"),
+            format!(
+                "If {from} has new keys, accept them: sealpost contacts trust {from}. If that finds nothing to \
+                 decide, they are not published: {from} must connect once."
+            ),
         ),
         WaitingFor::Suspension => (
             "suspension",
