@@ -157,6 +157,16 @@ fn is_joiner(c: Option<char>) -> bool {
     matches!(c, Some('\u{200c}' | '\u{200d}'))
 }
 
+/// Whatever [`clean_text`] may leave out: no harm in a string that is quoted, but not to be written as it is.
+pub(crate) fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || is_invisible(c)
+        || matches!(
+            c,
+            '\u{200c}' | '\u{200d}' | '\u{2028}' | '\u{2029}' | '\u{fe00}'..='\u{fe0f}'
+        )
+}
+
 /// Characters that are not seen but change what is, or carry hidden content.
 fn is_invisible(c: char) -> bool {
     matches!(c,

@@ -112,10 +112,11 @@ impl Printer {
 fn escape_for_terminals(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        let hidden = c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if hidden {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        if crate::terminal::is_hidden(c) {
+            // Beyond U+FFFF: as JSON has it, two escapes.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             out.push(c);
         }

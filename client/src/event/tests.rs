@@ -296,3 +296,22 @@ fn dates_are_right_over_leap_years() {
         assert_eq!(date(at(millis)), expected);
     }
 }
+
+#[test]
+fn json_and_people_agree_on_what_is_hidden() {
+    for hidden in [
+        '\u{ad}',
+        '\u{180e}',
+        '\u{200d}',
+        '\u{3164}',
+        '\u{fff9}',
+        '\u{e0041}',
+        '\u{fe01}',
+    ] {
+        let text = format!("pay{hidden}pal");
+        let line = json(&text_message(&text));
+        assert!(!line.contains(hidden), "U+{:04X}", u32::from(hidden));
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["text"], text);
+    }
+}
