@@ -34,7 +34,7 @@ pub enum Command {
 /// this order.
 #[derive(Debug, Args, Default)]
 pub struct RunArgs {
-    /// The broker: mqtt://HOST[:PORT] [env: SEALPOST_ARCHIVER_BROKER]
+    /// The broker: `mqtt://HOST[:PORT]` [env: SEALPOST_ARCHIVER_BROKER]
     #[arg(long, value_name = "URL")]
     pub broker: Option<String>,
     /// The realm, as the broker has it [env: SEALPOST_ARCHIVER_REALM] [default: local]

@@ -95,7 +95,7 @@ pub enum RouterError {
     /// The router's thread has ended.
     #[error("the router is gone ({0})")]
     Gone(Box<LinkError>),
-    /// Messages went in and none came out for [`STALL`].
+    /// Messages went in and none came out for half a minute.
     #[error("the router has not returned a message for {} s", STALL.as_secs())]
     Stalled,
     /// A message came back that is not the next ticket's.

@@ -40,7 +40,7 @@ pub struct Share {
     pub archive: bool,
     /// Messages.
     pub messages: usize,
-    /// Bytes, as [`Message::size`] counts them.
+    /// Bytes, as [`crate::message::Message::size`] counts them.
     pub bytes: usize,
 }
 
