@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::admission::Admission;
-use crate::board::Board;
-use crate::dispatcher::Ticket;
-use crate::permission::Permission;
-use crate::router_link::Inlet;
+use crate::access::admission::Admission;
+use crate::access::permission::Permission;
+use crate::delivery::board::Board;
+use crate::order::dispatcher::Ticket;
+use crate::order::router_link::Inlet;
 use crate::settings::Settings;
 
 /// What connections share.

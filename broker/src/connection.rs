@@ -16,13 +16,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Principal;
-use crate::board::SessionKey;
+use crate::access::admission::Principal;
 use crate::broker::Broker;
-use crate::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
-use crate::router_link::RouterError;
-use crate::session::{Attachment, Session};
-use crate::wire::Goodbye;
+use crate::delivery::board::SessionKey;
+use crate::delivery::session::{Attachment, Session};
+use crate::delivery::wire::Goodbye;
+use crate::order::router_link::RouterError;
+use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
 
 use joining::{Denial, refuse};
 

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::receipt::Receipt;
+use crate::delivery::message::Message;
+use crate::delivery::receipt::Receipt;
+use crate::protocol::outcome::Outcome;
 
 /// Keeps what durable sessions are owed.
 pub trait Journal: Send {

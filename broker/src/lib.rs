@@ -13,25 +13,13 @@
 //! journal has it.
 #![forbid(unsafe_code)]
 
-pub mod admission;
-pub mod board;
+pub mod access;
 pub mod broker;
 pub mod clock;
 pub mod connection;
-pub mod dispatcher;
+pub mod delivery;
 pub mod journal;
-pub mod mailbox;
-pub mod message;
-pub mod outcome;
-pub mod packet;
-pub mod permission;
-pub mod receipt;
-pub mod registry;
-pub mod router_link;
+pub mod order;
+pub mod protocol;
 pub mod server;
-pub mod session;
 pub mod settings;
-pub mod subscriptions;
-pub mod topic_name;
-pub mod topics;
-pub mod wire;

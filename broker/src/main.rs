@@ -175,7 +175,7 @@ fn settings_hint(error: &SettingsError) -> &'static str {
 
 fn serve_hint(error: &ServeError) -> &'static str {
     match error {
-        ServeError::Registry(sealpost_broker::registry::OpenError::InUse(_)) => {
+        ServeError::Registry(sealpost_broker::access::registry::OpenError::InUse(_)) => {
             "stop the other broker, or give this one another directory with --data"
         }
         ServeError::Registry(_) => "look at that path; another directory can be chosen with --data",

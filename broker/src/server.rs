@@ -9,18 +9,18 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::Admission;
-use crate::board::Board;
+use crate::access::admission::Admission;
+use crate::access::permission::Permission;
+use crate::access::registry::{OpenError, Registry};
 use crate::broker::Broker;
 use crate::connection;
-use crate::dispatcher;
+use crate::delivery::board::Board;
+use crate::delivery::message::Message;
 use crate::journal::MemoryJournal;
-use crate::message::Message;
-use crate::permission::Permission;
-use crate::registry::{OpenError, Registry};
-use crate::router_link::{self, RouterError};
+use crate::order::dispatcher;
+use crate::order::router_link::{self, RouterError};
+use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
-use crate::topic_name::TopicName;
 
 /// How often sessions are looked over for expiry and for readers that hold others up.
 const TIDY_EVERY: Duration = Duration::from_millis(500);

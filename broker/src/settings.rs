@@ -9,8 +9,8 @@ use std::time::Duration;
 use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
 use serde::Deserialize;
 
-use crate::board::Bounds;
-use crate::session::Share;
+use crate::delivery::board::Bounds;
+use crate::delivery::session::Share;
 
 /// The settings as a file spells them. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -311,11 +311,13 @@ impl Spelled {
             Ok::<_, SettingsError>((name, key))
         });
         let limits = self.limits;
-        if limits.packet < MAX_ENVELOPE + 1024 || limits.packet > crate::router_link::MAX_MESSAGE {
+        if limits.packet < MAX_ENVELOPE + 1024
+            || limits.packet > crate::order::router_link::MAX_MESSAGE
+        {
             let why = format!(
                 "is not between {} (an envelope and its topic) and {}",
                 MAX_ENVELOPE + 1024,
-                crate::router_link::MAX_MESSAGE
+                crate::order::router_link::MAX_MESSAGE
             );
             return Err(bad("limits.packet", &limits.packet.to_string(), why));
         }

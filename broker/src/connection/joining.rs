@@ -10,13 +10,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{GOODBYE_WAIT, Joined};
-use crate::admission::Principal;
-use crate::board::SessionKey;
+use crate::access::admission::Principal;
 use crate::broker::Broker;
 use crate::clock;
-use crate::packet::{IncomingConnect, Version, encode};
-use crate::session::Attachment;
-use crate::wire::{RECEIVE_MAXIMUM, Wire};
+use crate::delivery::board::SessionKey;
+use crate::delivery::session::Attachment;
+use crate::delivery::wire::{RECEIVE_MAXIMUM, Wire};
+use crate::protocol::packet::{IncomingConnect, Version, encode};
 
 /// Bytes of the longest client id. It is kept for as long as the session.
 const MAX_CLIENT_ID: usize = 256;

@@ -12,17 +12,17 @@ use rumqttd::protocol::{
 use tokio::time::Instant;
 
 use super::{End, Input, Joined};
-use crate::board::BoardError;
+use crate::access::permission::{Permitted, Refused};
 use crate::clock;
-use crate::dispatcher::Ticket;
-use crate::outcome::Outcome;
-use crate::packet::{Incoming, IncomingPublish, PacketError, Version};
-use crate::permission::{Permitted, Refused};
-use crate::receipt::Receipt;
-use crate::router_link::Submission;
-use crate::topic_name::{FilterName, TopicName};
-use crate::topics::Subscription;
-use crate::wire::{Goodbye, Wire};
+use crate::delivery::board::BoardError;
+use crate::delivery::receipt::Receipt;
+use crate::delivery::topics::Subscription;
+use crate::delivery::wire::{Goodbye, Wire};
+use crate::order::dispatcher::Ticket;
+use crate::order::router_link::Submission;
+use crate::protocol::outcome::Outcome;
+use crate::protocol::packet::{Incoming, IncomingPublish, PacketError, Version};
+use crate::protocol::topic_name::{FilterName, TopicName};
 
 type Batch = Vec<Submission<Ticket>>;
 

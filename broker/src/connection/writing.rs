@@ -9,8 +9,8 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use super::GOODBYE_WAIT;
-use crate::session::{Filled, Session};
-use crate::wire::Wire;
+use crate::delivery::session::{Filled, Session};
+use crate::delivery::wire::Wire;
 
 /// How long one write to a client may take. A client that reads nothing for so long is gone or stuck; if its session is
 /// durable it finds its mail when it comes back.

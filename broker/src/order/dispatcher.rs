@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::board::{Board, Posted};
+use crate::delivery::board::{Board, Posted};
+use crate::delivery::message::Message;
+use crate::delivery::receipt::Receipt;
+use crate::delivery::session::Session;
+use crate::delivery::topics::Post;
+use crate::delivery::wire::Wire;
 use crate::journal::Journal;
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::receipt::Receipt;
-use crate::router_link::{Ordered, Outlet, RouterError};
-use crate::session::Session;
-use crate::topic_name::TopicName;
-use crate::topics::Post;
-use crate::wire::Wire;
+use crate::order::router_link::{Ordered, Outlet, RouterError};
+use crate::protocol::outcome::Outcome;
+use crate::protocol::topic_name::TopicName;
 use rumqttd::protocol::{PublishProperties, QoS};
 
 /// Messages that one commit covers at most, so that a flood cannot keep acknowledgements waiting.

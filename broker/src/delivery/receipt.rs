@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::outcome::Outcome;
-use crate::wire::Wire;
+use crate::delivery::wire::Wire;
+use crate::protocol::outcome::Outcome;
 
 /// The acknowledgement that a publisher waits for. It is sent when the last holder lets go, and only if the outcome was
 /// settled before: a receipt that is merely dropped (a panic, a shutdown) acknowledges nothing.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rumqttd::protocol::QoS;
 
-use crate::mailbox::Delivery;
-use crate::message::Message;
-use crate::receipt::Receipt;
-use crate::session::Session;
-use crate::subscriptions::Subscriptions;
-use crate::topic_name::{FilterName, TopicName};
+use crate::delivery::mailbox::Delivery;
+use crate::delivery::message::Message;
+use crate::delivery::receipt::Receipt;
+use crate::delivery::session::Session;
+use crate::delivery::subscriptions::Subscriptions;
+use crate::protocol::topic_name::{FilterName, TopicName};
 
 /// What a subscription asks for.
 #[derive(Debug, Clone)]

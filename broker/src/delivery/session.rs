@@ -13,10 +13,10 @@ use bytes::BytesMut;
 use rumqttd::protocol::{DisconnectReasonCode, PublishProperties, QoS};
 use tokio::time::Instant;
 
-use crate::mailbox::{Delivery, Mailbox};
-use crate::packet::{OutgoingPublish, Version, encode};
-use crate::receipt::Receipt;
-use crate::wire::{Goodbye, Wire};
+use crate::delivery::mailbox::{Delivery, Mailbox};
+use crate::delivery::receipt::Receipt;
+use crate::delivery::wire::{Goodbye, Wire};
+use crate::protocol::packet::{OutgoingPublish, Version, encode};
 
 /// Messages waiting for a clean session from which on acknowledgements are held.
 const LIVE_MESSAGES: usize = 1_000;
@@ -40,7 +40,7 @@ pub struct Share {
     pub archive: bool,
     /// Messages.
     pub messages: usize,
-    /// Bytes, as [`crate::message::Message::size`] counts them.
+    /// Bytes, as [`crate::delivery::message::Message::size`] counts them.
     pub bytes: usize,
 }
 

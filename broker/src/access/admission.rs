@@ -10,7 +10,7 @@ use sealpost_core::{
     IdentityKey, LOGIN_WINDOW, LoginError, LoginToken, NameError, Realm, Timestamp, UserId,
 };
 
-use crate::registry::{RegisterError, Registry};
+use crate::access::registry::{RegisterError, Registry};
 
 /// Who is connected. Roles never come from names: an archiver is who signs with a key that the settings list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
 use tokio::time::Instant;
 
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::session::{Attachment, Pushed, Session, Share, Totals};
-use crate::topic_name::FilterName;
-use crate::topics::{Post, Subscriber, Subscription, Topics};
-use crate::wire::Goodbye;
+use crate::delivery::message::Message;
+use crate::delivery::session::{Attachment, Pushed, Session, Share, Totals};
+use crate::delivery::topics::{Post, Subscriber, Subscription, Topics};
+use crate::delivery::wire::Goodbye;
+use crate::protocol::outcome::Outcome;
+use crate::protocol::topic_name::FilterName;
 
 /// A session belongs to a name and a client id: nobody takes over another's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rumqttd::protocol::PublishProperties;
 
-use crate::topic_name::TopicName;
+use crate::protocol::topic_name::TopicName;
 
 /// What was published; shared by all who receive it.
 #[derive(Debug)]

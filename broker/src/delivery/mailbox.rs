@@ -6,9 +6,9 @@ use std::sync::Arc;
 use rumqttd::protocol::QoS;
 use tokio::time::Instant;
 
-use crate::message::Message;
-use crate::receipt::Receipt;
-use crate::topic_name::TopicName;
+use crate::delivery::message::Message;
+use crate::delivery::receipt::Receipt;
+use crate::protocol::topic_name::TopicName;
 
 /// A message for one session.
 #[derive(Debug)]

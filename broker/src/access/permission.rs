@@ -11,11 +11,11 @@ use std::sync::Arc;
 use rumqttd::protocol::{PublishProperties, QoS, SubscribeReasonCode};
 use sealpost_core::{Envelope, Realm, Timestamp, Topic, TopicFilter, UserId};
 
-use crate::admission::Principal;
-use crate::outcome::Outcome;
-use crate::registry::{BundleRefused, BundleTurn, Registry};
-use crate::router_link::Route;
-use crate::topic_name::{FilterName, TopicName};
+use crate::access::admission::Principal;
+use crate::access::registry::{BundleRefused, BundleTurn, Registry};
+use crate::order::router_link::Route;
+use crate::protocol::outcome::Outcome;
+use crate::protocol::topic_name::{FilterName, TopicName};
 
 /// A publish that may go into the one order.
 #[derive(Debug)]

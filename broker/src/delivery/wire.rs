@@ -12,8 +12,8 @@ use rumqttd::protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::outcome::Outcome;
-use crate::packet::{Version, encode};
+use crate::protocol::outcome::Outcome;
+use crate::protocol::packet::{Version, encode};
 
 /// Publishes of one connection that may be unacknowledged. MQTT 5 clients are told it as Receive Maximum; from others
 /// the broker stops reading until some are acknowledged. Above the windows of common clients (10 to 100).
@@ -297,7 +297,7 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receipt::Receipt;
+    use crate::delivery::receipt::Receipt;
     use std::sync::Arc;
 
     fn wire(version: Version) -> Arc<Wire> {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::topic_name::{FilterName, TopicName};
+use crate::protocol::topic_name::{FilterName, TopicName};
 
 /// A tree from topic filters to subscribers. `K` tells subscribers apart; `V` is what a subscription asks for.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 use super::*;
-use crate::packet::Version;
-use crate::topic_name::TopicName;
-use crate::topics::Subscription;
-use crate::wire::Wire;
+use crate::delivery::topics::Subscription;
+use crate::delivery::wire::Wire;
+use crate::protocol::packet::Version;
+use crate::protocol::topic_name::TopicName;
 use tokio_util::sync::CancellationToken;
 
 fn board() -> Board {

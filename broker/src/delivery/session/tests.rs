@@ -1,8 +1,8 @@
 use super::*;
-use crate::message::Message;
-use crate::outcome::Outcome;
-use crate::packet::{Decoder, Incoming, IncomingPublish};
-use crate::topic_name::TopicName;
+use crate::delivery::message::Message;
+use crate::protocol::outcome::Outcome;
+use crate::protocol::packet::{Decoder, Incoming, IncomingPublish};
+use crate::protocol::topic_name::TopicName;
 use tokio_util::sync::CancellationToken;
 
 const DURABLE: Duration = Duration::from_secs(60);

@@ -1,0 +1,4 @@
+//! The one order in which everything published is delivered: into rumqttd's router, and out of it.
+
+pub mod dispatcher;
+pub mod router_link;

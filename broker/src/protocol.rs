@@ -1,0 +1,5 @@
+//! What MQTT says: packets, topic names and filters, and the outcomes that a publisher is told.
+
+pub mod outcome;
+pub mod packet;
+pub mod topic_name;
