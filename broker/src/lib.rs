@@ -16,6 +16,7 @@
 pub mod access;
 pub mod broker;
 pub mod clock;
+pub mod command;
 pub mod connection;
 pub mod delivery;
 pub mod journal;

@@ -1,0 +1,117 @@
+//! The command line: one file for each command. Without a command, the broker serves.
+
+pub mod failure;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::command::failure::Failure;
+use crate::command::serve::ServeArguments;
+use crate::settings::Overrides;
+
+/// Routes Sealpost's sealed messages over MQTT 3.1.1 and 5.0.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Arguments {
+    #[command(flatten)]
+    global: GlobalArguments,
+    #[command(flatten)]
+    serve: ServeArguments,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command takes: which broker it is about.
+#[derive(Debug, clap::Args)]
+struct GlobalArguments {
+    /// Read settings from this file (TOML; see config/broker.toml).
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep users and their keys in this directory. [default: sealpost-broker]
+    #[arg(long, global = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The deployment's name, as its clients have it. [default: local]
+    #[arg(long, global = true)]
+    realm: Option<String>,
+}
+
+impl GlobalArguments {
+    /// The same as overrides of settings, and the file to read the others from.
+    fn into_overrides(self) -> (Option<PathBuf>, Overrides) {
+        let GlobalArguments {
+            config,
+            data,
+            realm,
+        } = self;
+        let overrides = Overrides {
+            realm,
+            data,
+            ..Overrides::default()
+        };
+        (config, overrides)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the broker; the default.
+    Serve(ServeArguments),
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// [`Failure`]: what to tell, and the exit code.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments {
+        global,
+        serve,
+        command,
+    } = arguments;
+    if command.is_some() && serve != ServeArguments::default() {
+        let text = "flags of `serve` go behind `serve`, and no other command takes them";
+        Arguments::command()
+            .error(ErrorKind::ArgumentConflict, text)
+            .exit();
+    }
+    match command {
+        None => serve::run(global, serve),
+        Some(Command::Serve(serve)) => serve::run(global, serve),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn serving_is_what_happens_without_a_command() {
+        for line in [
+            "sealpost-broker --config c --data d --realm r --listen l --open --archiver a=b",
+            "sealpost-broker serve --config c --data d --realm r --listen l --open --archiver a=b",
+            "sealpost-broker --config c --data d serve --realm r --listen l --open --archiver a=b",
+        ] {
+            let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+            let serve = match arguments.command {
+                Some(Command::Serve(serve)) => serve,
+                None => arguments.serve,
+            };
+            let (file, mut overrides) = arguments.global.into_overrides();
+            serve.add_to(&mut overrides);
+            assert_eq!(file, Some("c".into()), "{line}");
+            assert_eq!(overrides.data, Some("d".into()), "{line}");
+            assert_eq!(overrides.realm.as_deref(), Some("r"), "{line}");
+            assert_eq!(overrides.listen.as_deref(), Some("l"), "{line}");
+            assert!(overrides.open, "{line}");
+            assert_eq!(overrides.archivers, ["a=b"], "{line}");
+        }
+    }
+}

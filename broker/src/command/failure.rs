@@ -1,0 +1,81 @@
+//! The one place that turns errors into what a person is told: what went wrong, what to do, and the exit code.
+
+use std::process::ExitCode;
+
+use crate::access::registry::OpenError;
+use crate::server::ServeError;
+use crate::settings::SettingsError;
+
+/// The exit codes. They are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Failed.
+    Failed = 1,
+    /// Wrong flags or settings, as for the other programs.
+    Usage = 2,
+}
+
+/// A command that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What went wrong.
+    pub message: String,
+    /// What to do next; may be empty.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A failure.
+    #[must_use]
+    pub fn new(code: Code, message: impl ToString, hint: impl Into<String>) -> Failure {
+        Failure {
+            code,
+            message: message.to_string(),
+            hint: hint.into(),
+        }
+    }
+
+    /// Says it on standard error, and returns the exit code.
+    #[must_use]
+    pub fn tell(&self) -> ExitCode {
+        eprintln!("sealpost-broker: {}", self.message);
+        if !self.hint.is_empty() {
+            eprintln!("  {}", self.hint);
+        }
+        ExitCode::from(self.code as u8)
+    }
+}
+
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Failure {
+        let hint = match &error {
+            SettingsError::Unreadable(_) => "config/broker.toml lists every key with its default",
+            SettingsError::BadValue { .. } => "config/broker.toml says what each key takes",
+            SettingsError::PlainRemote(_) => {
+                "listen on 127.0.0.1, or accept that with plain_remote = true in the settings"
+            }
+            SettingsError::OpenRemote(_) => "use --open on 127.0.0.1 only",
+        };
+        Failure::new(Code::Usage, error, hint)
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        let hint = match &error {
+            ServeError::Registry(OpenError::InUse(_)) => {
+                "stop the other broker, or give this one another directory with --data"
+            }
+            ServeError::Registry(_) => {
+                "look at that path; another directory can be chosen with --data"
+            }
+            ServeError::Router(_) | ServeError::Dispatcher => {
+                "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
+            }
+        };
+        Failure::new(Code::Failed, error, hint)
+    }
+}

@@ -1,0 +1,138 @@
+//! `serve`: runs the broker until a signal ends it.
+
+use std::io::{IsTerminal, Write};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::GlobalArguments;
+use super::failure::{Code, Failure};
+use crate::server;
+use crate::settings::{Overrides, Settings};
+
+/// What serving takes besides.
+#[derive(Debug, Default, Clone, PartialEq, Eq, clap::Args)]
+pub(super) struct ServeArguments {
+    /// Listen here; port 0 takes a free one. [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Let this archiver read every inbox: its name, and its key as `sealpost-archiver key` prints it. May be repeated.
+    #[arg(long, value_name = "NAME=KEY")]
+    archiver: Vec<String>,
+    /// Serve any topic to anyone without checks, on loopback only: for conformance suites and load tools.
+    #[arg(long)]
+    open: bool,
+}
+
+impl ServeArguments {
+    /// Adds the flags to what overrides the settings.
+    pub(super) fn add_to(self, overrides: &mut Overrides) {
+        let ServeArguments {
+            listen,
+            archiver,
+            open,
+        } = self;
+        overrides.listen = listen;
+        overrides.archivers = archiver;
+        overrides.open = open;
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(global: GlobalArguments, arguments: ServeArguments) -> Result<(), Failure> {
+    start_logging();
+    let (file, mut overrides) = global.into_overrides();
+    arguments.add_to(&mut overrides);
+    let settings = Settings::load(file, overrides)?;
+    raise_file_limit(settings.limits.connections);
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}"), ""))?;
+    runtime.block_on(serve(settings))
+}
+
+fn start_logging() {
+    // The router reports on itself at length; what matters of it ends the process and is reported then.
+    let filter =
+        std::env::var("RUST_LOG").unwrap_or_else(|_| "sealpost_broker=info,rumqttd=off".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// Each connection is an open file, and systems allow few by default.
+fn raise_file_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    // The listener, the router, the registry, standard streams.
+    const OTHERS: u64 = 64;
+    let wanted = u64::try_from(connections)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHERS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    limit.current = Some(raised);
+    if setrlimit(Resource::Nofile, limit).is_err() || raised < wanted {
+        tracing::warn!(
+            "this system allows {raised} open files, fewer than limits.connections = {connections} may need"
+        );
+    }
+}
+
+async fn serve(settings: Settings) -> Result<(), Failure> {
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!("cannot listen on {}: {error}", settings.listen),
+            "another program may listen there: choose another port with --listen, or 0 for a free one",
+        )
+    })?;
+    let address = listener.local_addr().map_or_else(
+        |_| settings.listen.to_string(),
+        |address| address.to_string(),
+    );
+    if settings.open {
+        eprintln!(
+            "sealpost-broker: OPEN: no login, no checks, any topic for anyone who can reach {address}. For tests only."
+        );
+    }
+
+    let shutdown = CancellationToken::new();
+    let (terminate, interrupt) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        return Err(Failure::new(Code::Failed, "cannot wait for signals", ""));
+    };
+    let announce = move || {
+        // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
+        let mut stdout = std::io::stdout();
+        if writeln!(stdout, "listening on {address}")
+            .and_then(|()| stdout.flush())
+            .is_err()
+        {
+            tracing::debug!("nobody reads standard output");
+        }
+    };
+    let serving = tokio::spawn(server::run(listener, settings, shutdown.clone(), announce));
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        _ = terminate.recv() => { shutdown.cancel(); serving.await }
+        _ = interrupt.recv() => { shutdown.cancel(); serving.await }
+    };
+    match ended {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(Failure::new(
+            Code::Failed,
+            "the broker has failed; the reason is above",
+            "",
+        )),
+    }
+}
