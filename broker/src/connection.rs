@@ -16,7 +16,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::admission::Principal;
+use crate::access::admission::{Channel, Principal};
 use crate::broker::Broker;
 use crate::delivery::board::SessionKey;
 use crate::delivery::session::{Attachment, Session};
@@ -84,10 +84,11 @@ impl End {
 
 /// Serves a connection to its end.
 pub async fn serve(stream: TcpStream, broker: Arc<Broker>, shutdown: CancellationToken) {
-    let peer = stream
-        .peer_addr()
-        .map(|peer| peer.to_string())
-        .unwrap_or_default();
+    let Ok(address) = stream.peer_addr() else {
+        tracing::debug!("a connection that is gone already");
+        return;
+    };
+    let (channel, peer) = (Channel::plain(address.ip()), address.to_string());
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(peer, %error, "a connection that is gone already");
         return;
@@ -132,7 +133,7 @@ pub async fn serve(stream: TcpStream, broker: Arc<Broker>, shutdown: Cancellatio
         }
     };
     let version = connect.version;
-    match Joined::join(&broker, connect, &shutdown).await {
+    match Joined::join(&broker, &channel, connect, &shutdown).await {
         Ok(joined) => {
             input.decoder.set_max_packet(broker.settings.limits.packet);
             joined.run(input, writer, &peer).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -103,6 +104,42 @@ impl Denied {
 /// long, and at this many further ones wait rather than make room for a replay. Others are not held up.
 const NONCES_PER_IDENTITY: usize = 2_400;
 
+/// What a client comes in on: what the transport knows of it before the first MQTT packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// The address it comes from.
+    pub peer: IpAddr,
+    /// The TLS exporter of RFC 9266, which login tokens are bound to; empty outside TLS.
+    pub binding: Vec<u8>,
+    /// Whom a client certificate names that the transport has verified.
+    pub certificate: Option<UserId>,
+}
+
+impl Channel {
+    /// Plain TCP: nothing to bind to, no certificate.
+    #[must_use]
+    pub fn plain(peer: IpAddr) -> Channel {
+        Channel {
+            peer,
+            binding: Vec::new(),
+            certificate: None,
+        }
+    }
+}
+
+/// A CONNECT that asks to be let in.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Its user name and password.
+    pub login: Option<&'a Login>,
+    /// Its client id.
+    pub client_id: &'a str,
+    /// What it came in on.
+    pub channel: &'a Channel,
+    /// When.
+    pub now: Timestamp,
+}
+
 /// Decides who is let in.
 #[derive(Debug)]
 pub struct Admission {
@@ -132,22 +169,23 @@ impl Admission {
         }
     }
 
-    /// Checks a login, and claims a free name where the first login does that. Plain TCP has no channel to bind to.
+    /// Checks a login, and claims a free name where the first login does that.
     ///
     /// # Errors
     /// See [`Denied`].
-    pub async fn admit(
-        &self,
-        login: Option<&Login>,
-        client_id: &str,
-        now: Timestamp,
-    ) -> Result<Principal, Denied> {
+    pub async fn admit(&self, attempt: Attempt<'_>) -> Result<Principal, Denied> {
+        let Attempt {
+            login,
+            client_id,
+            channel,
+            now,
+        } = attempt;
         let login = login
             .filter(|login| !login.username.is_empty())
             .ok_or(Denied::NoLogin)?;
         let name = UserId::parse(&login.username)?;
         let token = LoginToken::parse(&login.password)?;
-        token.verify(&self.realm, &name, client_id, now, &[])?;
+        token.verify(&self.realm, &name, client_id, now, &channel.binding)?;
 
         if let Some(key) = self.archivers.get(&name) {
             if token.key() != key {
@@ -288,7 +326,22 @@ mod tests {
 
     impl Door {
         async fn knock(&self, login: &Login, client_id: &str) -> Result<Principal, Denied> {
-            self.admission.admit(Some(login), client_id, at(NOW)).await
+            self.knock_at(Some(login), client_id, NOW).await
+        }
+
+        async fn knock_at(
+            &self,
+            login: Option<&Login>,
+            client_id: &str,
+            now: u64,
+        ) -> Result<Principal, Denied> {
+            let attempt = Attempt {
+                login,
+                client_id,
+                channel: &Channel::plain(IpAddr::from([127, 0, 0, 1])),
+                now: at(now),
+            };
+            self.admission.admit(attempt).await
         }
     }
 
@@ -344,11 +397,10 @@ mod tests {
         let door = door(true);
         let token = login(1, "alice", "a", 1);
         for now in [NOW - 60_001, NOW + 60_001] {
-            let result = door.admission.admit(Some(&token), "a", at(now)).await;
+            let result = door.knock_at(Some(&token), "a", now).await;
             assert!(matches!(result, Err(Denied::BadToken(_))), "{now}");
         }
-        door.admission
-            .admit(Some(&token), "a", at(NOW + 60_000))
+        door.knock_at(Some(&token), "a", NOW + 60_000)
             .await
             .unwrap();
     }
@@ -406,7 +458,7 @@ mod tests {
             Err(Denied::NotRegistered(_))
         ));
         assert!(matches!(
-            door.admission.admit(None, "a", at(NOW)).await,
+            door.knock_at(None, "a", NOW).await,
             Err(Denied::NoLogin)
         ));
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{GOODBYE_WAIT, Joined};
-use crate::access::admission::Principal;
+use crate::access::admission::{Attempt, Channel, Principal};
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::board::SessionKey;
@@ -85,6 +85,7 @@ pub(super) async fn refuse(
 impl Joined {
     pub(super) async fn join(
         broker: &Arc<Broker>,
+        channel: &Channel,
         connect: IncomingConnect,
         shutdown: &CancellationToken,
     ) -> Result<Joined, Denial> {
@@ -103,13 +104,18 @@ impl Joined {
         }
         let principal = match &broker.admission {
             None => Principal::Anyone,
-            Some(admission) => match admission
-                .admit(login.as_ref(), &connect.client_id, clock::now())
-                .await
-            {
-                Ok(principal) => principal,
-                Err(denied) => return deny(denied.code(), denied.to_string()),
-            },
+            Some(admission) => {
+                let attempt = Attempt {
+                    login: login.as_ref(),
+                    client_id: &connect.client_id,
+                    channel,
+                    now: clock::now(),
+                };
+                match admission.admit(attempt).await {
+                    Ok(principal) => principal,
+                    Err(denied) => return deny(denied.code(), denied.to_string()),
+                }
+            }
         };
         if let Some(LastWill { .. }) = will {
             return deny(
