@@ -75,7 +75,7 @@
 //!
 //! # Secrets
 //!
-//! [`Identity`], [`RsaDecryptionKey`], [`Sealer`] and [`BurstCache`] hold secrets: they erase them when dropped and
+//! [`Identity`], [`Invitation`], [`RsaDecryptionKey`], [`Sealer`] and [`BurstCache`] hold secrets: they erase them when dropped and
 //! show none in `Debug`. Nothing here writes to a log. What the suite does not give is forward secrecy within the life
 //! of an RSA key, and it does not hide who writes to whom and when.
 #![no_std]
@@ -90,6 +90,7 @@ mod content;
 mod encryption;
 mod envelope;
 mod identity;
+mod invitation;
 mod json;
 mod link;
 mod login;
@@ -117,6 +118,7 @@ pub use encryption::{
 };
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE, NONCE_LEN, SUITE, TAG_LEN};
 pub use identity::{BadSignature, Identity, IdentityKey, IdentityKeyError, Signature};
+pub use invitation::{Acceptance, Invitation, LoginPassword, NotAnInvitation};
 pub use json::EncodingError;
 pub use link::IdentityLink;
 pub use login::{LOGIN_WINDOW, LoginError, LoginToken};

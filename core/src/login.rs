@@ -49,6 +49,9 @@ pub enum LoginError {
     /// The signature does not hold for this realm, user, client id and connection.
     #[error("the login token was not signed for this realm, user, client id and connection")]
     BadSignature,
+    /// What stands behind the token is not an accepted invitation's shape.
+    #[error("an accepted invitation has 86 characters of base64url behind the token and a dot")]
+    BadAcceptance,
 }
 
 /// A proof, for one connection, that its owner holds an identity's secret. Whoever sees it within the minute could

@@ -644,3 +644,34 @@ def check_login_token(text, realm, user, client_id, now, binding=b""):
         raise Refused("from-the-future")
     verify(key, login_transcript(realm, user, client_id, key, issued, nonce, binding), signature)
     return key
+
+
+def invitation_identity(text):
+    prefix = "sealpost-invitation-"
+    if not re.fullmatch(prefix + "[A-Za-z0-9_-]{43}", text):
+        raise Refused("not-an-invitation")
+    return Identity(base64.urlsafe_b64decode(text[len(prefix) :] + "="))
+
+
+def invitation_key(text):
+    return invitation_identity(text).key
+
+
+def acceptance_transcript(realm, user, token):
+    token = base64.urlsafe_b64decode(token)
+    return transcript("sealpost/1 invitation", realm, user, token[:32], token[32:40], token[40:56])
+
+
+def accept(invitation, realm, user, token):
+    """The password that claims `user` with this token."""
+    signature = invitation_identity(invitation).sign(acceptance_transcript(realm, user, token))
+    return token + "." + base64.urlsafe_b64encode(signature).decode("ascii").rstrip("=")
+
+
+def check_acceptance(password, realm, user, key):
+    token, dot, acceptance = password.partition(".")
+    if not dot:
+        raise Refused("no-acceptance")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{86}", acceptance):
+        raise Refused("bad-acceptance")
+    verify(key, acceptance_transcript(realm, user, token), base64.urlsafe_b64decode(acceptance + "=="))

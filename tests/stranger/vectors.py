@@ -195,6 +195,18 @@ def login(case, people):
     )
 
 
+def invitation(case, people):
+    same("invitation's key", sealpost.invitation_key(case["invitation"]), d64(case["key"]))
+    outcome(
+        case["expect"],
+        lambda: sealpost.check_acceptance(case["password"], case["realm"], case["user"], d64(case["key"])),
+    )
+    if case["expect"] == "ok":
+        token = case["password"].split(".")[0]
+        again = sealpost.accept(case["invitation"], case["realm"], case["user"], token)
+        same("password", again, case["password"])
+
+
 def safety_number(case, people):
     one, other = [(party["user"], d64(party["identity"])) for party in case["parties"]]
     same("safety number", sealpost.safety_number(case["realm"], one, other), case["number"])
@@ -215,6 +227,7 @@ FILES = {
     "padding.json": padding,
     "content.json": content,
     "logins.json": login,
+    "invitations.json": invitation,
     "safety_numbers.json": safety_number,
 }
 

@@ -6,15 +6,16 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sealpost_core::{
     Assessment, BurstCache, Content, DecryptionKey, EncryptionKey, Envelope, Identity, IdentityKey,
-    KeyBundle, KeyId, LoginToken, MessageId, Pin, Realm, Recipient, RsaDecryptionKey, SafetyNumber,
-    Seen, Signature, Timestamp, Topic, TopicFilter, UserId, assess, padded_length,
+    Invitation, KeyBundle, KeyId, LoginError, LoginPassword, LoginToken, MessageId, Pin, Realm,
+    Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic, TopicFilter,
+    UserId, assess, padded_length,
 };
 use serde::de::DeserializeOwned;
 
 use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
-    BundleCase, ContentCase, ContentSays, EnvelopeCase, File, KeyCase, KeyIdCase, LoginCase,
-    NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, SafetyCase, SignatureCase,
+    BundleCase, ContentCase, ContentSays, EnvelopeCase, File, InvitationCase, KeyCase, KeyIdCase,
+    LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, SafetyCase, SignatureCase,
     TranscriptCase, TrustCase, Wire,
 };
 use crate::{outcome, path};
@@ -402,6 +403,37 @@ fn logins() {
             )
         });
         assert_eq!(outcome::login(signed_in), case.expect, "{}", case.name);
+    }
+}
+
+#[test]
+fn invitations() {
+    for case in cases::<InvitationCase>("invitations.json") {
+        let (realm, user) = (
+            Realm::parse(&case.realm).unwrap(),
+            UserId::parse(&case.user).unwrap(),
+        );
+        let invitation = Invitation::parse(&case.invitation).unwrap();
+        assert_eq!(invitation.key(), identity_key(&case.key), "{}", case.name);
+        let accepted = match LoginPassword::parse(&case.password) {
+            Ok(LoginPassword {
+                acceptance: None, ..
+            }) => "no-acceptance".to_owned(),
+            Ok(LoginPassword {
+                token,
+                acceptance: Some(acceptance),
+            }) => {
+                let verified = acceptance.verify(&invitation.key(), &realm, &user, &token);
+                if verified.is_ok() {
+                    let again = invitation.accept(&realm, &user, &token);
+                    let (bare, _) = case.password.split_once('.').unwrap();
+                    assert_eq!(LoginPassword::join(bare, &again), case.password);
+                }
+                outcome::login(verified.map_err(|_| LoginError::BadSignature))
+            }
+            Err(error) => outcome::login::<()>(Err(error)),
+        };
+        assert_eq!(accepted, case.expect, "{}", case.name);
     }
 }
 

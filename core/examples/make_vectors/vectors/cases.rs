@@ -211,6 +211,18 @@ pub(crate) struct LoginCase {
     pub(crate) expect: String,
 }
 
+/// `invitations.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct InvitationCase {
+    pub(crate) name: String,
+    pub(crate) realm: String,
+    pub(crate) user: String,
+    pub(crate) invitation: String,
+    pub(crate) key: String,
+    pub(crate) password: String,
+    pub(crate) expect: String,
+}
+
 /// `safety_numbers.json`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SafetyCase {

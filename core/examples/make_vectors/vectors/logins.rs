@@ -8,7 +8,7 @@ use super::people::{NOW, Person, REALM, alice, base64, mallory, time};
 use super::wire::Transcript;
 
 const BINDING: &[u8] = b"32 bytes of the TLS exporter....";
-const NONCE: [u8; 16] = *b"sixteen of these";
+pub(crate) const NONCE: [u8; 16] = *b"sixteen of these";
 
 pub(crate) fn transcript(
     by: &Person,
@@ -30,7 +30,7 @@ pub(crate) fn transcript(
 }
 
 /// Key, time, nonce and signature of a token for alice's laptop.
-fn token(by: &Person, issued: u64) -> Vec<u8> {
+pub(crate) fn token(by: &Person, issued: u64) -> Vec<u8> {
     let transcript = transcript(by, REALM, "alice", "laptop", issued, NONCE, BINDING);
     let mut bytes = by.identity().to_vec();
     bytes.extend_from_slice(&issued.to_be_bytes());

@@ -6,6 +6,7 @@ pub(crate) mod cases;
 mod content;
 mod envelope;
 mod envelopes;
+mod invitations;
 mod keys;
 mod logins;
 mod malformed_bundles;
@@ -110,6 +111,13 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     add(
         "logins.json",
         file("Login tokens: signing in or not.", logins::all()),
+    );
+    add(
+        "invitations.json",
+        file(
+            "Invitations, accepted with a login token or not.",
+            invitations::all(),
+        ),
     );
     add(
         "safety_numbers.json",
