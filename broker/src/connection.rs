@@ -2,21 +2,19 @@
 
 mod joining;
 mod reading;
+mod stream;
 mod writing;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttd::protocol::{ConnectReturnCode, DisconnectReasonCode};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::admission::{Channel, Principal};
+use crate::access::admission::Principal;
 use crate::broker::Broker;
 use crate::delivery::board::SessionKey;
 use crate::delivery::session::{Attachment, Session};
@@ -25,16 +23,11 @@ use crate::order::router_link::RouterError;
 use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
 
 use joining::{Denial, refuse};
-
-/// How long a client may take to say CONNECT, so that half-open connections do not pile up.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
+pub use stream::{Origin, Stream};
+use stream::{Reader, Writer};
 
 /// Bytes of the largest CONNECT: a client id, a user name and a login token fit many times over.
 const MAX_CONNECT: usize = 8 * 1024;
-
-/// When TCP begins to ask whether a silent peer is still there, and how often it asks.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
-const PROBE_EVERY: Duration = Duration::from_secs(15);
 
 /// How long a last word may take.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
@@ -82,39 +75,39 @@ impl End {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(stream: TcpStream, broker: Arc<Broker>, shutdown: CancellationToken) {
-    let Ok(address) = stream.peer_addr() else {
-        tracing::debug!("a connection that is gone already");
-        return;
-    };
-    let (channel, peer) = (Channel::plain(address.ip()), address.to_string());
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(peer, %error, "a connection that is gone already");
-        return;
-    }
-    // A peer that vanished without a word is noticed even if it promised no keep-alive of its own.
-    let probes = TcpKeepalive::new()
-        .with_time(PROBE_AFTER)
-        .with_interval(PROBE_EVERY);
-    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&probes) {
-        tracing::debug!(peer, %error, "no TCP keep-alive");
-    }
-    let (reader, mut writer) = stream.into_split();
+/// A client that has sent its CONNECT and waits for the answer.
+pub struct Greeting {
+    input: Input,
+    writer: Writer,
+    origin: Origin,
+    admitted: CancellationToken,
+    connect: IncomingConnect,
+}
+
+/// Waits for a client's CONNECT, for as long as the caller does; what comes instead gets the standards' answer, if they
+/// have one.
+pub async fn greet(stream: Stream) -> Option<Greeting> {
+    let Stream {
+        reader,
+        mut writer,
+        origin,
+        admitted,
+    } = stream;
     let mut input = Input {
         reader,
         buffer: BytesMut::new(),
         decoder: Decoder::new(MAX_CONNECT),
     };
-
-    let connect = tokio::select! {
-        () = shutdown.cancelled() => return,
-        connect = timeout(CONNECT_WAIT, input.connect()) => connect,
-    };
-    let connect = match connect {
-        Ok(Ok(connect)) => connect,
-        Ok(Err(end)) => {
-            tracing::debug!(peer, %end, "not a CONNECT");
+    match input.connect().await {
+        Ok(connect) => Some(Greeting {
+            input,
+            writer,
+            origin,
+            admitted,
+            connect,
+        }),
+        Err(end) => {
+            tracing::debug!(peer = %origin.address, %end, "not a CONNECT");
             if let End::Packet(PacketError::UnsupportedVersion(_)) = end {
                 // MQTT 3.1.1, section 3.1.2.2: the one answer that clients of any version read.
                 refuse(
@@ -125,28 +118,39 @@ pub async fn serve(stream: TcpStream, broker: Arc<Broker>, shutdown: Cancellatio
                 )
                 .await;
             }
-            return;
-        }
-        Err(_) => {
-            tracing::debug!(peer, "no CONNECT in time");
-            return;
-        }
-    };
-    let version = connect.version;
-    match Joined::join(&broker, &channel, connect, &shutdown).await {
-        Ok(joined) => {
-            input.decoder.set_max_packet(broker.settings.limits.packet);
-            joined.run(input, writer, &peer).await;
-        }
-        Err(Denial { code, text }) => {
-            tracing::info!(peer, reason = text, "not let in");
-            refuse(&mut writer, version, code, &text).await;
+            None
         }
     }
 }
+
+impl Greeting {
+    /// Lets the client in or turns it away, and serves it to its end.
+    pub async fn serve(self, broker: Arc<Broker>, shutdown: CancellationToken) {
+        let Greeting {
+            mut input,
+            mut writer,
+            origin: Origin { address, channel },
+            admitted,
+            connect,
+        } = self;
+        let version = connect.version;
+        match Joined::join(&broker, &channel, connect, &shutdown).await {
+            Ok(joined) => {
+                admitted.cancel();
+                input.decoder.set_max_packet(broker.settings.limits.packet);
+                joined.run(input, writer, address).await;
+            }
+            Err(Denial { code, text }) => {
+                tracing::info!(peer = %address, reason = text, "not let in");
+                refuse(&mut writer, version, code, &text).await;
+            }
+        }
+    }
+}
+
 /// The reading side: bytes in, packets out.
 struct Input {
-    reader: OwnedReadHalf,
+    reader: Reader,
     buffer: BytesMut,
     decoder: Decoder,
 }
@@ -201,9 +205,9 @@ impl Drop for Joined {
 }
 
 impl Joined {
-    async fn run(mut self, mut input: Input, writer: OwnedWriteHalf, peer: &str) {
+    async fn run(mut self, mut input: Input, writer: Writer, peer: SocketAddr) {
         let wire = Arc::clone(&self.attachment.wire);
-        tracing::info!(peer, principal = %self.principal, client = ?self.key.client_id, version = ?wire.version(), "connected");
+        tracing::info!(%peer, principal = %self.principal, client = ?self.key.client_id, version = ?wire.version(), "connected");
         let writing = tokio::spawn(writing::write(
             writer,
             Arc::clone(&wire),
@@ -226,6 +230,9 @@ impl Joined {
             _ => end.to_string(),
         };
         let _ = writing.await;
-        tracing::info!(peer, principal = %self.principal, client = ?self.key.client_id, why, "ended");
+        tracing::info!(%peer, principal = %self.principal, client = ?self.key.client_id, why, "ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,3 +24,4 @@ pub mod order;
 pub mod protocol;
 pub mod server;
 pub mod settings;
+pub mod transport;

@@ -1,11 +1,11 @@
 //! The server: puts the broker together, accepts connections and ends them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -13,7 +13,6 @@ use crate::access::admission::Admission;
 use crate::access::permission::Permission;
 use crate::access::registry::{OpenError, Registry};
 use crate::broker::Broker;
-use crate::connection;
 use crate::delivery::board::Board;
 use crate::delivery::message::Message;
 use crate::journal::MemoryJournal;
@@ -21,6 +20,7 @@ use crate::order::dispatcher;
 use crate::order::router_link::{self, RouterError};
 use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
+use crate::transport::listeners::Listeners;
 
 /// How often sessions are looked over for expiry and for readers that hold others up.
 const TIDY_EVERY: Duration = Duration::from_millis(500);
@@ -45,59 +45,23 @@ pub enum ServeError {
     Dispatcher,
 }
 
-/// Serves the listener until `shutdown`, which ends every connection with a word, or until something fails that the
+/// Serves the listeners until `shutdown`, which ends every connection with a word, or until something fails that the
 /// broker cannot do without. Calls `ready` once it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     settings: Settings,
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
-    let registry = Arc::new(Registry::open(
-        &settings.data,
-        settings.realm.clone(),
-        settings.limits.users,
-    )?);
-    let board = Arc::new(Board::new(settings.bounds()));
-    for (user, bundle) in registry.bundles() {
-        if let Ok(topic) = TopicName::parse(Topic::Keys(user).to_string().as_bytes()) {
-            board.restore(&Arc::new(Message {
-                topic,
-                payload: bundle.into(),
-                properties: None,
-                supersedes: true,
-            }));
-        }
-    }
-    let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
-    let mut dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board), MemoryJournal));
-
-    let admission = (!settings.open).then(|| {
-        let archivers = settings.archivers.iter().cloned();
-        Admission::new(
-            settings.realm.clone(),
-            Arc::clone(&registry),
-            archivers,
-            settings.open_registration,
-        )
-    });
-    let permission = Permission::new(settings.realm.clone(), registry);
-    let places = Arc::new(Semaphore::new(
-        settings.limits.connections.min(Semaphore::MAX_PERMITS),
-    ));
-    let broker = Arc::new(Broker {
-        settings,
-        admission,
-        permission,
-        board,
-        inlet,
-    });
+    let (broker, mut dispatching) = assemble(settings)?;
 
     ready();
     let connections = TaskTracker::new();
+    let accepting = listeners.accept(Arc::clone(&broker), connections.clone(), shutdown.clone());
+    tokio::pin!(accepting);
     let mut told = Instant::now();
     let ended = loop {
         tokio::select! {
@@ -117,7 +81,7 @@ pub async fn run(
                     }
                 }
             }
-            () = accept(&listener, &broker, &places, &connections, &shutdown) => {}
+            () = &mut accepting => {}
         }
     };
     connections.close();
@@ -131,32 +95,46 @@ pub async fn run(
     ended
 }
 
-/// Accepts until it is dropped.
-async fn accept(
-    listener: &TcpListener,
-    broker: &Arc<Broker>,
-    places: &Arc<Semaphore>,
-    connections: &TaskTracker,
-    shutdown: &CancellationToken,
-) {
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, or a connection that was gone before it was taken.
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            tracing::warn!("as many connections as the broker takes; one was turned away");
-            continue;
-        };
-        let (broker, shutdown) = (Arc::clone(broker), shutdown.clone());
-        connections.spawn(async move {
-            connection::serve(stream, broker, shutdown).await;
-            drop(place);
-        });
+/// The dispatcher's task, which ends only when the broker must.
+pub(crate) type Dispatching = JoinHandle<Result<Infallible, RouterError>>;
+
+/// Puts together what connections share. Needs a runtime of several threads.
+pub(crate) fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching), ServeError> {
+    let registry = Arc::new(Registry::open(
+        &settings.data,
+        settings.realm.clone(),
+        settings.limits.users,
+    )?);
+    let board = Arc::new(Board::new(settings.bounds()));
+    for (user, bundle) in registry.bundles() {
+        if let Ok(topic) = TopicName::parse(Topic::Keys(user).to_string().as_bytes()) {
+            board.restore(&Arc::new(Message {
+                topic,
+                payload: bundle.into(),
+                properties: None,
+                supersedes: true,
+            }));
+        }
     }
+    let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
+    let dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board), MemoryJournal));
+
+    let admission = (!settings.open).then(|| {
+        let archivers = settings.archivers.iter().cloned();
+        Admission::new(
+            settings.realm.clone(),
+            Arc::clone(&registry),
+            archivers,
+            settings.open_registration,
+        )
+    });
+    let permission = Permission::new(settings.realm.clone(), registry);
+    let broker = Arc::new(Broker {
+        settings,
+        admission,
+        permission,
+        board,
+        inlet,
+    });
+    Ok((broker, dispatching))
 }

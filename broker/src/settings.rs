@@ -67,6 +67,10 @@ pub enum Registration {
 pub struct Limits {
     /// Connections at once.
     pub connections: usize,
+    /// Connections at once that have not sent their CONNECT.
+    pub handshakes: usize,
+    /// Seconds for each step up to the CONNECT: TLS, WebSocket, the CONNECT itself.
+    pub handshake: u32,
     /// Registered users.
     pub users: usize,
     /// Largest packet taken; an envelope and its topic fit by default.
@@ -100,6 +104,8 @@ impl Default for Limits {
         const MIB: usize = 1024 * 1024;
         Limits {
             connections: 10_000,
+            handshakes: 2_000,
+            handshake: 10,
             users: 100_000,
             packet: MAX_ENVELOPE + 32 * 1024,
             sessions_per_user: 16,

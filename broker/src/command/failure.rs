@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::access::registry::OpenError;
 use crate::server::ServeError;
 use crate::settings::SettingsError;
+use crate::transport::listeners::ListenError;
 
 /// The exit codes. They are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +75,17 @@ impl From<ServeError> for Failure {
             }
             ServeError::Router(_) | ServeError::Dispatcher => {
                 "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
+            }
+        };
+        Failure::new(Code::Failed, error, hint)
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Failure {
+        let hint = match &error {
+            ListenError::Bind { .. } => {
+                "another program may listen there: choose another port with --listen, or 0 for a free one"
             }
         };
         Failure::new(Code::Failed, error, hint)

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -11,6 +10,7 @@ use super::GlobalArguments;
 use super::failure::{Code, Failure};
 use crate::server;
 use crate::settings::{Overrides, Settings};
+use crate::transport::listeners::Listeners;
 
 /// What serving takes besides.
 #[derive(Debug, Default, Clone, PartialEq, Eq, clap::Args)]
@@ -85,17 +85,8 @@ fn raise_file_limit(connections: usize) {
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
-        Failure::new(
-            Code::Failed,
-            format!("cannot listen on {}: {error}", settings.listen),
-            "another program may listen there: choose another port with --listen, or 0 for a free one",
-        )
-    })?;
-    let address = listener.local_addr().map_or_else(
-        |_| settings.listen.to_string(),
-        |address| address.to_string(),
-    );
+    let listeners = Listeners::bind(&settings).await?;
+    let address = listeners.plain_address();
     if settings.open {
         eprintln!(
             "sealpost-broker: OPEN: no login, no checks, any topic for anyone who can reach {address}. For tests only."
@@ -120,7 +111,7 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
             tracing::debug!("nobody reads standard output");
         }
     };
-    let serving = tokio::spawn(server::run(listener, settings, shutdown.clone(), announce));
+    let serving = tokio::spawn(server::run(listeners, settings, shutdown.clone(), announce));
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 
 use super::GOODBYE_WAIT;
+use super::stream::Writer;
 use crate::delivery::session::{Filled, Session};
 use crate::delivery::wire::Wire;
 
@@ -20,7 +20,9 @@ const WRITE_WAIT: Duration = Duration::from_secs(30);
 const WRITE_AT_ONCE: usize = 64 * 1024;
 
 /// Writes whatever is due until the connection is closed.
-pub(super) async fn write(mut writer: OwnedWriteHalf, wire: Arc<Wire>, session: Arc<Session>) {
+pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Session>) {
+    // Also if this panics: a connection that cannot write is to end, not to go on reading.
+    let _ends = HangUp(Arc::clone(&wire));
     let mut out = BytesMut::new();
     loop {
         wire.write_due(&mut out);
@@ -43,7 +45,11 @@ pub(super) async fn write(mut writer: OwnedWriteHalf, wire: Arc<Wire>, session: 
             continue;
         }
         let written = tokio::select! {
-            written = timeout(WRITE_WAIT, writer.write_all(&out)) => matches!(written, Ok(Ok(()))),
+            written = timeout(WRITE_WAIT, async {
+                writer.write_all(&out).await?;
+                // TLS and WebSocket may keep a part of it back otherwise.
+                writer.flush().await
+            }) => matches!(written, Ok(Ok(()))),
             // Whoever ends the connection does not wait for a client that does not read.
             () = async { wire.closed().await; tokio::time::sleep(GOODBYE_WAIT).await } => false,
         };
@@ -57,5 +63,12 @@ pub(super) async fn write(mut writer: OwnedWriteHalf, wire: Arc<Wire>, session: 
             out.clear()
         }
     }
-    wire.hang_up();
+}
+
+struct HangUp(Arc<Wire>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        self.0.hang_up();
+    }
 }
