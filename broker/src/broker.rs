@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::access::admission::Admission;
+use crate::access::admission::{Admission, Principal};
 use crate::access::permission::Permission;
 use crate::delivery::board::Board;
+use crate::delivery::wills::Wills;
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::Inlet;
 use crate::settings::Settings;
@@ -20,6 +21,8 @@ pub struct Broker {
     pub permission: Permission,
     /// Sessions, subscriptions, retained messages.
     pub board: Arc<Board>,
+    /// Wills of clients that have gone.
+    pub wills: Wills<Principal>,
     /// The way into the one order.
     pub inlet: Inlet<Ticket>,
 }

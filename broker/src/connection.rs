@@ -1,8 +1,10 @@
 //! One client's connection: its CONNECT, then a reader and a writer that do not wait for each other.
 
+mod aliases;
 mod joining;
 mod reading;
 mod stream;
+mod will;
 mod writing;
 
 use std::net::SocketAddr;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rumqttd::protocol::{ConnectReturnCode, DisconnectReasonCode};
+use rumqttd::protocol::DisconnectReasonCode;
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
@@ -18,13 +20,16 @@ use crate::access::admission::Principal;
 use crate::broker::Broker;
 use crate::delivery::board::SessionKey;
 use crate::delivery::session::{Attachment, Session};
+use crate::delivery::wills::{Departed, Will};
 use crate::delivery::wire::Goodbye;
 use crate::order::router_link::RouterError;
-use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
+use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError};
 
-use joining::{Denial, refuse};
+use aliases::Aliases;
+use joining::{Denial, connect_refusal, refuse};
 pub use stream::{Origin, Stream};
 use stream::{Reader, Writer};
+pub use will::publish_due;
 
 /// Bytes of the largest CONNECT: a client id, a user name and a login token fit many times over.
 const MAX_CONNECT: usize = 8 * 1024;
@@ -62,9 +67,12 @@ impl End {
         use DisconnectReasonCode as Reason;
         let reason = match self {
             End::Packet(PacketError::TooLarge(_)) => Reason::PacketTooLarge,
-            End::Packet(PacketError::ConnectOutOfPlace | PacketError::WrongType(_)) => {
-                Reason::ProtocolError
-            }
+            End::Packet(
+                PacketError::ConnectOutOfPlace
+                | PacketError::WrongType(_)
+                | PacketError::Forbidden(_),
+            ) => Reason::ProtocolError,
+            End::Packet(PacketError::TopicAliasZero) => Reason::TopicAliasInvalid,
             End::Packet(_) => Reason::MalformedPacket,
             End::Refused(goodbye) => return Some(goodbye.clone()),
             End::KeepAlive => Reason::KeepAliveTimeout,
@@ -108,15 +116,10 @@ pub async fn greet(stream: Stream) -> Option<Greeting> {
         }),
         Err(end) => {
             tracing::debug!(peer = %origin.address, %end, "not a CONNECT");
-            if let End::Packet(PacketError::UnsupportedVersion(_)) = end {
-                // MQTT 3.1.1, section 3.1.2.2: the one answer that clients of any version read.
-                refuse(
-                    &mut writer,
-                    Version::V311,
-                    ConnectReturnCode::RefusedProtocolVersion,
-                    "",
-                )
-                .await;
+            if let End::Packet(error) = &end
+                && let Some((version, code)) = connect_refusal(error, input.decoder.version())
+            {
+                refuse(&mut writer, version, code, &error.to_string(), None).await;
             }
             None
         }
@@ -134,6 +137,8 @@ impl Greeting {
             connect,
         } = self;
         let version = connect.version;
+        let properties = connect.properties.as_ref();
+        let max_packet = properties.and_then(|properties| properties.max_packet_size);
         match Joined::join(&broker, &channel, connect, &shutdown).await {
             Ok(joined) => {
                 admitted.cancel();
@@ -142,7 +147,7 @@ impl Greeting {
             }
             Err(Denial { code, text }) => {
                 tracing::info!(peer = %address, reason = text, "not let in");
-                refuse(&mut writer, version, code, &text).await;
+                refuse(&mut writer, version, code, &text, max_packet).await;
             }
         }
     }
@@ -190,7 +195,12 @@ struct Joined {
     session: Arc<Session>,
     attachment: Attachment,
     keep_alive: Option<Duration>,
+    /// How long the session is kept, as CONNECT asked and the broker granted.
+    granted: Duration,
+    /// The same when DISCONNECT changed it.
     expiry: Option<Duration>,
+    aliases: Aliases,
+    will: Option<Will>,
     shutdown: CancellationToken,
     refusals: u32,
 }
@@ -198,9 +208,21 @@ struct Joined {
 impl Drop for Joined {
     fn drop(&mut self) {
         self.attachment.wire.hang_up();
-        self.broker
-            .board
-            .leave(&self.key, &self.session, &self.attachment, self.expiry);
+        let wills = &self.broker.wills;
+        let held = self.will.take().map(|will| {
+            let departed = Departed {
+                principal: self.principal.clone(),
+                will,
+                session: Arc::downgrade(&self.session),
+                wire: Arc::clone(&self.attachment.wire),
+            };
+            wills.hold(&self.key, departed)
+        });
+        let board = &self.broker.board;
+        let departure = board.leave(&self.key, &self.session, &self.attachment, self.expiry);
+        if let Some(held) = held {
+            wills.settle(held, departure, self.expiry.unwrap_or(self.granted));
+        }
     }
 }
 

@@ -8,4 +8,5 @@ pub mod receipt;
 pub mod session;
 pub mod subscriptions;
 pub mod topics;
+pub mod wills;
 pub mod wire;

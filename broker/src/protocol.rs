@@ -3,3 +3,4 @@
 pub mod outcome;
 pub mod packet;
 pub mod topic_name;
+mod validity;

@@ -13,8 +13,10 @@ use crate::access::admission::Admission;
 use crate::access::permission::Permission;
 use crate::access::registry::{OpenError, Registry};
 use crate::broker::Broker;
+use crate::connection;
 use crate::delivery::board::Board;
 use crate::delivery::message::Message;
+use crate::delivery::wills::Wills;
 use crate::journal::MemoryJournal;
 use crate::order::dispatcher;
 use crate::order::router_link::{self, RouterError};
@@ -28,8 +30,11 @@ const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// How often the log tells of dropped messages at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// How long connections may take to end at shutdown.
+/// How long connections may take to end at shutdown, and how long the wills of the last ones.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// Wills of clients that have gone and may come back, besides one for each connection. A CONNECT has room for 8 KiB.
+const WAITING_WILLS: usize = 10_000;
 
 /// Why the broker could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,9 @@ pub enum ServeError {
     /// A task that the broker cannot do without has panicked; the panic is in the log.
     #[error("the dispatcher has failed")]
     Dispatcher,
+    /// As [`ServeError::Dispatcher`].
+    #[error("the publisher of wills has failed")]
+    Wills,
 }
 
 /// Serves the listeners until `shutdown`, which ends every connection with a word, or until something fails that the
@@ -57,6 +65,7 @@ pub async fn run(
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
     let (broker, mut dispatching) = assemble(settings)?;
+    let mut publishing = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
 
     ready();
     let connections = TaskTracker::new();
@@ -70,6 +79,10 @@ pub async fn run(
             dispatched = &mut dispatching => break Err(match dispatched {
                 Ok(Err(error)) => ServeError::Router(error),
                 _ => ServeError::Dispatcher,
+            }),
+            published = &mut publishing => break Err(match published {
+                Ok(Err(error)) => ServeError::Router(error),
+                _ => ServeError::Wills,
             }),
             () = tokio::time::sleep(TIDY_EVERY) => {
                 broker.board.tidy();
@@ -91,6 +104,14 @@ pub async fn run(
         .is_err()
     {
         tracing::warn!("some connections did not end in time");
+    }
+    broker.wills.close();
+    if !publishing.is_finished()
+        && tokio::time::timeout(SHUTDOWN_WAIT, publishing)
+            .await
+            .is_err()
+    {
+        tracing::warn!("some wills were not published in time");
     }
     ended
 }
@@ -129,11 +150,13 @@ pub(crate) fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching),
         )
     });
     let permission = Permission::new(settings.realm.clone(), registry);
+    let wills = Wills::new(settings.limits.connections.saturating_add(WAITING_WILLS));
     let broker = Arc::new(Broker {
         settings,
         admission,
         permission,
         board,
+        wills,
         inlet,
     });
     Ok((broker, dispatching))

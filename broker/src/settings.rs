@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::delivery::board::Bounds;
 use crate::delivery::session::Share;
+use crate::delivery::wire::RECEIVE_MAXIMUM;
 
 /// The settings as a file spells them. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -81,6 +82,10 @@ pub struct Limits {
     pub subscriptions_per_session: usize,
     /// Seconds for which a session without a connection is kept at most.
     pub session_expiry: u32,
+    /// Unacknowledged publishes that one connection may have (Receive Maximum), 1 or more.
+    pub receive_maximum: u16,
+    /// Seconds of silence that an MQTT 5 client may promise at most (Server Keep Alive); 0 leaves it to the client.
+    pub keep_alive: u16,
     /// Seconds for which a clean session may hold up those who write to it.
     pub hold: u32,
     /// Messages in one user's mailbox.
@@ -111,6 +116,8 @@ impl Default for Limits {
             sessions_per_user: 16,
             subscriptions_per_session: 1_000,
             session_expiry: 30 * 24 * 60 * 60,
+            receive_maximum: RECEIVE_MAXIMUM,
+            keep_alive: 0,
             hold: 5,
             mailbox_messages: 10_000,
             mailbox_bytes: 32 * MIB,
@@ -327,6 +334,10 @@ impl Spelled {
             );
             return Err(bad("limits.packet", &limits.packet.to_string(), why));
         }
+        if limits.receive_maximum == 0 {
+            let why = "is not 1 to 65535";
+            return Err(bad("limits.receive_maximum", "0", why));
+        }
         Ok(Settings {
             realm,
             listen,
@@ -447,6 +458,7 @@ mod tests {
                 "archivers.key",
             ),
             ("[limits]\npacket = 10", "limits.packet"),
+            ("[limits]\nreceive_maximum = 0", "limits.receive_maximum"),
         ] {
             let error = from_toml(text).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

@@ -73,7 +73,7 @@ impl From<ServeError> for Failure {
             ServeError::Registry(_) => {
                 "look at that path; another directory can be chosen with --data"
             }
-            ServeError::Router(_) | ServeError::Dispatcher => {
+            ServeError::Router(_) | ServeError::Dispatcher | ServeError::Wills => {
                 "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
             }
         };

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rumqttd::protocol::{ConnAck, ConnAckProperties, ConnectReturnCode, LastWill, Packet};
+use rumqttd::protocol::{ConnAck, ConnAckProperties, ConnectReturnCode, Packet};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{GOODBYE_WAIT, Joined};
+use super::aliases::{Aliases, TOPIC_ALIAS_MAXIMUM};
+use super::{GOODBYE_WAIT, Joined, will};
 use crate::access::admission::{Attempt, Channel, Principal};
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::board::SessionKey;
 use crate::delivery::session::Attachment;
-use crate::delivery::wire::{RECEIVE_MAXIMUM, Wire};
-use crate::protocol::packet::{IncomingConnect, Version, encode};
+use crate::delivery::wire::Wire;
+use crate::protocol::packet::{IncomingConnect, PacketError, Version, encode};
 
 /// Bytes of the longest client id. It is kept for as long as the session.
 const MAX_CLIENT_ID: usize = 256;
@@ -27,11 +28,35 @@ pub(super) struct Denial {
     pub(super) text: String,
 }
 
-fn deny<T>(code: ConnectReturnCode, text: impl Into<String>) -> Result<T, Denial> {
+pub(super) fn deny<T>(code: ConnectReturnCode, text: impl Into<String>) -> Result<T, Denial> {
     Err(Denial {
         code,
         text: text.into(),
     })
+}
+
+/// The CONNACK to a CONNECT that cannot be used. MQTT 3.1.1 has none for a malformed one, which ends without a word
+/// (section 3.1.4).
+pub(super) fn connect_refusal(
+    error: &PacketError,
+    version: Option<Version>,
+) -> Option<(Version, ConnectReturnCode)> {
+    use ConnectReturnCode as Code;
+    match (error, version) {
+        // What a client of a later version than ours reads.
+        (PacketError::UnsupportedVersion(6..), _) => {
+            Some((Version::V5, Code::UnsupportedProtocolVersion))
+        }
+        // MQTT 3.1.1, section 3.1.2.2: the one answer that clients of earlier versions read.
+        (PacketError::UnsupportedVersion(_), _) => {
+            Some((Version::V311, Code::RefusedProtocolVersion))
+        }
+        (PacketError::Forbidden(_), Some(Version::V5)) => Some((Version::V5, Code::ProtocolError)),
+        (PacketError::Malformed(_), Some(Version::V5)) => {
+            Some((Version::V5, Code::MalformedPacket))
+        }
+        _ => None,
+    }
 }
 
 pub(super) async fn refuse(
@@ -39,6 +64,7 @@ pub(super) async fn refuse(
     version: Version,
     code: ConnectReturnCode,
     text: &str,
+    max_packet: Option<u32>,
 ) {
     let code = match (version, code) {
         (Version::V5, code) => code,
@@ -56,24 +82,27 @@ pub(super) async fn refuse(
         ) => ConnectReturnCode::ServiceUnavailable,
         (Version::V311, _) => ConnectReturnCode::NotAuthorized,
     };
-    let properties = ConnAckProperties {
-        reason_string: Some(text.to_owned()).filter(|text| !text.is_empty()),
-        ..ConnAckProperties::default()
+    let connack = |text: &str| {
+        let properties = ConnAckProperties {
+            reason_string: Some(text.to_owned()).filter(|text| !text.is_empty()),
+            ..ConnAckProperties::default()
+        };
+        let connack = ConnAck {
+            session_present: false,
+            code,
+        };
+        let mut out = BytesMut::new();
+        let written = encode(
+            version,
+            Packet::ConnAck(connack, Some(properties)),
+            &mut out,
+        );
+        written.map(|()| out)
     };
-    let mut out = BytesMut::new();
-    if encode(
-        version,
-        Packet::ConnAck(
-            ConnAck {
-                session_present: false,
-                code,
-            },
-            Some(properties),
-        ),
-        &mut out,
-    )
-    .is_ok()
-    {
+    let max_packet = max_packet.and_then(|bytes| usize::try_from(bytes).ok());
+    let fits = |out: &BytesMut| max_packet.is_none_or(|most| out.len() <= most);
+    let explained = connack(text).ok().filter(fits);
+    if let Some(out) = explained.or_else(|| connack("").ok().filter(fits)) {
         let _ = timeout(GOODBYE_WAIT, async {
             writer.write_all(&out).await?;
             writer.shutdown().await
@@ -94,8 +123,18 @@ impl Joined {
             connect,
             properties,
             will,
+            will_properties,
             login,
         } = connect;
+        if let Some(method) = properties
+            .as_ref()
+            .and_then(|properties| properties.authentication_method.as_ref())
+        {
+            return deny(
+                ConnectReturnCode::BadAuthenticationMethod,
+                format!("the authentication method {method:?} is not served"),
+            );
+        }
         if connect.client_id.len() > MAX_CLIENT_ID || connect.client_id.contains('\0') {
             return deny(
                 ConnectReturnCode::ClientIdentifierNotValid,
@@ -117,12 +156,10 @@ impl Joined {
                 }
             }
         };
-        if let Some(LastWill { .. }) = will {
-            return deny(
-                ConnectReturnCode::ImplementationSpecificError,
-                "wills are not served yet; connect without one",
-            );
-        }
+        let will = match will {
+            Some(will) => Some(will::take(broker, &principal, will, will_properties).await?),
+            None => None,
+        };
         let assigned = connect
             .client_id
             .is_empty()
@@ -143,7 +180,13 @@ impl Joined {
             Version::V311 if connect.clean_session => 0,
             Version::V311 => longest,
         };
-        let mut wire = Wire::new(version, shutdown.child_token());
+        let max_packet = properties
+            .as_ref()
+            .and_then(|properties| properties.max_packet_size);
+        let receive_maximum = broker.settings.limits.receive_maximum;
+        let mut wire = Wire::new(version, shutdown.child_token())
+            .with_receive_maximum(receive_maximum)
+            .with_max_packet(max_packet);
         if properties
             .as_ref()
             .and_then(|properties| properties.request_problem_info)
@@ -157,16 +200,8 @@ impl Joined {
             receive_maximum: properties
                 .as_ref()
                 .and_then(|properties| properties.receive_maximum),
-            max_packet: properties
-                .as_ref()
-                .and_then(|properties| properties.max_packet_size),
+            max_packet,
         };
-        if attachment.receive_maximum == Some(0) || attachment.max_packet == Some(0) {
-            return deny(
-                ConnectReturnCode::ProtocolError,
-                "Receive Maximum and Maximum Packet Size are not 0",
-            );
-        }
         let key = SessionKey {
             owner: principal.owner(),
             client_id: assigned.clone().unwrap_or(connect.client_id),
@@ -189,12 +224,22 @@ impl Joined {
             Err(error) => return deny(ConnectReturnCode::QuotaExceeded, error.to_string()),
         };
 
+        if session_present {
+            broker.wills.call_off(&key);
+        }
+
+        let longest_silence = broker.settings.limits.keep_alive;
+        let imposed = longest_silence > 0
+            && version == Version::V5
+            && (connect.keep_alive == 0 || connect.keep_alive > longest_silence);
         let properties = ConnAckProperties {
             session_expiry_interval: (asked.is_some_and(|asked| asked != granted))
                 .then_some(granted),
-            receive_max: Some(RECEIVE_MAXIMUM),
+            receive_max: Some(receive_maximum),
             max_qos: Some(1),
             max_packet_size: u32::try_from(broker.settings.limits.packet).ok(),
+            topic_alias_max: Some(TOPIC_ALIAS_MAXIMUM),
+            server_keep_alive: imposed.then_some(longest_silence),
             assigned_client_identifier: assigned,
             shared_subscription_available: Some(0),
             ..ConnAckProperties::default()
@@ -205,7 +250,12 @@ impl Joined {
         };
         wire.answer(Packet::ConnAck(connack, Some(properties)));
         // One and a half times what the client promised; 0 turns the check off (MQTT 5.0, section 3.1.2.10).
-        let keep_alive = Some(connect.keep_alive).filter(|seconds| *seconds > 0);
+        let promised = if imposed {
+            longest_silence
+        } else {
+            connect.keep_alive
+        };
+        let keep_alive = Some(promised).filter(|seconds| *seconds > 0);
         let keep_alive =
             keep_alive.map(|seconds| Duration::from_millis(u64::from(seconds) * 1_500));
         Ok(Joined {
@@ -215,7 +265,10 @@ impl Joined {
             session,
             attachment,
             keep_alive,
+            granted: expiry,
             expiry: None,
+            aliases: Aliases::default(),
+            will,
             shutdown: shutdown.clone(),
             refusals: 0,
         })

@@ -11,6 +11,7 @@ use rumqttd::protocol::{
 };
 use tokio::time::Instant;
 
+use super::aliases::AliasError;
 use super::{End, Input, Joined};
 use crate::access::permission::{Permitted, Refused};
 use crate::clock;
@@ -21,8 +22,10 @@ use crate::delivery::wire::{Goodbye, Wire};
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::Submission;
 use crate::protocol::outcome::Outcome;
-use crate::protocol::packet::{Incoming, IncomingPublish, PacketError, Version};
-use crate::protocol::topic_name::{FilterName, TopicName};
+use crate::protocol::packet::{
+    Incoming, IncomingDisconnect, IncomingPublish, PacketError, Version,
+};
+use crate::protocol::topic_name::FilterName;
 
 type Batch = Vec<Submission<Ticket>>;
 
@@ -41,23 +44,31 @@ const REFUSALS_TOLD: u32 = 20;
 struct Parked {
     packets: VecDeque<Incoming>,
     bytes: usize,
+    /// Publishes among them that want an acknowledgement.
+    reliable: usize,
 }
 
 impl Parked {
     fn push(&mut self, packet: Incoming) {
         self.bytes += size(&packet);
+        self.reliable += usize::from(is_reliable(&packet));
         self.packets.push_back(packet);
     }
 
     fn pop(&mut self) -> Option<Incoming> {
         let packet = self.packets.pop_front()?;
         self.bytes -= size(&packet);
+        self.reliable -= usize::from(is_reliable(&packet));
         Some(packet)
     }
 
     fn is_full(&self) -> bool {
         self.bytes >= PARKED_BYTES
     }
+}
+
+fn is_reliable(packet: &Incoming) -> bool {
+    matches!(packet, Incoming::Publish(publish) if publish.qos != QoS::AtMostOnce)
 }
 
 fn size(packet: &Incoming) -> usize {
@@ -106,7 +117,23 @@ impl Joined {
                     packet if parked.packets.is_empty() && wire.takes_publishes() => {
                         self.take(packet, batch).await?;
                     }
-                    packet => parked.push(packet),
+                    packet => {
+                        // MQTT 5.0, section 3.3.4: who was told a Receive Maximum keeps to it.
+                        if wire.version() == Version::V5
+                            && is_reliable(&packet)
+                            && wire.unacknowledged() + parked.reliable
+                                >= usize::from(wire.receive_maximum())
+                        {
+                            return Err(End::Refused(Goodbye::new(
+                                DisconnectReasonCode::ReceiveMaximumExceeded,
+                                format!(
+                                    "more than {} unacknowledged publishes",
+                                    wire.receive_maximum()
+                                ),
+                            )));
+                        }
+                        parked.push(packet);
+                    }
                 }
             }
             self.submit(batch).await?;
@@ -160,7 +187,17 @@ impl Joined {
                     .collect();
                 wire.answer(Packet::UnsubAck(UnsubAck { pkid, reasons }, None));
             }
-            Incoming::Disconnect(expiry) => {
+            Incoming::Disconnect(IncomingDisconnect { with_will, expiry }) => {
+                if self.granted.is_zero() && expiry.is_some_and(|expiry| expiry > 0) {
+                    // MQTT 5.0, section 3.14.2.2.2.
+                    return Err(End::Refused(Goodbye::new(
+                        DisconnectReasonCode::ProtocolError,
+                        "a session that ends with its connection cannot be kept after all",
+                    )));
+                }
+                if !with_will {
+                    self.will = None;
+                }
                 let longest = self.broker.settings.limits.session_expiry;
                 self.expiry = expiry.map(|expiry| Duration::from_secs(expiry.min(longest).into()));
                 return Err(End::Disconnected);
@@ -209,7 +246,7 @@ impl Joined {
             pkid,
             topic,
             payload,
-            properties,
+            mut properties,
         } = publish;
         let refuse = |reason, text: &str| Err(End::Refused(Goodbye::new(reason, text)));
         if qos == QoS::ExactlyOnce {
@@ -218,29 +255,35 @@ impl Joined {
                 "QoS 2 is not served yet; publish at QoS 1",
             );
         }
-        if let Some(properties) = &properties {
-            if properties.topic_alias.is_some() {
-                return refuse(
-                    DisconnectReasonCode::TopicAliasInvalid,
-                    "topic aliases are not served",
-                );
-            }
-            if !properties.subscription_identifiers.is_empty() {
-                return refuse(
-                    DisconnectReasonCode::ProtocolError,
-                    "a client's PUBLISH has no subscription identifier",
-                );
-            }
-        }
-        let topic = match TopicName::parse(&topic) {
+        let alias = properties
+            .as_mut()
+            .and_then(|properties| properties.topic_alias.take());
+        let topic = match self.aliases.resolve(&topic, alias) {
             Ok(topic) => topic,
-            Err(error) => {
-                return refuse(
-                    DisconnectReasonCode::TopicNameInvalid,
-                    &format!("topic: {error}"),
-                );
+            Err(error @ AliasError::Topic(_)) => {
+                return refuse(DisconnectReasonCode::TopicNameInvalid, &error.to_string());
+            }
+            // MQTT 5.0, section 3.3.2.3.4: an alias that has no topic is a protocol error.
+            Err(error @ AliasError::Unknown) => {
+                return refuse(DisconnectReasonCode::ProtocolError, &error.to_string());
+            }
+            Err(error @ AliasError::OutOfRange) => {
+                return refuse(DisconnectReasonCode::TopicAliasInvalid, &error.to_string());
             }
         };
+        let utf8 = properties
+            .as_ref()
+            .is_some_and(|properties| properties.payload_format_indicator == Some(1));
+        if utf8 && std::str::from_utf8(&payload).is_err() {
+            let text = "the payload says that it is UTF-8 and is not";
+            if qos == QoS::AtMostOnce {
+                return refuse(DisconnectReasonCode::PayloadFormatInvalid, text);
+            }
+            let wire = &self.attachment.wire;
+            let slot = wire.expect(pkid, payload.len());
+            wire.complete_with(slot, Outcome::PayloadFormatInvalid, Some(text.into()));
+            return Ok(());
+        }
         let wire = Arc::clone(&self.attachment.wire);
         let slot = (qos == QoS::AtLeastOnce).then(|| wire.expect(pkid, payload.len()));
         let now = clock::now();

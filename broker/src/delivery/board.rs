@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::delivery::message::Message;
 use crate::delivery::session::{Attachment, Pushed, Session, Share, Totals};
 use crate::delivery::topics::{Post, Subscriber, Subscription, Topics};
+use crate::delivery::wills::Departure;
 use crate::delivery::wire::Goodbye;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::FilterName;
@@ -120,7 +121,12 @@ impl Board {
         attachment: Attachment,
     ) -> Result<(Arc<Session>, bool), BoardError> {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if clean_start && let Some(member) = members.remove(key) {
+        // A session without an expiry ends with the connection that is taken over (MQTT 5.0, section 3.1.4).
+        let anew = clean_start
+            || members
+                .get(key)
+                .is_some_and(|member| !member.session.is_durable());
+        if anew && let Some(member) = members.remove(key) {
             member.session.disconnect(Goodbye::new(
                 DisconnectReasonCode::SessionTakenOver,
                 "another connection with this client id began a new session",
@@ -181,17 +187,25 @@ impl Board {
         session: &Arc<Session>,
         attachment: &Attachment,
         expiry: Option<Duration>,
-    ) {
+    ) -> Departure {
         // Before the session is let go: nobody may join it between its end and its removal.
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if session.detach(&attachment.wire, expiry)
-            && members
-                .get(key)
-                .is_some_and(|member| Arc::ptr_eq(&member.session, session))
-            && let Some(member) = members.remove(key)
-        {
+        let lives = members
+            .get(key)
+            .is_some_and(|member| Arc::ptr_eq(&member.session, session));
+        if !lives {
+            return Departure::Ended;
+        }
+        if !session.is_attached_to(&attachment.wire) {
+            return Departure::TakenOver;
+        }
+        if !session.detach(&attachment.wire, expiry) {
+            return Departure::Kept;
+        }
+        if let Some(member) = members.remove(key) {
             self.forget(&member);
         }
+        Departure::Ended
     }
 
     /// Ends an owner's connections, all but that of the given session.

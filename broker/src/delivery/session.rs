@@ -198,6 +198,12 @@ impl Session {
         self.share.archive
     }
 
+    /// Whether it is this connection's.
+    #[must_use]
+    pub fn is_attached_to(&self, wire: &Arc<Wire>) -> bool {
+        self.lock().is_attached_to(wire)
+    }
+
     /// Whether it outlives its connection.
     #[must_use]
     pub fn is_durable(&self) -> bool {

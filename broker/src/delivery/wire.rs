@@ -49,6 +49,8 @@ impl Goodbye {
 pub struct Wire {
     version: Version,
     explains: bool,
+    receive_maximum: u16,
+    max_packet: usize,
     acks: Mutex<Acks>,
     control: Mutex<VecDeque<Packet>>,
     submitted: AtomicU64,
@@ -87,6 +89,8 @@ impl Wire {
         Wire {
             version,
             explains: true,
+            receive_maximum: RECEIVE_MAXIMUM,
+            max_packet: usize::MAX,
             acks: Mutex::default(),
             control: Mutex::default(),
             submitted: AtomicU64::new(0),
@@ -105,6 +109,32 @@ impl Wire {
             explains: false,
             ..self
         }
+    }
+
+    /// A connection that takes so many unacknowledged publishes, in place of [`RECEIVE_MAXIMUM`].
+    #[must_use]
+    pub fn with_receive_maximum(self, receive_maximum: u16) -> Wire {
+        Wire {
+            receive_maximum,
+            ..self
+        }
+    }
+
+    /// A client that takes packets of so many bytes gets no explanation that would make one larger (MQTT 5.0, section
+    /// 3.1.2.11.4).
+    #[must_use]
+    pub fn with_max_packet(self, max_packet: Option<u32>) -> Wire {
+        let max_packet = max_packet.and_then(|bytes| usize::try_from(bytes).ok());
+        Wire {
+            max_packet: max_packet.unwrap_or(usize::MAX),
+            ..self
+        }
+    }
+
+    /// Unacknowledged publishes that the client may have.
+    #[must_use]
+    pub fn receive_maximum(&self) -> u16 {
+        self.receive_maximum
     }
 
     /// The protocol version spoken.
@@ -174,11 +204,17 @@ impl Wire {
         self.dispatched.load(Ordering::Acquire) == self.submitted.load(Ordering::Acquire)
     }
 
+    /// Publishes of the client's that it has no acknowledgement of yet.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        lock(&self.acks).slots.len()
+    }
+
     /// Whether another publish of the client's may be taken up.
     #[must_use]
     pub fn takes_publishes(&self) -> bool {
         let acks = lock(&self.acks);
-        acks.slots.len() < usize::from(RECEIVE_MAXIMUM) && acks.bytes < RECEIVE_BYTES
+        acks.slots.len() < usize::from(self.receive_maximum) && acks.bytes < RECEIVE_BYTES
     }
 
     /// Whether another answer may be queued.
@@ -241,18 +277,12 @@ impl Wire {
                 reason_string: Some(text),
                 user_properties: Vec::new(),
             });
-            // The codec writes every PUBACK it can name.
-            let _ = encode(
-                self.version,
-                Packet::PubAck(
-                    PubAck {
-                        pkid,
-                        reason: outcome.reason(),
-                    },
-                    properties,
-                ),
-                out,
-            );
+            let puback = PubAck {
+                pkid,
+                reason: outcome.reason(),
+            };
+            let bare = Packet::PubAck(puback.clone(), None);
+            self.write_explained(Packet::PubAck(puback, properties), bare, out);
         }
         drop(acks);
         let control = std::mem::take(&mut *lock(&self.control));
@@ -260,6 +290,17 @@ impl Wire {
             let _ = encode(self.version, packet, out);
         }
         self.room.notify_one();
+    }
+
+    /// Appends a packet, or the same without an explanation when it is larger than the client takes.
+    fn write_explained(&self, explained: Packet, bare: Packet, out: &mut BytesMut) {
+        let before = out.len();
+        let written = encode(self.version, explained, out).is_ok();
+        if !written || out.len() - before > self.max_packet {
+            out.truncate(before);
+            // The codec writes every packet that it can name.
+            let _ = encode(self.version, bare, out);
+        }
     }
 
     /// Appends the DISCONNECT that explains the end to an MQTT 5 client.
@@ -274,16 +315,11 @@ impl Wire {
                 user_properties: Vec::new(),
                 server_reference: None,
             };
-            let _ = encode(
-                self.version,
-                Packet::Disconnect(
-                    Disconnect {
-                        reason_code: reason,
-                    },
-                    Some(properties),
-                ),
-                out,
-            );
+            let disconnect = Disconnect {
+                reason_code: reason,
+            };
+            let bare = Packet::Disconnect(disconnect.clone(), None);
+            self.write_explained(Packet::Disconnect(disconnect, Some(properties)), bare, out);
         }
     }
 

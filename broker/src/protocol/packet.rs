@@ -1,16 +1,18 @@
 //! MQTT packets at the edge: which protocol version speaks, what may come in, and what goes out.
 //!
 //! rumqttd's codecs do the parsing. This module frames for them, refuses before them what they would choke on or let
-//! through (packet types a client must not send, flags that must not be set), and gives the rest of the edge packets
-//! that need no second look.
+//! through (packet types a client must not send, flags that must not be set; [`validity`] the rest), and gives the rest
+//! of the edge packets that need no second look.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::v5::{self, V5};
 use rumqttd::protocol::{
-    Connect, ConnectProperties, Error, Filter, LastWill, Login, Packet, Protocol, Publish,
-    PublishProperties, QoS,
+    Connect, ConnectProperties, DisconnectReasonCode, Error, Filter, LastWill, LastWillProperties,
+    Login, Packet, Protocol, Publish, PublishProperties, QoS,
 };
+
+use super::validity;
 
 /// The two protocol versions served, on one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +50,8 @@ pub enum Incoming {
     },
     /// PINGREQ.
     PingReq,
-    /// DISCONNECT, with the session expiry interval in seconds when the client changes it (MQTT 5).
-    Disconnect(Option<u32>),
+    /// DISCONNECT.
+    Disconnect(IncomingDisconnect),
     /// PUBREC, PUBREL or PUBCOMP: the handshake of QoS 2, which is not offered.
     QoS2,
 }
@@ -65,6 +67,8 @@ pub struct IncomingConnect {
     pub properties: Option<ConnectProperties>,
     /// The will.
     pub will: Option<LastWill>,
+    /// The will's MQTT 5 properties.
+    pub will_properties: Option<LastWillProperties>,
     /// User name and password.
     pub login: Option<Login>,
 }
@@ -84,6 +88,15 @@ pub struct IncomingPublish {
     pub payload: Bytes,
     /// MQTT 5 properties.
     pub properties: Option<PublishProperties>,
+}
+
+/// A DISCONNECT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IncomingDisconnect {
+    /// Whether the will is to be published all the same: any reason but a normal one (MQTT 5.0, section 3.14.4).
+    pub with_will: bool,
+    /// The session expiry interval in seconds when the client changes it (MQTT 5).
+    pub expiry: Option<u32>,
 }
 
 /// Why the bytes from a client are not a packet it may send. All of them end the connection.
@@ -109,9 +122,15 @@ pub enum PacketError {
     /// A protocol name or level that is not served.
     #[error("protocol level {0} is not served: MQTT 3.1.1 and 5.0 are")]
     UnsupportedVersion(u8),
-    /// The packet's content does not parse.
+    /// The packet's content does not parse (MQTT 5.0: a malformed packet).
     #[error("malformed packet: {0}")]
     Malformed(String),
+    /// The packet parses, and says what it must not (MQTT 5.0: a protocol error).
+    #[error("{0} is against the protocol")]
+    Forbidden(&'static str),
+    /// Topic alias 0, which no topic can have.
+    #[error("topic alias 0")]
+    TopicAliasZero,
 }
 
 /// Cuts a connection's bytes into packets.
@@ -133,6 +152,12 @@ impl Decoder {
             version: None,
             max_packet,
         }
+    }
+
+    /// The version of the CONNECT, also of one whose content was refused.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.version
     }
 
     /// Raises or lowers the limit: before login a client has less to say.
@@ -164,9 +189,13 @@ impl Decoder {
             Some(version) => version,
             None => *self.version.insert(connect_version(&frame)?),
         };
+        validity::check(version, packet_type, flags, body(&frame))?;
         if packet_type == DISCONNECT && frame.len() == 3 {
             // A reason without properties, which the codec does not know.
-            return Ok(Some(Incoming::Disconnect(None)));
+            return Ok(Some(Incoming::Disconnect(IncomingDisconnect {
+                with_will: frame.last() != Some(&0),
+                expiry: None,
+            })));
         }
         let publish_pkid = if packet_type == PUBLISH {
             publish_pkid(&frame)
@@ -241,20 +270,14 @@ fn open_up(
     flags: u8,
     publish_pkid: Option<u16>,
 ) -> Result<Incoming, PacketError> {
-    let nonzero = |pkid: u16| {
-        if pkid == 0 {
-            Err(PacketError::Malformed("packet identifier 0".into()))
-        } else {
-            Ok(pkid)
-        }
-    };
     Ok(match packet {
-        Packet::Connect(connect, properties, will, _, login) => {
+        Packet::Connect(connect, properties, will, will_properties, login) => {
             Incoming::Connect(Box::new(IncomingConnect {
                 version,
                 connect,
                 properties,
                 will,
+                will_properties,
                 login,
             }))
         }
@@ -267,7 +290,7 @@ fn open_up(
             let pkid = if qos == QoS::AtMostOnce {
                 0
             } else {
-                nonzero(publish_pkid.unwrap_or(0))?
+                publish_pkid.unwrap_or(0)
             };
             let Publish {
                 retain,
@@ -287,32 +310,21 @@ fn open_up(
         Packet::PubAck(puback, _) => Incoming::PubAck(puback.pkid),
         Packet::Subscribe(subscribe, properties) => {
             let id = properties.and_then(|properties| properties.id);
-            if subscribe.filters.is_empty() {
-                return Err(PacketError::Malformed(
-                    "a SUBSCRIBE without a filter".into(),
-                ));
-            }
             Incoming::Subscribe {
-                pkid: nonzero(subscribe.pkid)?,
+                pkid: subscribe.pkid,
                 filters: subscribe.filters,
                 id,
             }
         }
-        Packet::Unsubscribe(unsubscribe, _) => {
-            if unsubscribe.filters.is_empty() {
-                return Err(PacketError::Malformed(
-                    "an UNSUBSCRIBE without a filter".into(),
-                ));
-            }
-            Incoming::Unsubscribe {
-                pkid: nonzero(unsubscribe.pkid)?,
-                filters: unsubscribe.filters,
-            }
-        }
+        Packet::Unsubscribe(unsubscribe, _) => Incoming::Unsubscribe {
+            pkid: unsubscribe.pkid,
+            filters: unsubscribe.filters,
+        },
         Packet::PingReq(_) => Incoming::PingReq,
-        Packet::Disconnect(_, properties) => Incoming::Disconnect(
-            properties.and_then(|properties| properties.session_expiry_interval),
-        ),
+        Packet::Disconnect(disconnect, properties) => Incoming::Disconnect(IncomingDisconnect {
+            with_will: disconnect.reason_code != DisconnectReasonCode::NormalDisconnection,
+            expiry: properties.and_then(|properties| properties.session_expiry_interval),
+        }),
         Packet::PubRec(..) | Packet::PubRel(..) | Packet::PubComp(..) => Incoming::QoS2,
         // Refused by type before decoding.
         _ => return Err(PacketError::Malformed("not a client's packet".into())),
@@ -497,7 +509,10 @@ mod tests {
         let mut bytes = BytesMut::from(&b"\xe0\x01\x04"[..]);
         assert_eq!(
             decoder_after(CONNECT_5).decode(&mut bytes),
-            Ok(Some(Incoming::Disconnect(None)))
+            Ok(Some(Incoming::Disconnect(IncomingDisconnect {
+                with_will: true,
+                expiry: None
+            })))
         );
     }
 
