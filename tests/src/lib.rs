@@ -11,6 +11,7 @@ mod device;
 mod flood;
 pub mod packet;
 mod process;
+pub mod raw;
 
 pub use archiver::Archiver;
 pub use broker::{Broker, BrokerOptions};
@@ -18,6 +19,7 @@ pub use client::{Answer, Person};
 pub use device::{Device, Link, now};
 pub use flood::Flood;
 pub use process::Process;
+pub use raw::Raw;
 
 use std::path::PathBuf;
 use std::time::Duration;
