@@ -1,5 +1,6 @@
 //! The command line: one file for each command. Without a command, the broker serves.
 
+mod certificate;
 pub mod failure;
 mod serve;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::command::certificate::CertificateArguments;
 use crate::command::failure::Failure;
 use crate::command::serve::ServeArguments;
 use crate::settings::Overrides;
@@ -59,6 +61,8 @@ impl GlobalArguments {
 enum Command {
     /// Run the broker; the default.
     Serve(ServeArguments),
+    /// Make certificates for a home or a lab: a private authority, the broker's certificate, users' certificates.
+    Certificate(CertificateArguments),
 }
 
 /// Does what the command line asks for.
@@ -80,6 +84,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     match command {
         None => serve::run(global, serve),
         Some(Command::Serve(serve)) => serve::run(global, serve),
+        Some(Command::Certificate(certificate)) => certificate::run(global, certificate),
     }
 }
 
@@ -103,6 +108,7 @@ mod tests {
             let serve = match arguments.command {
                 Some(Command::Serve(serve)) => serve,
                 None => arguments.serve,
+                Some(other) => panic!("{other:?}"),
             };
             let (file, mut overrides) = arguments.global.into_overrides();
             serve.add_to(&mut overrides);

@@ -12,6 +12,8 @@ use serde::Deserialize;
 use crate::delivery::board::Bounds;
 use crate::delivery::session::Share;
 use crate::delivery::wire::RECEIVE_MAXIMUM;
+use crate::transport::origin::Origins;
+use crate::transport::tls::CertificateFiles;
 
 /// The settings as a file spells them. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,7 +26,24 @@ struct Spelled {
     plain_remote: bool,
     open: bool,
     archivers: Vec<SpelledArchiver>,
+    tls: Option<SpelledTls>,
+    origins: Vec<String>,
     limits: Limits,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpelledTls {
+    #[serde(default = "tls_listen")]
+    listen: String,
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+/// MQTT's port inside TLS, on every address of the machine.
+fn tls_listen() -> String {
+    "0.0.0.0:8883".into()
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +63,8 @@ impl Default for Spelled {
             plain_remote: false,
             open: false,
             archivers: Vec::new(),
+            tls: None,
+            origins: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -130,13 +151,26 @@ impl Default for Limits {
     }
 }
 
+/// Where and how TLS is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// Where to listen; port 0 asks the system for one.
+    pub listen: SocketAddr,
+    /// Certificates and the key.
+    pub files: CertificateFiles,
+}
+
 /// Settings that make sense together.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The deployment's name, part of every signature.
     pub realm: Realm,
-    /// Where to listen; port 0 asks the system for one.
+    /// Where to listen for plain connections; port 0 asks the system for one.
     pub listen: SocketAddr,
+    /// Where and how to serve TLS, if at all.
+    pub tls: Option<Tls>,
+    /// Web pages that may connect.
+    pub origins: Origins,
     /// The data directory.
     pub data: PathBuf,
     /// Whether the first login claims a free name.
@@ -278,7 +312,9 @@ fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<S
     ];
     let ours = |name: &str| {
         let key = name.strip_prefix("SEALPOST_BROKER_");
-        key.is_some_and(|key| KEYS.contains(&key) || key.starts_with("LIMITS__"))
+        key.is_some_and(|key| {
+            KEYS.contains(&key) || key.starts_with("LIMITS__") || key.starts_with("TLS__")
+        })
     };
     all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| ours(name))
@@ -286,9 +322,11 @@ fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<S
 }
 
 /// `ADDRESS:PORT`, or `NAME:PORT` with the first address that the name has.
-fn resolve(listen: &str) -> Option<SocketAddr> {
+fn resolve(key: &'static str, listen: &str) -> Result<SocketAddr, SettingsError> {
     let parsed = listen.parse().ok();
-    parsed.or_else(|| listen.to_socket_addrs().ok()?.next())
+    parsed
+        .or_else(|| listen.to_socket_addrs().ok()?.next())
+        .ok_or_else(|| bad(key, listen, "is not ADDRESS:PORT, as in 127.0.0.1:1883"))
 }
 
 fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
@@ -299,23 +337,37 @@ fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
     }
 }
 
+impl SpelledTls {
+    fn check(self) -> Result<Tls, SettingsError> {
+        Ok(Tls {
+            listen: resolve("tls.listen", &self.listen)?,
+            files: CertificateFiles {
+                certificate: self.certificate,
+                key: self.key,
+                client_ca: self.client_ca,
+            },
+        })
+    }
+}
+
 impl Spelled {
     fn check(self) -> Result<Settings, SettingsError> {
         let realm = Realm::parse(&self.realm).map_err(|why| bad("realm", &self.realm, why))?;
-        let listen = resolve(&self.listen).ok_or_else(|| {
-            bad(
-                "listen",
-                &self.listen,
-                "is not ADDRESS:PORT, as in 127.0.0.1:1883",
-            )
-        })?;
-        let loopback = listen.ip().is_loopback();
-        if self.open && !loopback {
-            return Err(SettingsError::OpenRemote(listen));
+        let listen = resolve("listen", &self.listen)?;
+        let tls = self.tls.map(SpelledTls::check).transpose()?;
+        let addresses = [Some(listen), tls.as_ref().map(|tls| tls.listen)];
+        let remote = addresses
+            .into_iter()
+            .flatten()
+            .find(|address| !address.ip().is_loopback());
+        if let Some(remote) = remote.filter(|_| self.open) {
+            return Err(SettingsError::OpenRemote(remote));
         }
-        if !loopback && !self.plain_remote {
+        if !listen.ip().is_loopback() && !self.plain_remote {
             return Err(SettingsError::PlainRemote(listen));
         }
+        let origins =
+            Origins::parse(&self.origins).map_err(|(origin, why)| bad("origins", &origin, why))?;
         let archivers = self.archivers.iter().map(|archiver| {
             let name = UserId::parse(&archiver.name)
                 .map_err(|why| bad("archivers.name", &archiver.name, why))?;
@@ -341,9 +393,11 @@ impl Spelled {
         Ok(Settings {
             realm,
             listen,
+            tls,
+            origins,
             data: self.data,
             open_registration: match self.registration {
-                Registration::Auto => loopback,
+                Registration::Auto => remote.is_none(),
                 Registration::Open => true,
                 Registration::Closed => false,
             },
@@ -449,10 +503,31 @@ mod tests {
     }
 
     #[test]
+    fn tls_may_serve_other_machines_and_closes_open_registration_there() {
+        let tls = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+        let remote = from_toml(tls).unwrap();
+        assert_eq!(remote.tls.unwrap().listen.port(), 8883);
+        assert!(!remote.open_registration && remote.listen.ip().is_loopback());
+        let here = from_toml(&format!("{tls}listen = \"127.0.0.1:8883\"")).unwrap();
+        assert!(here.open_registration);
+        assert!(matches!(
+            from_toml(&format!("open = true\n{tls}")),
+            Err(SettingsError::OpenRemote(_))
+        ));
+        let error = from_toml("[tls]\ncertificate = \"c\"").unwrap_err();
+        assert!(error.to_string().contains("key"), "{error}");
+    }
+
+    #[test]
     fn a_bad_value_is_named_with_its_key() {
         for (text, key) in [
             ("realm = \"UPPER\"", "realm"),
             ("listen = \"nowhere\"", "listen"),
+            ("origins = [\"chat.example\"]", "origins"),
+            (
+                "[tls]\nlisten = \"here\"\ncertificate = \"c\"\nkey = \"k\"",
+                "tls.listen",
+            ),
             (
                 "[[archivers]]\nname = \"archiver\"\nkey = \"short\"",
                 "archivers.key",

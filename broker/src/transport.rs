@@ -6,6 +6,11 @@
 //!
 //! Every step before the CONNECT has a time limit, and none of them holds up the listener.
 
+pub mod authority;
 pub mod bucket;
+pub mod certificates;
 pub mod listeners;
 pub mod lobby;
+pub mod origin;
+pub mod tls;
+pub mod websocket;

@@ -87,6 +87,9 @@ impl From<ListenError> for Failure {
             ListenError::Bind { .. } => {
                 "another program may listen there: choose another port with --listen, or 0 for a free one"
             }
+            ListenError::Tls(_) => {
+                "[tls] in the settings names the files; `sealpost-broker certificate` makes some for a home or a lab"
+            }
         };
         Failure::new(Code::Failed, error, hint)
     }

@@ -86,7 +86,7 @@ fn raise_file_limit(connections: usize) {
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
     let listeners = Listeners::bind(&settings).await?;
-    let address = listeners.plain_address();
+    let (address, tls_address) = (listeners.plain_address(), listeners.tls_address());
     if settings.open {
         eprintln!(
             "sealpost-broker: OPEN: no login, no checks, any topic for anyone who can reach {address}. For tests only."
@@ -101,10 +101,17 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         return Err(Failure::new(Code::Failed, "cannot wait for signals", ""));
     };
+    // Those that have something to renew wait for it too; without anybody who does, it is not to end the process.
+    let _hangup = signal(SignalKind::hangup());
     let announce = move || {
-        // Standard output carries this one line, so that whoever started the broker on port 0 learns the port.
+        // Standard output carries these lines alone, so that whoever started the broker on port 0 learns the port.
         let mut stdout = std::io::stdout();
-        if writeln!(stdout, "listening on {address}")
+        let mut lines = format!("listening on {address}\n");
+        if let Some(address) = tls_address {
+            lines += &format!("listening on {address} with TLS\n");
+        }
+        if stdout
+            .write_all(lines.as_bytes())
             .and_then(|()| stdout.flush())
             .is_err()
         {

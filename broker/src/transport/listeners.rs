@@ -1,17 +1,23 @@
 //! The listeners: sockets in, connections handed on.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::certificates::Certificates;
 use super::lobby::{Lobby, Seat};
+use super::tls::{self, TlsError};
+use super::websocket;
 use crate::access::admission::Channel;
 use crate::broker::Broker;
 use crate::connection::{self, Greeting, Origin, Stream};
@@ -20,6 +26,12 @@ use crate::settings::{Limits, Settings};
 /// When TCP begins to ask whether a silent peer is still there, and how often it asks.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
 const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// The first byte of an HTTP request that may become a WebSocket: the `G` of `GET`. MQTT begins with 0x10.
+const GET: u8 = b'G';
+
+/// The first byte of TLS (RFC 8446, section 5.1: a record of handshake type).
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why the broker cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -30,34 +42,80 @@ pub enum ListenError {
         /// Where.
         address: SocketAddr,
         /// Why not.
-        why: std::io::Error,
+        why: io::Error,
     },
+    /// The certificates are of no use.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
 }
 
-/// Where the broker listens.
+/// Why there was no CONNECT.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("{0} took too long")]
+    Stalled(&'static str),
+    #[error("{step}: {why}")]
+    Failed { step: &'static str, why: io::Error },
+    #[error("it was closed without a word")]
+    Silent,
+    #[error("TLS on the port for plain connections")]
+    TlsOnPlain,
+    #[error("the TLS connection has no exporter: {0}")]
+    NoExporter(rustls::Error),
+}
+
+/// Where the broker listens: plain MQTT and WebSocket on one port, both inside TLS on another.
 #[derive(Debug)]
 pub struct Listeners {
-    plain: TcpListener,
-    plain_address: SocketAddr,
+    plain: Port,
+    tls: Option<(Port, Arc<Certificates>)>,
+}
+
+#[derive(Debug)]
+struct Port {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Port {
+    async fn bind(address: SocketAddr) -> Result<Port, ListenError> {
+        let cannot = |why| ListenError::Bind { address, why };
+        let listener = TcpListener::bind(address).await.map_err(cannot)?;
+        // With port 0 the system has chosen one.
+        let address = listener.local_addr().map_err(cannot)?;
+        Ok(Port { listener, address })
+    }
 }
 
 impl Listeners {
-    /// Binds what the settings name.
+    /// Binds what the settings name, and loads the certificates.
     ///
     /// # Errors
     /// See [`ListenError`].
     pub async fn bind(settings: &Settings) -> Result<Listeners, ListenError> {
-        let (plain, plain_address) = bind(settings.listen).await?;
+        let tls = match &settings.tls {
+            None => None,
+            Some(tls) => {
+                let certificates = Certificates::load(tls.files.clone())?;
+                Some((Port::bind(tls.listen).await?, Arc::new(certificates)))
+            }
+        };
         Ok(Listeners {
-            plain,
-            plain_address,
+            plain: Port::bind(settings.listen).await?,
+            tls,
         })
     }
 
-    /// Where plain TCP is served.
+    /// Where plain connections are served.
     #[must_use]
     pub fn plain_address(&self) -> SocketAddr {
-        self.plain_address
+        self.plain.address
+    }
+
+    /// Where TLS is served, if it is.
+    #[must_use]
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls.as_ref().map(|(port, _)| port.address)
     }
 
     /// Accepts until it is dropped. Connections become tasks of `connections`.
@@ -81,16 +139,17 @@ impl Listeners {
             connections,
             shutdown,
         };
-        entrance.accept(&self.plain).await;
+        let tls = async {
+            let Some((port, certificates)) = &self.tls else {
+                return std::future::pending().await;
+            };
+            tokio::join!(
+                entrance.accept(&port.listener, Some(certificates)),
+                certificates.renew(),
+            );
+        };
+        tokio::join!(entrance.accept(&self.plain.listener, None), tls);
     }
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ListenError> {
-    let cannot = |why| ListenError::Bind { address, why };
-    let listener = TcpListener::bind(address).await.map_err(cannot)?;
-    // With port 0 the system has chosen one.
-    let address = listener.local_addr().map_err(cannot)?;
-    Ok((listener, address))
 }
 
 /// What every listener leads through.
@@ -106,7 +165,7 @@ struct Entrance {
 }
 
 impl Entrance {
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &TcpListener, tls: Option<&Arc<Certificates>>) {
         loop {
             let (socket, address) = match listener.accept().await {
                 Ok(accepted) => accepted,
@@ -122,47 +181,117 @@ impl Entrance {
                 continue;
             };
             let seat = self.lobby.enter().await;
+            let acceptor = tls.map(|certificates| TlsAcceptor::from(certificates.current()));
             let entrance = self.clone();
             self.connections.spawn(async move {
-                entrance.serve(socket, address, seat).await;
+                entrance.serve(socket, address, acceptor, seat).await;
                 drop(place);
             });
         }
     }
 
-    async fn serve(self, socket: TcpStream, address: SocketAddr, seat: Seat) {
+    async fn serve(
+        self,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        seat: Seat,
+    ) {
+        // Large while it lasts, and a connection lasts long after it.
+        let greeting = Box::pin(self.greet(socket, address, tls));
         let greeting = tokio::select! {
             () = self.shutdown.cancelled() => return,
             () = seat.evicted() => {
                 tracing::debug!(peer = %address, "stalled before CONNECT, and its place was needed");
                 return;
             }
-            greeting = self.greet(socket, address) => greeting,
+            greeting = greeting => greeting,
         };
         drop(seat);
-        if let Some(greeting) = greeting {
-            greeting.serve(self.broker, self.shutdown).await;
+        match greeting {
+            Ok(Some(greeting)) => greeting.serve(self.broker, self.shutdown).await,
+            Ok(None) => {}
+            Err(why) => tracing::debug!(peer = %address, %why, "no CONNECT"),
         }
     }
 
     /// From the first byte to the CONNECT.
-    async fn greet(&self, socket: TcpStream, address: SocketAddr) -> Option<Greeting> {
-        if let Err(error) = prepare(&socket) {
-            tracing::debug!(peer = %address, %error, "a connection that is gone already");
-            return None;
-        }
-        let channel = Channel::plain(address.ip());
-        let (reader, writer) = socket.into_split();
-        let stream = Stream::new(reader, writer, Origin { address, channel });
-        let Ok(greeting) = timeout(self.handshake, connection::greet(stream)).await else {
-            tracing::debug!(peer = %address, "no CONNECT in time");
-            return None;
+    async fn greet(
+        &self,
+        socket: TcpStream,
+        address: SocketAddr,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<Option<Greeting>, HandshakeError> {
+        let failed = |step| move |why| HandshakeError::Failed { step, why };
+        prepare(&socket).map_err(failed("the socket"))?;
+        let stream = match tls {
+            None => {
+                let mut first = [0];
+                let peeked = self.in_time("the first byte", socket.peek(&mut first));
+                let peeked = peeked.await?;
+                let first = first.get(..peeked).and_then(<[u8]>::first);
+                let channel = Channel::plain(address.ip());
+                let origin = Origin { address, channel };
+                match first {
+                    None => return Err(HandshakeError::Silent),
+                    Some(&TLS_HANDSHAKE) => return Err(HandshakeError::TlsOnPlain),
+                    Some(&GET) => self.websocket(socket, origin, false).await?,
+                    Some(_) => {
+                        // Halves that do not wait for each other.
+                        let (reader, writer) = socket.into_split();
+                        Stream::new(reader, writer, origin)
+                    }
+                }
+            }
+            Some(acceptor) => {
+                let accepted = self.in_time("the TLS handshake", acceptor.accept(socket));
+                // Some KiB, moved several times from here on.
+                let mut socket = Box::new(accepted.await?);
+                let channel = tls::channel(address.ip(), socket.get_ref().1)
+                    .map_err(HandshakeError::NoExporter)?;
+                let origin = Origin { address, channel };
+                let first = self.in_time("the first byte", socket.fill_buf()).await?;
+                match first.first() {
+                    None => return Err(HandshakeError::Silent),
+                    Some(&GET) => self.websocket(socket, origin, true).await?,
+                    Some(_) => {
+                        let (reader, writer) = tokio::io::split(socket);
+                        Stream::new(reader, writer, origin)
+                    }
+                }
+            }
         };
-        greeting
+        let greeted = timeout(self.handshake, connection::greet(stream)).await;
+        greeted.map_err(|_| HandshakeError::Stalled("the CONNECT"))
+    }
+
+    async fn websocket(
+        &self,
+        socket: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        origin: Origin,
+        encrypted: bool,
+    ) -> Result<Stream, HandshakeError> {
+        let settings = &self.broker.settings;
+        let (origins, packet) = (&settings.origins, settings.limits.packet);
+        let accepted = websocket::accept(socket, origins, encrypted, packet);
+        let (socket, admitted) = self.in_time("the WebSocket handshake", accepted).await?;
+        let (reader, writer) = tokio::io::split(socket);
+        Ok(Stream::new(reader, writer, origin).telling(admitted))
+    }
+
+    async fn in_time<T>(
+        &self,
+        step: &'static str,
+        future: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, HandshakeError> {
+        match timeout(self.handshake, future).await {
+            Ok(done) => done.map_err(|why| HandshakeError::Failed { step, why }),
+            Err(_) => Err(HandshakeError::Stalled(step)),
+        }
     }
 }
 
-fn prepare(socket: &TcpStream) -> std::io::Result<()> {
+fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     // A peer that vanished without a word is noticed even if it promised no keep-alive of its own.
     let probes = TcpKeepalive::new()
