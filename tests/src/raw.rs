@@ -185,7 +185,9 @@ impl Raw {
 
     /// The next packet must be this one.
     pub fn expect(&mut self, expected: &[u8]) {
-        let (first, body) = self.read().unwrap_or_else(|| panic!("the end came instead of {expected:x?}"));
+        let (first, body) = self
+            .read()
+            .unwrap_or_else(|| panic!("the end came instead of {expected:x?}"));
         assert_eq!(packet(first, &body), expected);
     }
 

@@ -120,6 +120,7 @@ impl Joined {
     ) -> Result<Joined, Denial> {
         let IncomingConnect {
             version,
+            is_3_1,
             connect,
             properties,
             will,
@@ -133,6 +134,12 @@ impl Joined {
             return deny(
                 ConnectReturnCode::BadAuthenticationMethod,
                 format!("the authentication method {method:?} is not served"),
+            );
+        }
+        if is_3_1 && connect.client_id.is_empty() {
+            return deny(
+                ConnectReturnCode::ClientIdentifierNotValid,
+                "a client of MQTT 3.1 has a client id",
             );
         }
         if connect.client_id.len() > MAX_CLIENT_ID || connect.client_id.contains('\0') {
@@ -245,7 +252,8 @@ impl Joined {
             ..ConnAckProperties::default()
         };
         let connack = ConnAck {
-            session_present,
+            // MQTT 3.1 reserves that byte.
+            session_present: session_present && !is_3_1,
             code: ConnectReturnCode::Success,
         };
         wire.answer(Packet::ConnAck(connack, Some(properties)));

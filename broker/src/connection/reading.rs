@@ -174,11 +174,12 @@ impl Joined {
             Incoming::Subscribe { pkid, filters, id } => {
                 self.submit(batch).await?;
                 self.wait(|wire| wire.all_dispatched()).await?;
+                wire.hold_deliveries();
                 let return_codes = filters
                     .iter()
                     .map(|filter| self.subscribe(filter, id))
                     .collect();
-                wire.answer(Packet::SubAck(SubAck { pkid, return_codes }, None));
+                wire.answer_and_release(Packet::SubAck(SubAck { pkid, return_codes }, None));
             }
             Incoming::Unsubscribe { pkid, filters } => {
                 let reasons = filters

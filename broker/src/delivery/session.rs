@@ -333,6 +333,10 @@ impl Session {
         if !state.is_attached_to(wire) {
             return Filled::Gone;
         }
+        // Asked under the lock: what a subscription brings is pushed after the hold was set.
+        if wire.holds_deliveries() {
+            return Filled::Idle;
+        }
         let Some(Attachment {
             receive_maximum,
             max_packet,

@@ -52,7 +52,7 @@ pub struct Wire {
     receive_maximum: u16,
     max_packet: usize,
     acks: Mutex<Acks>,
-    control: Mutex<VecDeque<Packet>>,
+    control: Mutex<Control>,
     submitted: AtomicU64,
     dispatched: AtomicU64,
     goodbye: Mutex<Option<Goodbye>>,
@@ -61,6 +61,16 @@ pub struct Wire {
     pub wake: Notify,
     /// Wakes the reader: a bound it waits for may have moved.
     pub room: Notify,
+}
+
+/// Answers that wait to be written.
+#[derive(Debug, Default)]
+struct Control {
+    packets: VecDeque<Packet>,
+    /// Whether deliveries wait for an answer.
+    holds: bool,
+    /// Whether that answer is among the packets.
+    releases: bool,
 }
 
 /// Acknowledgements leave in the order in which the publishes came (MQTT 5.0, section 4.6), whatever order they settle in.
@@ -180,8 +190,29 @@ impl Wire {
 
     /// Queues an answer.
     pub fn answer(&self, packet: Packet) {
-        lock(&self.control).push_back(packet);
+        lock(&self.control).packets.push_back(packet);
         self.wake.notify_one();
+    }
+
+    /// Holds deliveries back until the answer that [`Wire::answer_and_release`] queues is written: a client is told of
+    /// its subscription before it gets what the subscription brings.
+    pub fn hold_deliveries(&self) {
+        lock(&self.control).holds = true;
+    }
+
+    /// Queues an answer after which deliveries go on.
+    pub fn answer_and_release(&self, packet: Packet) {
+        let mut control = lock(&self.control);
+        control.packets.push_back(packet);
+        control.releases = true;
+        drop(control);
+        self.wake.notify_one();
+    }
+
+    /// Whether deliveries are held back.
+    #[must_use]
+    pub fn holds_deliveries(&self) -> bool {
+        lock(&self.control).holds
     }
 
     /// Counts a publish on its way into the one order.
@@ -220,7 +251,7 @@ impl Wire {
     /// Whether another answer may be queued.
     #[must_use]
     pub fn takes_answers(&self) -> bool {
-        lock(&self.control).len() < CONTROL_LIMIT
+        lock(&self.control).packets.len() < CONTROL_LIMIT
     }
 
     /// Ends the connection; the first word counts.
@@ -285,8 +316,14 @@ impl Wire {
             self.write_explained(Packet::PubAck(puback, properties), bare, out);
         }
         drop(acks);
-        let control = std::mem::take(&mut *lock(&self.control));
-        for packet in control {
+        let packets = {
+            let mut control = lock(&self.control);
+            if std::mem::take(&mut control.releases) {
+                control.holds = false;
+            }
+            std::mem::take(&mut control.packets)
+        };
+        for packet in packets {
             let _ = encode(self.version, packet, out);
         }
         self.room.notify_one();

@@ -103,9 +103,9 @@ fn dispatch(
             if durable > 0 {
                 journal.append(&post.message, durable);
             }
-            // What is retained has found its place without a reader.
+            // A key bundle has found its place without a reader.
             if readers == 0
-                && !retain
+                && !supersedes
                 && let Some(receipt) = &post.receipt
             {
                 receipt.settle(Outcome::NobodyThere);

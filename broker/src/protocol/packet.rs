@@ -61,6 +61,8 @@ pub enum Incoming {
 pub struct IncomingConnect {
     /// The protocol version it asks for.
     pub version: Version,
+    /// Whether it is MQTT 3.1's, which is served as 3.1.1 but for its client ids and its CONNACK.
+    pub is_3_1: bool,
     /// Keep-alive, client id, clean session.
     pub connect: Connect,
     /// MQTT 5 properties.
@@ -185,6 +187,12 @@ impl Decoder {
             Err(error) => return Err(malformed(error)),
         };
         let mut frame = stream.split_to(header.frame_length());
+        let mut is_3_1 = false;
+        if packet_type == CONNECT
+            && let Some(as_3_1_1) = translate_3_1(&frame)
+        {
+            (frame, is_3_1) = (as_3_1_1, true);
+        }
         let version = match self.version {
             Some(version) => version,
             None => *self.version.insert(connect_version(&frame)?),
@@ -206,7 +214,11 @@ impl Decoder {
             Version::V311 => V4.read_mut(&mut frame, self.max_packet),
             Version::V5 => V5.read_mut(&mut frame, self.max_packet),
         };
-        open_up(version, packet.map_err(malformed)?, flags, publish_pkid).map(Some)
+        let mut incoming = open_up(version, packet.map_err(malformed)?, flags, publish_pkid)?;
+        if let Incoming::Connect(connect) = &mut incoming {
+            connect.is_3_1 = is_3_1;
+        }
+        Ok(Some(incoming))
     }
 }
 
@@ -258,6 +270,22 @@ fn connect_version(frame: &[u8]) -> Result<Version, PacketError> {
     }
 }
 
+/// A CONNECT of MQTT 3.1 in the words of 3.1.1: but for the protocol's name and level they are the same.
+fn translate_3_1(frame: &[u8]) -> Option<BytesMut> {
+    let rest = body(frame).strip_prefix(b"\x00\x06MQIsdp\x03")?;
+    let mut translated = BytesMut::with_capacity(frame.len());
+    translated.put_u8(CONNECT << 4);
+    let mut left = rest.len() + 7;
+    while left >= 0x80 {
+        translated.put_u8(0x80 | u8::try_from(left % 0x80).unwrap_or(0));
+        left /= 0x80;
+    }
+    translated.put_u8(u8::try_from(left).unwrap_or(0));
+    translated.put_slice(b"\x00\x04MQTT\x04");
+    translated.put_slice(rest);
+    Some(translated)
+}
+
 /// The packet identifier of a PUBLISH above QoS 0, which the codec keeps to itself.
 fn publish_pkid(frame: &[u8]) -> Option<u16> {
     let (_, rest) = split_prefixed(body(frame))?;
@@ -274,6 +302,7 @@ fn open_up(
         Packet::Connect(connect, properties, will, will_properties, login) => {
             Incoming::Connect(Box::new(IncomingConnect {
                 version,
+                is_3_1: false,
                 connect,
                 properties,
                 will,
@@ -429,7 +458,7 @@ mod tests {
             Err(PacketError::UnsupportedVersion(6))
         );
         assert_eq!(
-            decode(b"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x3c\x00\x00"),
+            decode(b"\x10\x0d\x00\x04MQTT\x03\x02\x00\x3c\x00\x01a"),
             Err(PacketError::UnsupportedVersion(3))
         );
         assert!(matches!(
@@ -444,6 +473,30 @@ mod tests {
             })
         );
         assert_eq!(decode(b"\xc0\x00"), Err(PacketError::ConnectOutOfPlace));
+    }
+
+    #[test]
+    fn a_connect_of_mqtt_3_1_is_read_as_one_of_3_1_1() {
+        for id in [1, 120, 300] {
+            let id = "a".repeat(id);
+            let mut body = b"\x00\x06MQIsdp\x03\x02\x00\x3c".to_vec();
+            body.extend(u16::try_from(id.len()).unwrap().to_be_bytes());
+            body.extend(id.as_bytes());
+            let mut stream = BytesMut::from(&b"\x10"[..]);
+            if body.len() >= 0x80 {
+                stream.put_u8(0x80 | (body.len() % 0x80) as u8);
+                stream.put_u8((body.len() / 0x80) as u8);
+            } else {
+                stream.put_u8(body.len() as u8);
+            }
+            stream.extend_from_slice(&body);
+            let Ok(Some(Incoming::Connect(connect))) = Decoder::new(1024).decode(&mut stream)
+            else {
+                panic!()
+            };
+            assert!(connect.is_3_1 && connect.version == Version::V311);
+            assert_eq!(connect.connect.client_id, id);
+        }
     }
 
     #[test]

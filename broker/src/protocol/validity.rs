@@ -266,7 +266,9 @@ fn connect(version: Version, rest: &mut Reader<'_>) -> Result<(), PacketError> {
         if version == Version::V5 {
             properties(rest, Place::Will)?;
         }
-        rest.text()?;
+        if rest.text()?.is_empty() {
+            return forbid("a will without a topic");
+        }
         rest.bytes()?;
     }
     if user_name {
