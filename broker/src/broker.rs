@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::access::admission::{Admission, Principal};
+use crate::access::audit::Audit;
 use crate::access::permission::Permission;
+use crate::access::registry::Registry;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
 use crate::order::dispatcher::Ticket;
@@ -15,10 +17,14 @@ use crate::settings::Settings;
 pub struct Broker {
     /// The settings.
     pub settings: Settings,
+    /// Who is registered.
+    pub registry: Arc<Registry>,
     /// Who is let in; nobody is asked when the broker is open.
     pub admission: Option<Admission>,
     /// What is permitted.
     pub permission: Permission,
+    /// What is written down of who was let in and who was not.
+    pub audit: Arc<Audit>,
     /// Sessions, subscriptions, retained messages.
     pub board: Arc<Board>,
     /// Wills of clients that have gone.

@@ -1,6 +1,8 @@
 //! The server: puts the broker together, accepts connections and ends them.
 
 use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +11,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::admission::Admission;
+use crate::access::admission::{Admission, Roles};
+use crate::access::audit::Audit;
+use crate::access::nonces::Nonces;
+use crate::access::password::PasswordDesk;
 use crate::access::permission::Permission;
 use crate::access::registry::{OpenError, Registry};
+use crate::access::rules::{Rules, RulesError};
 use crate::broker::Broker;
+use crate::clock;
 use crate::connection;
 use crate::delivery::board::Board;
 use crate::delivery::message::Message;
@@ -42,6 +49,23 @@ pub enum ServeError {
     /// The registry could not be opened.
     #[error("{0}")]
     Registry(#[from] OpenError),
+    /// The rule file cannot be used.
+    #[error("{0}")]
+    Rules(#[from] RulesError),
+    /// The audit log could not be opened.
+    #[error("the audit log {path:?}: {why}")]
+    Audit {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: io::Error,
+    },
+    /// What remembers the use of login tokens could not be opened.
+    #[error("the file of used login tokens, `nonces` in the data directory: {0}")]
+    Nonces(io::Error),
+    /// There is no memory to check passwords with.
+    #[error("there is not enough memory to check a password")]
+    Memory,
     /// The router could not be started, or has failed.
     #[error("{0}")]
     Router(#[from] RouterError),
@@ -140,21 +164,46 @@ pub(crate) fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching),
     let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
     let dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board), MemoryJournal));
 
-    let admission = (!settings.open).then(|| {
-        let archivers = settings.archivers.iter().cloned();
-        Admission::new(
+    let audit = match &settings.audit {
+        Some(file) => Audit::open(file.clone()).map_err(|why| ServeError::Audit {
+            path: file.path.clone(),
+            why,
+        })?,
+        None => Audit::off(),
+    };
+    let audit = Arc::new(audit);
+    let admission = if settings.open {
+        None
+    } else {
+        let nonces = Nonces::open(&settings.data, clock::now()).map_err(ServeError::Nonces)?;
+        let desk = tokio::task::block_in_place(PasswordDesk::open);
+        let roles = Roles {
+            archivers: settings.archivers.iter().cloned().collect(),
+            operators: settings.operators.iter().cloned().collect(),
+        };
+        Some(Admission::new(
             settings.realm.clone(),
             Arc::clone(&registry),
-            archivers,
+            roles,
             settings.open_registration,
-        )
-    });
-    let permission = Permission::new(settings.realm.clone(), registry);
+            nonces,
+            desk.map_err(|_| ServeError::Memory)?,
+            Arc::clone(&audit),
+        ))
+    };
+    let rules = settings.rules.as_deref().map(Rules::read).transpose()?;
+    let permission = Permission::new(
+        settings.realm.clone(),
+        Arc::clone(&registry),
+        rules.unwrap_or_default(),
+    );
     let wills = Wills::new(settings.limits.connections.saturating_add(WAITING_WILLS));
     let broker = Arc::new(Broker {
         settings,
+        registry,
         admission,
         permission,
+        audit,
         board,
         wills,
         inlet,

@@ -1,6 +1,6 @@
 //! What an operator can set. Precedence: flag, environment (`SEALPOST_BROKER_…`), file, default.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
 use serde::Deserialize;
 
+use crate::access::audit::AuditFile;
 use crate::delivery::board::Bounds;
 use crate::delivery::session::Share;
 use crate::delivery::wire::RECEIVE_MAXIMUM;
@@ -25,9 +26,12 @@ struct Spelled {
     registration: Registration,
     plain_remote: bool,
     open: bool,
-    archivers: Vec<SpelledArchiver>,
     tls: Option<SpelledTls>,
     origins: Vec<String>,
+    archivers: Vec<SpelledKeyHolder>,
+    operators: Vec<SpelledKeyHolder>,
+    rules: Option<PathBuf>,
+    audit: SpelledAudit,
     limits: Limits,
 }
 
@@ -48,7 +52,7 @@ fn tls_listen() -> String {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SpelledArchiver {
+struct SpelledKeyHolder {
     name: String,
     key: String,
 }
@@ -65,6 +69,9 @@ impl Default for Spelled {
             archivers: Vec::new(),
             tls: None,
             origins: Vec::new(),
+            operators: Vec::new(),
+            rules: None,
+            audit: SpelledAudit::default(),
             limits: Limits::default(),
         }
     }
@@ -74,13 +81,38 @@ impl Default for Spelled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
-    /// Anybody, at the first login, on loopback; elsewhere nobody.
+    /// Anybody, at the first login, on loopback; elsewhere nobody without an invitation.
     #[default]
     Auto,
     /// Anybody, at the first login.
     Open,
-    /// Nobody: only names that are registered already may log in.
+    /// Nobody: only names that are registered already may log in, and those who have an invitation.
     Closed,
+}
+
+/// Bytes of the smallest audit file: a few hundred lines, so that rotation does not become all there is to do.
+const MIN_AUDIT_BYTES: u64 = 64 * 1024;
+/// Older audit files at most: each rotation renames them all.
+const MAX_AUDIT_FILES: u32 = 1_000;
+
+/// The audit log: where it is and how much of it is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SpelledAudit {
+    /// A relative path is in the data directory. Empty: no audit log.
+    file: PathBuf,
+    bytes: u64,
+    older: u32,
+}
+
+impl Default for SpelledAudit {
+    fn default() -> Self {
+        SpelledAudit {
+            file: "audit.jsonl".into(),
+            bytes: 16 * 1024 * 1024,
+            older: 8,
+        }
+    }
 }
 
 /// Every bound on what others can make the broker hold. Sizes in bytes, times in seconds.
@@ -179,6 +211,12 @@ pub struct Settings {
     pub open: bool,
     /// Archivers and their identity keys.
     pub archivers: Vec<(UserId, IdentityKey)>,
+    /// Operators and their identity keys.
+    pub operators: Vec<(UserId, IdentityKey)>,
+    /// The rule file for topics that are not Sealpost's own.
+    pub rules: Option<PathBuf>,
+    /// The audit log; none if it is turned off.
+    pub audit: Option<AuditFile>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -196,6 +234,8 @@ pub struct Overrides {
     pub open: bool,
     /// `--archiver NAME=KEY`, each.
     pub archivers: Vec<String>,
+    /// `--operator NAME=KEY`, each.
+    pub operators: Vec<String>,
 }
 
 /// Why the settings cannot be used.
@@ -248,14 +288,19 @@ impl Settings {
         spelled.listen = flags.listen.unwrap_or(spelled.listen);
         spelled.data = flags.data.unwrap_or(spelled.data);
         spelled.open |= flags.open;
-        for archiver in flags.archivers {
-            let Some((name, key)) = archiver.split_once('=') else {
-                return Err(bad("archiver", &archiver, "is not NAME=KEY"));
-            };
-            spelled.archivers.push(SpelledArchiver {
-                name: name.into(),
-                key: key.into(),
-            });
+        for (flag, given, holders) in [
+            ("archiver", flags.archivers, &mut spelled.archivers),
+            ("operator", flags.operators, &mut spelled.operators),
+        ] {
+            for holder in given {
+                let Some((name, key)) = holder.split_once('=') else {
+                    return Err(bad(flag, &holder, "is not NAME=KEY"));
+                };
+                holders.push(SpelledKeyHolder {
+                    name: name.into(),
+                    key: key.into(),
+                });
+            }
         }
         spelled.check()
     }
@@ -302,18 +347,22 @@ impl Settings {
 /// The variables that settings come from. Others may begin alike without being ours: an orchestrator sets
 /// `SEALPOST_BROKER_PORT` and `…_SERVICE_HOST` for a service of that name.
 fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<String, String> {
-    const KEYS: [&str; 6] = [
+    const KEYS: [&str; 7] = [
         "REALM",
         "LISTEN",
         "DATA",
         "REGISTRATION",
         "PLAIN_REMOTE",
         "OPEN",
+        "RULES",
     ];
     let ours = |name: &str| {
         let key = name.strip_prefix("SEALPOST_BROKER_");
         key.is_some_and(|key| {
-            KEYS.contains(&key) || key.starts_with("LIMITS__") || key.starts_with("TLS__")
+            KEYS.contains(&key)
+                || ["LIMITS__", "TLS__", "AUDIT__"]
+                    .iter()
+                    .any(|table| key.starts_with(table))
         })
     };
     all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -327,6 +376,20 @@ fn resolve(key: &'static str, listen: &str) -> Result<SocketAddr, SettingsError>
     parsed
         .or_else(|| listen.to_socket_addrs().ok()?.next())
         .ok_or_else(|| bad(key, listen, "is not ADDRESS:PORT, as in 127.0.0.1:1883"))
+}
+
+fn key_holders(
+    spelled: &[SpelledKeyHolder],
+    name_key: &'static str,
+    key_key: &'static str,
+) -> Result<Vec<(UserId, IdentityKey)>, SettingsError> {
+    let holders = spelled.iter().map(|holder| {
+        let name = UserId::parse(&holder.name).map_err(|why| bad(name_key, &holder.name, why))?;
+        let key =
+            IdentityKey::from_base64(&holder.key).map_err(|why| bad(key_key, &holder.key, why))?;
+        Ok((name, key))
+    });
+    holders.collect()
 }
 
 fn bad(key: &'static str, value: &str, why: impl ToString) -> SettingsError {
@@ -368,12 +431,28 @@ impl Spelled {
         }
         let origins =
             Origins::parse(&self.origins).map_err(|(origin, why)| bad("origins", &origin, why))?;
-        let archivers = self.archivers.iter().map(|archiver| {
-            let name = UserId::parse(&archiver.name)
-                .map_err(|why| bad("archivers.name", &archiver.name, why))?;
-            let key = IdentityKey::from_base64(&archiver.key)
-                .map_err(|why| bad("archivers.key", &archiver.key, why))?;
-            Ok::<_, SettingsError>((name, key))
+        let archivers = key_holders(&self.archivers, "archivers.name", "archivers.key")?;
+        let operators = key_holders(&self.operators, "operators.name", "operators.key")?;
+        let mut names = HashSet::new();
+        for (name, _) in archivers.iter().chain(&operators) {
+            if !names.insert(name) {
+                let why = "is listed twice: one name has one key and one role";
+                return Err(bad("archivers, operators", name.as_str(), why));
+            }
+        }
+        let SpelledAudit { file, bytes, older } = self.audit;
+        if bytes < MIN_AUDIT_BYTES {
+            let why = format!("is less than {MIN_AUDIT_BYTES}");
+            return Err(bad("audit.bytes", &bytes.to_string(), why));
+        }
+        if older > MAX_AUDIT_FILES {
+            let why = format!("is more than {MAX_AUDIT_FILES}");
+            return Err(bad("audit.older", &older.to_string(), why));
+        }
+        let audit = (!file.as_os_str().is_empty()).then(|| AuditFile {
+            path: self.data.join(file),
+            bytes,
+            older,
         });
         let limits = self.limits;
         if limits.packet < MAX_ENVELOPE + 1024
@@ -402,7 +481,10 @@ impl Spelled {
                 Registration::Closed => false,
             },
             open: self.open,
-            archivers: archivers.collect::<Result<_, _>>()?,
+            archivers,
+            operators,
+            rules: self.rules,
+            audit,
             limits,
         })
     }
@@ -534,6 +616,12 @@ mod tests {
             ),
             ("[limits]\npacket = 10", "limits.packet"),
             ("[limits]\nreceive_maximum = 0", "limits.receive_maximum"),
+            ("[audit]\nbytes = 1", "audit.bytes"),
+            ("[audit]\nolder = 100000", "audit.older"),
+            (
+                "[[operators]]\nname = \"ops\"\nkey = \"short\"",
+                "operators.key",
+            ),
         ] {
             let error = from_toml(text).unwrap_err().to_string();
             assert!(error.starts_with(key), "{error}");

@@ -61,7 +61,7 @@ async fn mallory_cannot_read_bobs_inbox_or_everybodys() {
     }
     assert_eq!(
         link.subscribe("$share/g/inbox/bob").await,
-        SubscribeReasonCode::SharedSubscriptionsNotSupported
+        SubscribeReasonCode::NotAuthorized
     );
     for filter in ["inbox/mallory", "keys/bob"] {
         assert!(

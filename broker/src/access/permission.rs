@@ -3,16 +3,19 @@
 //! | who | may publish | may subscribe |
 //! |---|---|---|
 //! | user U | `keys/U` (a valid, newer bundle of the registered or a linked identity), `inbox/<registered user>` (a well-formed envelope from U, signed by U's identity, to the topic's owner) | `inbox/U`, `keys/<anyone>` |
-//! | archiver | nothing | `inbox/+`, `keys/+` |
+//! | | what the rule file gives | what the rule file gives |
+//! | archiver | nothing | `inbox/+`, `keys/+`, also through `$share/<group>/` |
+//! | operator | `inbox/<registered user>`: envelopes verbatim whose signature is by `from`'s registered identity | `$SYS/#` and what is below |
 //! | anyone, on an open broker | everything | everything |
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rumqttd::protocol::{PublishProperties, QoS, SubscribeReasonCode};
-use sealpost_core::{Envelope, Realm, Timestamp, Topic, TopicFilter, UserId};
+use sealpost_core::{Envelope, IdentityKey, Realm, Timestamp, Topic, TopicFilter, UserId};
 
 use crate::access::admission::Principal;
 use crate::access::registry::{BundleRefused, BundleTurn, Registry};
+use crate::access::rules::Rules;
 use crate::order::router_link::Route;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::{FilterName, TopicName};
@@ -49,13 +52,24 @@ fn refuse<T>(outcome: Outcome, text: impl Into<String>) -> Result<T, Refused> {
 pub struct Permission {
     realm: Realm,
     registry: Arc<Registry>,
+    rules: RwLock<Rules>,
 }
 
 impl Permission {
     /// Permission in the given realm.
     #[must_use]
-    pub fn new(realm: Realm, registry: Arc<Registry>) -> Permission {
-        Permission { realm, registry }
+    pub fn new(realm: Realm, registry: Arc<Registry>, rules: Rules) -> Permission {
+        let rules = RwLock::new(rules);
+        Permission {
+            realm,
+            registry,
+            rules,
+        }
+    }
+
+    /// Puts other rules in force, from the next publish and subscription on.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     /// Checks a publish. A key bundle is on disk when this returns.
@@ -71,38 +85,59 @@ impl Permission {
         properties: Option<PublishProperties>,
         now: Timestamp,
     ) -> Result<Permitted, Refused> {
-        let user = match principal {
-            Principal::Anyone => {
-                return Ok(Permitted {
-                    route: Route::OTHER,
-                    properties: properties.map(Box::new),
-                    turn: None,
-                });
-            }
-            Principal::Archiver(_) => {
-                return refuse(Outcome::NotAuthorized, "an archiver publishes nothing");
-            }
-            Principal::User(user) => user,
-        };
-        let Ok(topic) = Topic::parse(topic.as_str()) else {
-            return refuse(
-                Outcome::NotAuthorized,
-                "users publish to keys/<user> and inbox/<user> only",
-            );
-        };
-        let turn = match &topic {
-            Topic::Keys(owner) => Some(self.keys(user, owner, payload, retain, now).await?),
-            Topic::Inbox(owner) => {
-                self.inbox(user, owner, payload, retain)?;
-                None
-            }
-        };
-        // MQTT 5 properties stay behind: they are not covered by any signature.
-        Ok(Permitted {
-            route: Route::from(&topic),
+        // MQTT 5 properties stay behind on Sealpost's own topics: they are not covered by any signature.
+        let ours = |topic: &Topic, turn| Permitted {
+            route: Route::from(topic),
             properties: None,
             turn,
-        })
+        };
+        let others = |properties: Option<PublishProperties>| Permitted {
+            route: Route::OTHER,
+            properties: properties.map(Box::new),
+            turn: None,
+        };
+        let sealpost = Topic::parse(topic.as_str());
+        match (principal, sealpost) {
+            (Principal::Anyone, _) => Ok(others(properties)),
+            (Principal::Archiver(_), _) => {
+                refuse(Outcome::NotAuthorized, "an archiver publishes nothing")
+            }
+            (Principal::Operator(_), Ok(topic @ Topic::Inbox(_))) => {
+                self.replay(topic.owner(), payload, retain)?;
+                Ok(ours(&topic, None))
+            }
+            (Principal::Operator(_), _) => refuse(
+                Outcome::NotAuthorized,
+                "an operator publishes envelopes to inbox/<user> only",
+            ),
+            (Principal::User(user), topic_of_ours) => {
+                // The operator may have disabled the user a moment ago, or after a will was left.
+                let Some(identity) = self.registry.active(user) else {
+                    return refuse(Outcome::NotAuthorized, format!("{user} may not act"));
+                };
+                match topic_of_ours {
+                    Ok(topic @ Topic::Keys(_)) => {
+                        let turn = self.keys(user, topic.owner(), payload, retain, now).await?;
+                        Ok(ours(&topic, Some(turn)))
+                    }
+                    Ok(topic @ Topic::Inbox(_)) => {
+                        self.inbox(user, identity, topic.owner(), payload, retain)?;
+                        Ok(ours(&topic, None))
+                    }
+                    Err(_) if self.rules().permit_publish(user, topic.as_str(), retain) => {
+                        Ok(others(properties))
+                    }
+                    Err(_) => refuse(
+                        Outcome::NotAuthorized,
+                        "users publish to keys/<user> and inbox/<user>, and to what the broker's rules give them",
+                    ),
+                }
+            }
+        }
+    }
+
+    fn rules(&self) -> std::sync::RwLockReadGuard<'_, Rules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keys(
@@ -139,13 +174,8 @@ impl Permission {
         })
     }
 
-    fn inbox(
-        &self,
-        user: &UserId,
-        owner: &UserId,
-        payload: &[u8],
-        retain: bool,
-    ) -> Result<(), Refused> {
+    /// What has to be right of everything on `inbox/<owner>`.
+    fn envelope(&self, owner: &UserId, payload: &[u8], retain: bool) -> Result<Envelope, Refused> {
         if retain {
             return refuse(
                 Outcome::NotAuthorized,
@@ -174,6 +204,18 @@ impl Permission {
                 format!("the envelope is to {}", envelope.to()),
             );
         }
+        Ok(envelope)
+    }
+
+    fn inbox(
+        &self,
+        user: &UserId,
+        identity: Option<IdentityKey>,
+        owner: &UserId,
+        payload: &[u8],
+        retain: bool,
+    ) -> Result<(), Refused> {
+        let envelope = self.envelope(owner, payload, retain)?;
         if envelope.from() != user {
             return refuse(
                 Outcome::NotAuthorized,
@@ -183,10 +225,32 @@ impl Permission {
                 ),
             );
         }
-        if self.registry.identity(user).as_ref() != Some(envelope.signer()) {
+        if identity.as_ref() != Some(envelope.signer()) {
             return refuse(
                 Outcome::NotAuthorized,
                 "the envelope is signed by an identity that is not yours",
+            );
+        }
+        Ok(())
+    }
+
+    /// What an operator puts back verbatim, from an archive: the sender does not stand behind it on this connection, so the
+    /// signature itself has to hold.
+    fn replay(&self, owner: &UserId, payload: &[u8], retain: bool) -> Result<(), Refused> {
+        let envelope = self.envelope(owner, payload, retain)?;
+        if self.registry.identity(envelope.from()).as_ref() != Some(envelope.signer()) {
+            return refuse(
+                Outcome::NotAuthorized,
+                format!(
+                    "the envelope is not signed by the identity that {} is registered with",
+                    envelope.from()
+                ),
+            );
+        }
+        if envelope.verify_signature().is_err() {
+            return refuse(
+                Outcome::NotAuthorized,
+                "the signature of the envelope does not hold",
             );
         }
         Ok(())
@@ -202,19 +266,30 @@ impl Permission {
         filter: &FilterName,
         qos: QoS,
     ) -> Result<QoS, SubscribeReasonCode> {
-        if filter.is_shared() {
-            return Err(SubscribeReasonCode::SharedSubscriptionsNotSupported);
-        }
-        let sealpost = TopicFilter::parse(filter.as_str());
-        let allowed = match (principal, &sealpost) {
+        let shared = filter.as_str().strip_prefix("$share/");
+        // `$share/<group>/<filter>`; whether the group is well-formed is for the subscription itself to say.
+        let inner = match shared.map(|shared| shared.split_once('/')) {
+            None => filter.as_str(),
+            Some(Some((_, inner))) => inner,
+            Some(None) => return Err(SubscribeReasonCode::TopicFilterInvalid),
+        };
+        let allowed = match (principal, TopicFilter::parse(inner)) {
             (Principal::Anyone, _) => true,
-            (Principal::User(user), Ok(TopicFilter::Inbox(owner))) => user == owner,
-            (Principal::User(_), Ok(TopicFilter::Keys(_))) => true,
             (Principal::Archiver(_), Ok(TopicFilter::EveryInbox | TopicFilter::EveryKeys)) => true,
-            _ => false,
+            (Principal::Archiver(_), _) => false,
+            // Mail for one user, and their contacts' keys, are not for sharing out.
+            (Principal::User(_), Ok(_)) if shared.is_some() => false,
+            (Principal::User(user), Ok(TopicFilter::Inbox(owner))) => *user == owner,
+            (Principal::User(_), Ok(TopicFilter::Keys(_))) => true,
+            (Principal::User(_), Ok(TopicFilter::EveryInbox | TopicFilter::EveryKeys)) => false,
+            (Principal::User(user), Err(_)) => self.rules().permit_subscribe(user, inner),
+            (Principal::Operator(_), _) => {
+                shared.is_none() && (inner == "$SYS" || inner.starts_with("$SYS/"))
+            }
         };
         match qos {
             _ if !allowed => Err(SubscribeReasonCode::NotAuthorized),
+            _ if shared.is_some() => Err(SubscribeReasonCode::SharedSubscriptionsNotSupported),
             QoS::AtMostOnce => Ok(QoS::AtMostOnce),
             // QoS 2 is granted as 1 (MQTT 5.0 section 3.8.4 allows a lower one).
             QoS::AtLeastOnce | QoS::ExactlyOnce => Ok(QoS::AtLeastOnce),

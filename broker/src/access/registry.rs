@@ -1,16 +1,24 @@
 //! Who is registered, with which identity, and their key bundles: one small file for each user.
 
+mod administering;
+mod record;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sealpost_core::{
     BundleError, BundleTimeError, IdentityKey, KeyBundle, Realm, Timestamp, UserId,
 };
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::access::files::{create_private_dir, replace, sync_dir};
+
+pub use administering::AdministerError;
+pub use record::{Invited, Record, Standing};
 
 /// The users. Everything it says it has taken is on disk.
 #[derive(Debug)]
@@ -19,30 +27,10 @@ pub struct Registry {
     dir: PathBuf,
     max_users: usize,
     users: RwLock<HashMap<UserId, Record>>,
+    passwords: AtomicUsize,
     writing: Arc<Mutex<()>>,
     // Held for as long as the registry lives: one broker to a directory.
     _lock: File,
-}
-
-#[derive(Debug, Clone)]
-struct Record {
-    identity: IdentityKey,
-    registered: Timestamp,
-    bundle: Option<KeyBundle>,
-    /// Of the newest bundle ever taken, also after it was withdrawn, so that no older one comes back.
-    seq: u64,
-}
-
-/// A user's file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Page {
-    version: u8,
-    user: String,
-    identity: String,
-    registered: u64,
-    seq: u64,
-    bundle: Option<String>,
 }
 
 /// Why the registry could not be opened.
@@ -69,6 +57,17 @@ pub enum OpenError {
     },
 }
 
+/// By what right somebody claims a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// Whoever comes first has it.
+    First,
+    /// They accepted the invitation with this public key.
+    Invited(IdentityKey),
+    /// The operator says so.
+    Operator,
+}
+
 /// Why a name was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
@@ -78,6 +77,15 @@ pub enum RegisterError {
     /// Another identity has it.
     #[error("the name belongs to another identity")]
     Taken,
+    /// The name is kept for somebody who has an invitation, or for nobody yet.
+    #[error("the name is held for somebody else")]
+    Held,
+    /// The invitation is not one to this name, was used, or has expired.
+    #[error("the invitation is not to this name, was used before, or has expired")]
+    NotInvited,
+    /// The name was removed.
+    #[error("the name was removed and stays reserved")]
+    Removed,
     /// There are as many users as the broker takes.
     #[error("the broker has as many users as it takes")]
     Full,
@@ -116,6 +124,12 @@ pub enum BundleRefused {
     /// Nobody of that name is registered.
     #[error("the user is not registered")]
     Unregistered,
+    /// The user is disabled or was removed.
+    #[error("the user may not act")]
+    NotActive,
+    /// The name is not bound to an identity.
+    #[error("the user has no identity here: sign in once with an identity key and an invitation")]
+    NoIdentity,
     /// The disk did not take it.
     #[error("the broker cannot write to its disk")]
     Disk(#[source] io::Error),
@@ -170,29 +184,65 @@ impl Registry {
                 _ => {}
             }
         }
+        let passwords = users
+            .values()
+            .filter(|record: &&Record| record.password.is_some())
+            .count();
         Ok(Registry {
             realm,
             dir,
             max_users,
+            passwords: AtomicUsize::new(passwords),
             users: RwLock::new(users),
             writing: Arc::default(),
             _lock: lock,
         })
     }
 
-    /// The identity that a name is bound to.
+    /// What is known of a name.
     #[must_use]
-    pub fn identity(&self, user: &UserId) -> Option<IdentityKey> {
-        self.read(user, |record| record.identity)
+    pub fn record(&self, user: &UserId) -> Option<Record> {
+        self.read(user, Record::clone)
     }
 
-    /// Whether the name is registered.
+    /// The identity that a name is bound to, whether or not its owner may act.
+    #[must_use]
+    pub fn identity(&self, user: &UserId) -> Option<IdentityKey> {
+        self.read(user, |record| record.identity).flatten()
+    }
+
+    /// Whether the owner of a name may act, and the identity that it is bound to.
+    #[must_use]
+    pub fn active(&self, user: &UserId) -> Option<Option<IdentityKey>> {
+        self.read(user, |record| {
+            (record.standing == Standing::Active).then_some(record.identity)
+        })
+        .flatten()
+    }
+
+    /// Whether mail can be for this name: it is bound to an identity.
     #[must_use]
     pub fn is_registered(&self, user: &UserId) -> bool {
-        self.users
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(user)
+        self.identity(user).is_some()
+    }
+
+    /// Whether anybody signs in with a password here.
+    #[must_use]
+    pub fn has_passwords(&self) -> bool {
+        self.passwords.load(Ordering::Relaxed) > 0
+    }
+
+    /// Every name that is taken, offered or was removed, in order.
+    #[must_use]
+    pub fn list(&self) -> Vec<(UserId, Record)> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list = users
+            .iter()
+            .map(|(user, record)| (user.clone(), record.clone()))
+            .collect::<Vec<_>>();
+        drop(users);
+        list.sort_by(|(one, _), (other, _)| one.cmp(other));
+        list
     }
 
     /// Every user who has published a bundle, and its bytes.
@@ -215,7 +265,8 @@ impl Registry {
             .map(get)
     }
 
-    /// Binds a free name to an identity. Binding it again to the same one changes nothing.
+    /// Binds a name to an identity. Binding it again to the same one changes nothing. An invitation is used up in the same
+    /// write that binds the name.
     ///
     /// # Errors
     /// See [`RegisterError`].
@@ -223,35 +274,68 @@ impl Registry {
         &self,
         user: &UserId,
         identity: &IdentityKey,
+        claim: Claim,
         now: Timestamp,
     ) -> Result<(), RegisterError> {
         if user.is_reserved() {
             return Err(RegisterError::Reserved);
         }
         let _turn = self.writing.lock().await;
-        if let Some(bound) = self.identity(user) {
-            return if bound == *identity {
-                Ok(())
-            } else {
-                Err(RegisterError::Taken)
-            };
+        let known = self.record(user);
+        match (&known, claim) {
+            (Some(record), _) if record.standing == Standing::Removed => {
+                return Err(RegisterError::Removed);
+            }
+            (Some(record), _) if record.identity.is_some() => {
+                return if record.identity == Some(*identity) {
+                    Ok(())
+                } else {
+                    Err(RegisterError::Taken)
+                };
+            }
+            (_, Claim::Operator) => {}
+            (Some(record), Claim::Invited(key)) => {
+                let invited = record.invitation;
+                if invited.is_none_or(|invited| invited.key != key || invited.expires < now) {
+                    return Err(RegisterError::NotInvited);
+                }
+            }
+            (None, Claim::Invited(_)) => return Err(RegisterError::NotInvited),
+            (Some(record), Claim::First) if !record.is_free(now) => {
+                return Err(RegisterError::Held);
+            }
+            (_, Claim::First) => {}
         }
-        if self
-            .users
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
-            >= self.max_users
-        {
+        if known.is_none() && self.is_full() {
             return Err(RegisterError::Full);
         }
+        let known = known.unwrap_or_else(|| Record::new(now));
         let record = Record {
-            identity: *identity,
-            registered: now,
+            identity: Some(*identity),
+            registered: if known.used { known.registered } else { now },
+            used: true,
+            invitation: None,
+            // Bundles of an identity that the name was bound to before are another's.
             bundle: None,
             seq: 0,
+            ..known
         };
         self.write(user, record).await.map_err(RegisterError::Disk)
+    }
+
+    fn is_full(&self) -> bool {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let living = users
+            .values()
+            .filter(|record| record.standing != Standing::Removed);
+        users.len() >= self.max_users && living.count() >= self.max_users
+    }
+
+    async fn turn(&self) -> BundleTurn {
+        BundleTurn {
+            identity_changed: false,
+            _turn: Arc::clone(&self.writing).lock_owned().await,
+        }
     }
 
     /// Takes a bundle for `keys/<user>`. Once it returns, the bundle is on disk; keep the turn until it has its place in
@@ -273,18 +357,16 @@ impl Registry {
             return Err(BundleRefused::WrongUser(bundle.user().clone()));
         }
         bundle.check_time(now)?;
-        let mut turn = BundleTurn {
-            identity_changed: false,
-            _turn: Arc::clone(&self.writing).lock_owned().await,
+        let mut turn = self.turn().await;
+        let record = self.record(user).ok_or(BundleRefused::Unregistered)?;
+        if record.standing != Standing::Active {
+            return Err(BundleRefused::NotActive);
+        }
+        let Some(identity) = record.identity else {
+            return Err(BundleRefused::NoIdentity);
         };
-        let record = self
-            .read(user, Record::clone)
-            .ok_or(BundleRefused::Unregistered)?;
-        let linked = bundle
-            .links()
-            .iter()
-            .any(|link| *link.old() == record.identity);
-        if *bundle.identity() != record.identity && !linked {
+        let linked = bundle.links().iter().any(|link| *link.old() == identity);
+        if *bundle.identity() != identity && !linked {
             return Err(BundleRefused::UnlinkedIdentity);
         }
         if record
@@ -295,7 +377,7 @@ impl Registry {
             return Ok(turn);
         }
         // `seq` counts for one identity; a linked one begins anew.
-        if *bundle.identity() == record.identity {
+        if *bundle.identity() == identity {
             match bundle.seq().cmp(&record.seq) {
                 std::cmp::Ordering::Less => {
                     return Err(BundleRefused::RolledBack { seen: record.seq });
@@ -304,12 +386,12 @@ impl Registry {
                 std::cmp::Ordering::Greater => {}
             }
         }
-        turn.identity_changed = *bundle.identity() != record.identity;
+        turn.identity_changed = *bundle.identity() != identity;
         let record = Record {
-            identity: *bundle.identity(),
-            registered: record.registered,
+            identity: Some(*bundle.identity()),
             seq: bundle.seq(),
             bundle: Some(bundle),
+            ..record
         };
         self.write(user, record)
             .await
@@ -322,13 +404,11 @@ impl Registry {
     /// # Errors
     /// [`BundleRefused::Unregistered`] and [`BundleRefused::Disk`].
     pub async fn withdraw(&self, user: &UserId) -> Result<BundleTurn, BundleRefused> {
-        let turn = BundleTurn {
-            identity_changed: false,
-            _turn: Arc::clone(&self.writing).lock_owned().await,
-        };
-        let record = self
-            .read(user, Record::clone)
-            .ok_or(BundleRefused::Unregistered)?;
+        let turn = self.turn().await;
+        let record = self.record(user).ok_or(BundleRefused::Unregistered)?;
+        if record.standing != Standing::Active {
+            return Err(BundleRefused::NotActive);
+        }
         if record.bundle.is_some() {
             self.write(
                 user,
@@ -345,85 +425,41 @@ impl Registry {
 
     /// Writes a user's file whole, then remembers it. The caller has the turn.
     async fn write(&self, user: &UserId, record: Record) -> io::Result<()> {
-        let page = serde_json::to_vec(&record.page(user)).map_err(io::Error::other)?;
+        let page = record.write(user).map_err(io::Error::other)?;
         let (dir, name) = (self.dir.clone(), format!("{user}.json"));
         let written = tokio::task::spawn_blocking(move || replace(&dir, &name, &page)).await;
         written.map_err(io::Error::other)??;
-        self.users
+        let has_password = record.password.is_some();
+        let old = self
+            .users
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(user.clone(), record);
+        match (
+            old.is_some_and(|record| record.password.is_some()),
+            has_password,
+        ) {
+            (false, true) => drop(self.passwords.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.passwords.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
         Ok(())
     }
-}
 
-impl Record {
-    fn page(&self, user: &UserId) -> Page {
-        Page {
-            version: 1,
-            user: user.to_string(),
-            identity: self.identity.to_base64(),
-            registered: self.registered.millis(),
-            seq: self.seq,
-            // A bundle is ASCII.
-            bundle: self
-                .bundle
-                .as_ref()
-                .map(|bundle| String::from_utf8_lossy(bundle.as_bytes()).into_owned()),
-        }
+    /// Forgets a name altogether. The caller has the turn.
+    async fn erase(&self, user: &UserId) -> io::Result<()> {
+        let (dir, name) = (self.dir.clone(), format!("{user}.json"));
+        let erased = tokio::task::spawn_blocking(move || {
+            fs::remove_file(dir.join(name))?;
+            sync_dir(&dir)
+        });
+        erased.await.map_err(io::Error::other)??;
+        self.users
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(user);
+        Ok(())
     }
-
-    fn parse(text: &str, realm: &Realm) -> Result<(UserId, Record), String> {
-        let page: Page = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if page.version != 1 {
-            return Err(format!(
-                "version {} is not known to this broker",
-                page.version
-            ));
-        }
-        let user = UserId::parse(&page.user).map_err(|error| error.to_string())?;
-        let identity =
-            IdentityKey::from_base64(&page.identity).map_err(|error| error.to_string())?;
-        let registered =
-            Timestamp::from_millis(page.registered).map_err(|error| error.to_string())?;
-        let bundle = page
-            .bundle
-            .map(|bundle| KeyBundle::parse(bundle.as_bytes()))
-            .transpose();
-        let bundle = bundle.map_err(|error| error.to_string())?;
-        if let Some(bundle) = &bundle
-            && (bundle.user() != &user || bundle.realm() != realm || *bundle.identity() != identity)
-        {
-            return Err(format!("its bundle is not {user}'s in realm {realm}"));
-        }
-        Ok((
-            user,
-            Record {
-                identity,
-                registered,
-                bundle,
-                seq: page.seq,
-            },
-        ))
-    }
-}
-
-fn create_private_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
-}
-
-/// Old or new, whatever happens in between.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let new = dir.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, dir.join(name))?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -70,6 +70,16 @@ impl From<ServeError> for Failure {
             ServeError::Registry(OpenError::InUse(_)) => {
                 "stop the other broker, or give this one another directory with --data"
             }
+            ServeError::Rules(_) => {
+                "docs/access.md says what a rule file takes; without `rules` in the settings there is none"
+            }
+            ServeError::Audit { .. } => {
+                "look at that path; [audit] in the settings chooses another, or turns the log off with file = \"\""
+            }
+            ServeError::Nonces(_) => {
+                "look at that file; if it is damaged, wait two minutes, remove it and start again"
+            }
+            ServeError::Memory => "a password takes 19 MiB to check",
             ServeError::Registry(_) => {
                 "look at that path; another directory can be chosen with --data"
             }

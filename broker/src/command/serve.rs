@@ -21,6 +21,9 @@ pub(super) struct ServeArguments {
     /// Let this archiver read every inbox: its name, and its key as `sealpost-archiver key` prints it. May be repeated.
     #[arg(long, value_name = "NAME=KEY")]
     archiver: Vec<String>,
+    /// Let this operator read $SYS and replay archived mail: its name, and its identity key. May be repeated.
+    #[arg(long, value_name = "NAME=KEY")]
+    operator: Vec<String>,
     /// Serve any topic to anyone without checks, on loopback only: for conformance suites and load tools.
     #[arg(long)]
     open: bool,
@@ -32,10 +35,12 @@ impl ServeArguments {
         let ServeArguments {
             listen,
             archiver,
+            operator,
             open,
         } = self;
         overrides.listen = listen;
         overrides.archivers = archiver;
+        overrides.operators = operator;
         overrides.open = open;
     }
 }

@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rumqttd::protocol::{ConnAck, ConnAckProperties, ConnectReturnCode, Packet};
+use rumqttd::protocol::{
+    ConnAck, ConnAckProperties, ConnectReturnCode, DisconnectReasonCode, Packet,
+};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::aliases::{Aliases, TOPIC_ALIAS_MAXIMUM};
 use super::{GOODBYE_WAIT, Joined, will};
-use crate::access::admission::{Attempt, Channel, Principal};
+use crate::access::admission::{Admitted, Attempt, Channel, Principal};
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::board::SessionKey;
 use crate::delivery::session::Attachment;
-use crate::delivery::wire::Wire;
+use crate::delivery::wire::{Goodbye, Wire};
 use crate::protocol::packet::{IncomingConnect, PacketError, Version, encode};
 
 /// Bytes of the longest client id. It is kept for as long as the session.
@@ -148,8 +150,8 @@ impl Joined {
                 format!("a client id has at most {MAX_CLIENT_ID} bytes and no NUL"),
             );
         }
-        let principal = match &broker.admission {
-            None => Principal::Anyone,
+        let admitted = match &broker.admission {
+            None => Admitted::anyone(),
             Some(admission) => {
                 let attempt = Attempt {
                     login: login.as_ref(),
@@ -158,11 +160,12 @@ impl Joined {
                     now: clock::now(),
                 };
                 match admission.admit(attempt).await {
-                    Ok(principal) => principal,
+                    Ok(admitted) => admitted,
                     Err(denied) => return deny(denied.code(), denied.to_string()),
                 }
             }
         };
+        let principal = admitted.principal.clone();
         let will = match will {
             Some(will) => Some(will::take(broker, &principal, will, will_properties).await?),
             None => None,
@@ -214,7 +217,7 @@ impl Joined {
             client_id: assigned.clone().unwrap_or(connect.client_id),
         };
         let share = match principal {
-            Principal::User(_) => broker.settings.mailbox(),
+            Principal::User(_) | Principal::Operator(_) => broker.settings.mailbox(),
             Principal::Archiver(_) => broker.settings.queue(true),
             Principal::Anyone => broker.settings.queue(false),
         };
@@ -230,6 +233,15 @@ impl Joined {
             Ok(joined) => joined,
             Err(error) => return deny(ConnectReturnCode::QuotaExceeded, error.to_string()),
         };
+        // Whoever was disabled in the meantime was not on the board yet to be disconnected.
+        if let Some(admission) = &broker.admission
+            && !admission.still_holds(&admitted)
+        {
+            wire.close(Goodbye::new(
+                DisconnectReasonCode::NotAuthorized,
+                "this user may not log in any longer",
+            ));
+        }
 
         if session_present {
             broker.wills.call_off(&key);

@@ -41,7 +41,7 @@ async fn users_and_bundles_survive_a_restart() {
     {
         let registry = open(dir.path()).unwrap();
         registry
-            .register(&user("alice"), &identity.key(), at(1))
+            .register(&user("alice"), &identity.key(), Claim::First, at(1))
             .await
             .unwrap();
         publish(&registry, &bundle).await.unwrap();
@@ -63,31 +63,37 @@ async fn a_name_belongs_to_the_first_identity_and_reserved_names_to_nobody() {
         Identity::from_seed(&[2; 32]).key(),
     );
     registry
-        .register(&user("alice"), &first, at(1))
+        .register(&user("alice"), &first, Claim::First, at(1))
         .await
         .unwrap();
     registry
-        .register(&user("alice"), &first, at(2))
+        .register(&user("alice"), &first, Claim::First, at(2))
         .await
         .unwrap();
     assert!(matches!(
-        registry.register(&user("alice"), &second, at(2)).await,
+        registry
+            .register(&user("alice"), &second, Claim::First, at(2))
+            .await,
         Err(RegisterError::Taken)
     ));
     assert!(matches!(
-        registry.register(&user("admin"), &first, at(2)).await,
+        registry
+            .register(&user("admin"), &first, Claim::First, at(2))
+            .await,
         Err(RegisterError::Reserved)
     ));
     registry
-        .register(&user("bob"), &first, at(1))
+        .register(&user("bob"), &first, Claim::First, at(1))
         .await
         .unwrap();
     registry
-        .register(&user("carol"), &first, at(1))
+        .register(&user("carol"), &first, Claim::First, at(1))
         .await
         .unwrap();
     assert!(matches!(
-        registry.register(&user("dave"), &first, at(1)).await,
+        registry
+            .register(&user("dave"), &first, Claim::First, at(1))
+            .await,
         Err(RegisterError::Full)
     ));
 }
@@ -102,7 +108,7 @@ async fn bundles_only_move_forward_even_after_one_was_withdrawn() {
         Err(BundleRefused::Unregistered)
     ));
     registry
-        .register(&user("alice"), &identity.key(), at(1))
+        .register(&user("alice"), &identity.key(), Claim::First, at(1))
         .await
         .unwrap();
     publish(&registry, &bundle("alice", 5, &identity, vec![]))
@@ -132,7 +138,7 @@ async fn an_identity_changes_only_through_a_link_from_the_old_one() {
     let registry = open(dir.path()).unwrap();
     let (old, new) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
     registry
-        .register(&user("alice"), &old.key(), at(1))
+        .register(&user("alice"), &old.key(), Claim::First, at(1))
         .await
         .unwrap();
     assert!(matches!(
@@ -156,7 +162,7 @@ async fn a_bundle_for_another_name_realm_or_time_is_refused() {
     let registry = open(dir.path()).unwrap();
     let identity = Identity::from_seed(&[1; 32]);
     registry
-        .register(&user("alice"), &identity.key(), at(1))
+        .register(&user("alice"), &identity.key(), Claim::First, at(1))
         .await
         .unwrap();
     assert!(matches!(
@@ -183,7 +189,7 @@ async fn a_damaged_file_is_named_and_a_half_written_one_is_forgotten() {
     let identity = Identity::from_seed(&[1; 32]);
     open(dir.path())
         .unwrap()
-        .register(&user("alice"), &identity.key(), at(1))
+        .register(&user("alice"), &identity.key(), Claim::First, at(1))
         .await
         .unwrap();
     let users = dir.path().join("users");
