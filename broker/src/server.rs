@@ -141,10 +141,13 @@ pub async fn run(
 }
 
 /// The dispatcher's task, which ends only when the broker must.
-pub(crate) type Dispatching = JoinHandle<Result<Infallible, RouterError>>;
+pub type Dispatching = JoinHandle<Result<Infallible, RouterError>>;
 
-/// Puts together what connections share. Needs a runtime of several threads.
-pub(crate) fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching), ServeError> {
+/// Puts together what connections share, without listeners: what [`run`] serves. Needs a runtime of several threads.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching), ServeError> {
     let registry = Arc::new(Registry::open(
         &settings.data,
         settings.realm.clone(),
