@@ -6,7 +6,7 @@ CARGO ?= cargo
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools conformance fuzz run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,20 @@ bench: bench-tools ## Measure beside mosquitto in the same run, every message co
 bench-tools:
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto \
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
+
+conformance: ## Run a public MQTT suite found at SUITE=path (see docs/conformance.md); BROKER=mosquitto to compare
+	@test -n "$(SUITE)" || { echo "SUITE=path is missing: docs/conformance.md says where the suites are"; exit 2; }
+	$(CARGO) build --locked -p sealpost-broker
+	tests/conformance/run auto "$(SUITE)"
+
+# libFuzzer needs compiler flags that stable Rust takes only this way. No sanitizer: there is no unsafe code of ours to watch.
+fuzz: ## Fuzz the broker's decoder and conversations for FUZZ_SECONDS (60) each
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	for target in decoder conversation; do \
+		found=broker/fuzz/target/found/$$target; mkdir -p $$found; \
+		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir broker/fuzz -s none $$target $$found broker/fuzz/corpus/$$target -- \
+			-max_total_time=$${FUZZ_SECONDS:-60} -dict=broker/fuzz/mqtt.dict || exit 1; \
+	done
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
 	$(CARGO) build --workspace --locked

@@ -216,7 +216,7 @@ impl Conversation {
         }
     }
 
-    /// Waits until the observer has the will; everybody else has it then too.
+    /// Waits until the observer has the will, and then until everybody has it.
     async fn will_is_due(&mut self, origin: Option<&str>, publish: Publish) {
         self.say(format!("will: {publish:?}"));
         self.world.publish(origin, &publish);
@@ -227,6 +227,19 @@ impl Conversation {
                 break;
             }
         }
+        self.pass_the_barrier(OBSERVER).await;
+    }
+
+    /// Waits until all that was published so far is in the mailboxes of those who subscribed.
+    async fn pass_the_barrier(&mut self, name: &'static str) {
+        let barrier = Publish {
+            topic: BARRIER.into(),
+            payload: String::new(),
+            qos: 1,
+            retain: false,
+        };
+        self.send_publish(name, &barrier, 0x0c).await;
+        self.await_acknowledgement(name, 0x0c).await;
     }
 
     /// A PUBLISH that a client got, held against the model. Acknowledgements are made later.
@@ -366,17 +379,10 @@ impl Conversation {
         self.say(format!("{name} publishes {publish:?}"));
         self.send_publish(name, &publish, 0x0b).await;
         self.world.publish(Some(name), &publish);
-        let barrier = Publish {
-            topic: BARRIER.into(),
-            payload: String::new(),
-            qos: 1,
-            retain: false,
-        };
-        self.send_publish(name, &barrier, 0x0c).await;
         if publish.qos > 0 {
             self.await_acknowledgement(name, 0x0b).await;
         }
-        self.await_acknowledgement(name, 0x0c).await;
+        self.pass_the_barrier(name).await;
     }
 
     async fn send_publish(&mut self, name: &'static str, publish: &Publish, pkid: u16) {

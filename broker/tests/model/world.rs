@@ -58,6 +58,13 @@ pub(crate) struct Session {
     resend: usize,
 }
 
+impl Session {
+    /// What this connection was sent and has not acknowledged.
+    fn unacknowledged(&self) -> usize {
+        self.in_flight.len() - self.resend
+    }
+}
+
 /// A publish.
 #[derive(Debug, Clone)]
 pub(crate) struct Publish {
@@ -199,7 +206,10 @@ impl World {
     pub(crate) fn accept(&mut self, client: &str, got: &Got) -> Result<(), String> {
         let session = self.sessions.get_mut(client).ok_or("no session")?;
         if session.resend > 0 {
-            let at = session.in_flight.len() - session.resend;
+            let at = session.unacknowledged();
+            if at >= session.window {
+                return Err(format!("more than {} in flight", session.window));
+            }
             let again = session.in_flight.get(at).ok_or("nothing to send again")?;
             session.resend -= 1;
             return match same(&again.due, got) && got.dup && got.pkid == again.pkid {
@@ -243,10 +253,10 @@ impl World {
     /// What should have come.
     pub(crate) fn settled(&mut self, client: &str) -> Result<(), String> {
         let session = self.sessions.get_mut(client).ok_or("no session")?;
-        if session.resend > 0 {
-            return Err(format!("{} not sent again", session.resend));
-        }
-        if session.in_flight.len() < session.window {
+        if session.unacknowledged() < session.window {
+            if session.resend > 0 {
+                return Err(format!("{} not sent again", session.resend));
+            }
             if let Some(due) = session.owed.iter().find(|due| !due.optional) {
                 return Err(format!("{due:?} did not come"));
             }
@@ -258,6 +268,9 @@ impl World {
     /// The client acknowledges the oldest in flight; returns its packet identifier and QoS.
     pub(crate) fn acknowledge(&mut self, client: &str) -> Option<(u16, u8)> {
         let session = self.sessions.get_mut(client)?;
+        if session.unacknowledged() == 0 {
+            return None;
+        }
         let oldest = session.in_flight.pop_front()?;
         Some((oldest.pkid, oldest.due.qos))
     }
