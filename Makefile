@@ -22,13 +22,19 @@ test: test-tools ## Install what tests need, then run all of them
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-# A C compiler for the cryptography, and Python with venv and pip for the second implementation. What is there already is
-# not asked for again, so that a machine which has everything needs neither root nor apt.
+# A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
+# mqtt.js; mosquitto's clients. What is there already is not asked for again, so that a machine which has everything needs
+# neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
 	@command -v python3 >/dev/null && python3 -c 'import ensurepip, venv' 2>/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv python3-pip; }
+	@command -v node >/dev/null && command -v npm >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends nodejs npm; }
+	@command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto-clients; }
 	tests/stranger/stranger --help >/dev/null
+	tests/clients/mqttjs/mqttjs --install
 
 check: fmt clippy deny ## Formatting, lints, licences and advisories
 

@@ -61,6 +61,14 @@ impl Broker {
         self.address
     }
 
+    /// Where it listens with TLS.
+    #[must_use]
+    pub fn tls_address(&self) -> SocketAddr {
+        let line = self.process.expect(" with TLS");
+        let address = line.trim_start_matches("listening on ");
+        address.trim_end_matches(" with TLS").parse().unwrap()
+    }
+
     /// Its URL.
     #[must_use]
     pub fn url(&self) -> String {

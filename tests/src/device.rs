@@ -102,6 +102,12 @@ impl Device {
     /// The login for one connection.
     #[must_use]
     pub fn token(&self, client_id: &str) -> String {
+        self.bound_token(client_id, &[])
+    }
+
+    /// The login for one TLS connection.
+    #[must_use]
+    pub fn bound_token(&self, client_id: &str, binding: &[u8]) -> String {
         LoginToken::mint(
             &self.identity,
             &realm(),
@@ -109,7 +115,7 @@ impl Device {
             client_id,
             now(),
             rand::random(),
-            &[],
+            binding,
         )
         .to_string()
     }

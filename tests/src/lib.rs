@@ -9,6 +9,7 @@ mod broker;
 mod client;
 mod device;
 mod flood;
+mod lab;
 pub mod packet;
 mod process;
 pub mod raw;
@@ -18,6 +19,7 @@ pub use broker::{Broker, BrokerOptions};
 pub use client::{Answer, Person};
 pub use device::{Device, Link, now};
 pub use flood::Flood;
+pub use lab::{Lab, exporter};
 pub use process::Process;
 pub use raw::Raw;
 

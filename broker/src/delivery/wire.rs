@@ -280,6 +280,17 @@ impl Wire {
 
     /// Appends the acknowledgements that are due and the answers that wait.
     pub fn write_due(&self, out: &mut BytesMut) {
+        // Answers first: the CONNACK comes before everything, also to a client that did not wait for it.
+        let packets = {
+            let mut control = lock(&self.control);
+            if std::mem::take(&mut control.releases) {
+                control.holds = false;
+            }
+            std::mem::take(&mut control.packets)
+        };
+        for packet in packets {
+            let _ = encode(self.version, packet, out);
+        }
         let mut acks = lock(&self.acks);
         while let Some(Slot {
             outcome: Some(_), ..
@@ -316,16 +327,6 @@ impl Wire {
             self.write_explained(Packet::PubAck(puback, properties), bare, out);
         }
         drop(acks);
-        let packets = {
-            let mut control = lock(&self.control);
-            if std::mem::take(&mut control.releases) {
-                control.holds = false;
-            }
-            std::mem::take(&mut control.packets)
-        };
-        for packet in packets {
-            let _ = encode(self.version, packet, out);
-        }
         self.room.notify_one();
     }
 
@@ -393,6 +394,14 @@ mod tests {
         assert_eq!(due(&wire), b"\x40\x02\x00\x07\x40\x02\x00\x08");
         wire.complete(slots[2], Outcome::Accepted);
         assert_eq!(due(&wire), b"\x40\x02\x00\x09");
+    }
+
+    #[test]
+    fn answers_leave_before_acknowledgements_so_that_the_connack_is_first() {
+        let wire = wire(Version::V311);
+        wire.answer(Packet::PingResp(rumqttd::protocol::PingResp));
+        wire.complete(wire.expect(1, 1), Outcome::Accepted);
+        assert_eq!(due(&wire), b"\xd0\x00\x40\x02\x00\x01");
     }
 
     #[test]
