@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::admission::Principal;
 use crate::broker::Broker;
-use crate::delivery::board::SessionKey;
+use crate::clock;
 use crate::delivery::session::{Attachment, Session};
 use crate::delivery::wills::{Departed, Will};
 use crate::delivery::wire::Goodbye;
@@ -191,7 +191,6 @@ impl Input {
 struct Joined {
     broker: Arc<Broker>,
     principal: Principal,
-    key: SessionKey,
     session: Arc<Session>,
     attachment: Attachment,
     keep_alive: Option<Duration>,
@@ -216,10 +215,10 @@ impl Drop for Joined {
                 session: Arc::downgrade(&self.session),
                 wire: Arc::clone(&self.attachment.wire),
             };
-            wills.hold(&self.key, departed)
+            wills.hold(self.session.key(), departed)
         });
         let board = &self.broker.board;
-        let departure = board.leave(&self.key, &self.session, &self.attachment, self.expiry);
+        let departure = board.leave(&self.session, &self.attachment, self.expiry, clock::now());
         if let Some(held) = held {
             wills.settle(held, departure, self.expiry.unwrap_or(self.granted));
         }
@@ -229,7 +228,7 @@ impl Drop for Joined {
 impl Joined {
     async fn run(mut self, mut input: Input, writer: Writer, peer: SocketAddr) {
         let wire = Arc::clone(&self.attachment.wire);
-        tracing::info!(%peer, principal = %self.principal, client = ?self.key.client_id, version = ?wire.version(), "connected");
+        tracing::info!(%peer, principal = %self.principal, client = ?self.session.key().client_id, version = ?wire.version(), "connected");
         let writing = tokio::spawn(writing::write(
             writer,
             Arc::clone(&wire),
@@ -252,7 +251,7 @@ impl Joined {
             _ => end.to_string(),
         };
         let _ = writing.await;
-        tracing::info!(%peer, principal = %self.principal, client = ?self.key.client_id, why, "ended");
+        tracing::info!(%peer, principal = %self.principal, client = ?self.session.key().client_id, why, "ended");
     }
 }
 

@@ -5,7 +5,7 @@
 //!     ▲                                                   │ rumqttd's router: one order for everything
 //!     │                                                   ▼
 //!   wire ◄── session ◄── board ◄────── dispatcher ◄── router_link (outlet)
-//!                                          └──► journal ──► receipts
+//!                                          └──► journal ──► disk, receipts
 //! ```
 //!
 //! A publish is decoded, its publisher's right to it is checked, and it enters the one order with a ticket. The dispatcher

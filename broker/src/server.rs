@@ -22,11 +22,13 @@ use crate::broker::Broker;
 use crate::clock;
 use crate::connection;
 use crate::delivery::board::Board;
-use crate::delivery::message::Message;
 use crate::delivery::wills::Wills;
-use crate::journal::MemoryJournal;
-use crate::order::dispatcher;
+use crate::journal::disk::DiskStore;
+use crate::journal::recovery;
+use crate::journal::store::StoreError;
+use crate::order::dispatcher::{self, DispatchError};
 use crate::order::router_link::{self, RouterError};
+use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
 use crate::transport::listeners::Listeners;
@@ -69,6 +71,12 @@ pub enum ServeError {
     /// The router could not be started, or has failed.
     #[error("{0}")]
     Router(#[from] RouterError),
+    /// The journal could not be opened, or not be written any more.
+    #[error("journal: {0}")]
+    Journal(#[from] StoreError),
+    /// The system gave the broker no thread.
+    #[error("no thread for the journal: {0}")]
+    Thread(#[source] std::io::Error),
     /// A task that the broker cannot do without has panicked; the panic is in the log.
     #[error("the dispatcher has failed")]
     Dispatcher,
@@ -88,7 +96,11 @@ pub async fn run(
     shutdown: CancellationToken,
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
-    let (broker, mut dispatching) = assemble(settings)?;
+    let Assembled {
+        broker,
+        mut dispatching,
+        committing,
+    } = assemble(settings)?;
     let mut publishing = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
 
     ready();
@@ -101,7 +113,12 @@ pub async fn run(
             biased;
             () = shutdown.cancelled() => break Ok(()),
             dispatched = &mut dispatching => break Err(match dispatched {
-                Ok(Err(error)) => ServeError::Router(error),
+                Ok(Err(DispatchError::Router(error))) => ServeError::Router(error),
+                Ok(Err(DispatchError::Journal(error))) => {
+                    // At once: nobody may be told anything that is not so.
+                    tracing::error!(%error, "the journal cannot be written; nothing is acknowledged any more");
+                    return Err(ServeError::Journal(error));
+                }
                 _ => ServeError::Dispatcher,
             }),
             published = &mut publishing => break Err(match published {
@@ -109,7 +126,7 @@ pub async fn run(
                 _ => ServeError::Wills,
             }),
             () = tokio::time::sleep(TIDY_EVERY) => {
-                broker.board.tidy();
+                broker.board.tidy(clock::now());
                 if told.elapsed() >= TELL_EVERY {
                     told = Instant::now();
                     let dropped = broker.board.newly_dropped();
@@ -137,35 +154,59 @@ pub async fn run(
     {
         tracing::warn!("some wills were not published in time");
     }
+    broker.board.journal().close();
+    if tokio::task::spawn_blocking(move || committing.join())
+        .await
+        .is_err()
+    {
+        tracing::error!("the journal's thread could not be waited for");
+    }
     ended
 }
 
+/// The broker and what runs beside its connections.
+#[derive(Debug)]
+pub struct Assembled {
+    /// What connections share.
+    pub broker: Arc<Broker>,
+    /// The dispatcher.
+    pub dispatching: Dispatching,
+    /// The journal's thread, which ends when the journal is closed.
+    pub committing: std::thread::JoinHandle<()>,
+}
+
 /// The dispatcher's task, which ends only when the broker must.
-pub type Dispatching = JoinHandle<Result<Infallible, RouterError>>;
+pub type Dispatching = JoinHandle<Result<Infallible, DispatchError>>;
 
 /// Puts together what connections share, without listeners: what [`run`] serves. Needs a runtime of several threads.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching), ServeError> {
+pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
     let registry = Arc::new(Registry::open(
         &settings.data,
         settings.realm.clone(),
         settings.limits.users,
     )?);
-    let board = Arc::new(Board::new(settings.bounds()));
+    let store = Arc::new(DiskStore::open(&settings.data.join("journal"))?);
+    let (journal, committer, recovered) = recovery::open(store, settings.limits.disk_reserve)?;
+    let board = Arc::new(Board::new(settings.bounds(), journal));
+    board.recover(recovered, |owner| settings.share(owner), clock::now());
     for (user, bundle) in registry.bundles() {
         if let Ok(topic) = TopicName::parse(Topic::Keys(user).to_string().as_bytes()) {
             board.restore(&Arc::new(Message {
+                number: board.journal().next_message(),
                 topic,
                 payload: bundle.into(),
                 properties: None,
+                expires: None,
                 supersedes: true,
             }));
         }
     }
     let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
-    let dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board), MemoryJournal));
+    let committing = committer.spawn().map_err(ServeError::Thread)?;
+    let dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board)));
 
     let audit = match &settings.audit {
         Some(file) => Audit::open(file.clone()).map_err(|why| ServeError::Audit {
@@ -211,5 +252,9 @@ pub fn assemble(settings: Settings) -> Result<(Arc<Broker>, Dispatching), ServeE
         wills,
         inlet,
     });
-    Ok((broker, dispatching))
+    Ok(Assembled {
+        broker,
+        dispatching,
+        committing,
+    })
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::access::audit::AuditFile;
 use crate::delivery::board::Bounds;
-use crate::delivery::session::Share;
+use crate::delivery::mailbox::Share;
 use crate::delivery::wire::RECEIVE_MAXIMUM;
 use crate::transport::origin::Origins;
 use crate::transport::tls::CertificateFiles;
@@ -151,6 +151,8 @@ pub struct Limits {
     pub archiver_bytes: usize,
     /// Bytes in all mailboxes and archivers' queues together.
     pub total_mailbox_bytes: usize,
+    /// Bytes that must stay free on the disk; with less, nothing that would have to be kept is taken.
+    pub disk_reserve: u64,
     /// Retained messages in all, and their bytes.
     pub retained_messages: usize,
     /// Bytes of all retained messages.
@@ -176,7 +178,8 @@ impl Default for Limits {
             mailbox_bytes: 32 * MIB,
             archiver_messages: 1_000_000,
             archiver_bytes: 512 * MIB,
-            total_mailbox_bytes: 1024 * MIB,
+            total_mailbox_bytes: 4096 * MIB,
+            disk_reserve: 256 * 1024 * 1024,
             retained_messages: 200_000,
             retained_bytes: 512 * MIB,
         }
@@ -323,23 +326,23 @@ impl Settings {
         }
     }
 
-    /// The mailbox of a user.
+    /// What a session may hold, by its owner's name ([`crate::access::admission::Principal::owner`]): a user's mailbox, or
+    /// the queue of an archiver, or of anybody when the broker is open.
     #[must_use]
-    pub fn mailbox(&self) -> Share {
-        Share {
-            archive: false,
-            messages: self.limits.mailbox_messages,
-            bytes: self.limits.mailbox_bytes,
-        }
-    }
-
-    /// The queue of an archiver, or of anybody when the broker is open.
-    #[must_use]
-    pub fn queue(&self, archive: bool) -> Share {
-        Share {
-            archive,
-            messages: self.limits.archiver_messages,
-            bytes: self.limits.archiver_bytes,
+    pub fn share(&self, owner: &str) -> Share {
+        let archive = owner.starts_with("archiver:");
+        if archive || owner.is_empty() {
+            Share {
+                archive,
+                messages: self.limits.archiver_messages,
+                bytes: self.limits.archiver_bytes,
+            }
+        } else {
+            Share {
+                archive,
+                messages: self.limits.mailbox_messages,
+                bytes: self.limits.mailbox_bytes,
+            }
         }
     }
 }

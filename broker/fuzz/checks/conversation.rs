@@ -70,7 +70,7 @@ impl Stage {
         let settings = Settings::load(None, flags).expect("settings");
         let broker = runtime.block_on(async {
             let assembled = tokio::spawn(async { assemble(settings) }).await;
-            let (broker, _) = assembled.expect("no panic").expect("a broker");
+            let broker = assembled.expect("no panic").expect("a broker").broker;
             tokio::spawn(connection::publish_due(Arc::clone(&broker)));
             broker
         });

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::access::registry::OpenError;
+use crate::journal::store::StoreError;
 use crate::server::ServeError;
 use crate::settings::SettingsError;
 use crate::transport::listeners::ListenError;
@@ -83,6 +84,19 @@ impl From<ServeError> for Failure {
             ServeError::Registry(_) => {
                 "look at that path; another directory can be chosen with --data"
             }
+            ServeError::Journal(StoreError::InUse(_)) => {
+                "stop the other broker, or give this one another directory with --data"
+            }
+            ServeError::Journal(StoreError::Failed(_)) => {
+                "look at the disk and its room; what was acknowledged is kept, and is there when the broker starts again"
+            }
+            ServeError::Journal(StoreError::Format { .. }) => {
+                "run the version of the broker that wrote it, or restore a backup"
+            }
+            ServeError::Journal(StoreError::Damaged { .. }) => {
+                "nothing is guessed: restore a backup, or start with another directory"
+            }
+            ServeError::Thread(_) => "the system allows no more threads; see its limits",
             ServeError::Router(_) | ServeError::Dispatcher | ServeError::Wills => {
                 "order and delivery could not be promised any longer; start the broker again, clients come back by themselves"
             }

@@ -13,11 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::aliases::{Aliases, TOPIC_ALIAS_MAXIMUM};
 use super::{GOODBYE_WAIT, Joined, will};
-use crate::access::admission::{Admitted, Attempt, Channel, Principal};
+use crate::access::admission::{Admitted, Attempt, Channel};
 use crate::broker::Broker;
 use crate::clock;
-use crate::delivery::board::SessionKey;
-use crate::delivery::session::Attachment;
+use crate::delivery::session::{Attachment, SessionKey};
 use crate::delivery::wire::{Goodbye, Wire};
 use crate::protocol::packet::{IncomingConnect, PacketError, Version, encode};
 
@@ -216,11 +215,7 @@ impl Joined {
             owner: principal.owner(),
             client_id: assigned.clone().unwrap_or(connect.client_id),
         };
-        let share = match principal {
-            Principal::User(_) | Principal::Operator(_) => broker.settings.mailbox(),
-            Principal::Archiver(_) => broker.settings.queue(true),
-            Principal::Anyone => broker.settings.queue(false),
-        };
+        let share = broker.settings.share(&key.owner);
         let expiry = Duration::from_secs(granted.into());
         let joined = broker.board.join(
             &key,
@@ -255,12 +250,10 @@ impl Joined {
             session_expiry_interval: (asked.is_some_and(|asked| asked != granted))
                 .then_some(granted),
             receive_max: Some(receive_maximum),
-            max_qos: Some(1),
             max_packet_size: u32::try_from(broker.settings.limits.packet).ok(),
             topic_alias_max: Some(TOPIC_ALIAS_MAXIMUM),
             server_keep_alive: imposed.then_some(longest_silence),
             assigned_client_identifier: assigned,
-            shared_subscription_available: Some(0),
             ..ConnAckProperties::default()
         };
         let connack = ConnAck {
@@ -281,7 +274,6 @@ impl Joined {
         Ok(Joined {
             broker: Arc::clone(broker),
             principal,
-            key,
             session,
             attachment,
             keep_alive,

@@ -17,14 +17,15 @@ use crate::access::permission::{Permitted, Refused};
 use crate::clock;
 use crate::delivery::board::BoardError;
 use crate::delivery::receipt::Receipt;
-use crate::delivery::topics::Subscription;
 use crate::delivery::wire::{Goodbye, Wire};
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::Submission;
+use crate::protocol::message::split_expiry;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::packet::{
     Incoming, IncomingDisconnect, IncomingPublish, PacketError, Version,
 };
+use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::FilterName;
 
 type Batch = Vec<Submission<Ticket>>;
@@ -113,6 +114,9 @@ impl Joined {
             {
                 match packet {
                     Incoming::PubAck(pkid) => self.session.acknowledge(&wire, pkid),
+                    Incoming::PubRec(pkid, false) => self.session.refused(&wire, pkid),
+                    Incoming::PubRec(pkid, true) => self.session.received(&wire, pkid),
+                    Incoming::PubComp(pkid) => self.session.complete(&wire, pkid),
                     Incoming::PingReq => wire.answer(Packet::PingResp(PingResp)),
                     packet if parked.packets.is_empty() && wire.takes_publishes() => {
                         self.take(packet, batch).await?;
@@ -179,14 +183,16 @@ impl Joined {
                     .iter()
                     .map(|filter| self.subscribe(filter, id))
                     .collect();
-                wire.answer_and_release(Packet::SubAck(SubAck { pkid, return_codes }, None));
+                let answer = Packet::SubAck(SubAck { pkid, return_codes }, None);
+                self.when_kept(move |wire| wire.answer_and_release(answer));
             }
             Incoming::Unsubscribe { pkid, filters } => {
                 let reasons = filters
                     .iter()
                     .map(|filter| self.unsubscribe(filter))
                     .collect();
-                wire.answer(Packet::UnsubAck(UnsubAck { pkid, reasons }, None));
+                let answer = Packet::UnsubAck(UnsubAck { pkid, reasons }, None);
+                self.when_kept(move |wire| wire.answer(answer));
             }
             Incoming::Disconnect(IncomingDisconnect { with_will, expiry }) => {
                 if self.granted.is_zero() && expiry.is_some_and(|expiry| expiry > 0) {
@@ -203,17 +209,25 @@ impl Joined {
                 self.expiry = expiry.map(|expiry| Duration::from_secs(expiry.min(longest).into()));
                 return Err(End::Disconnected);
             }
-            Incoming::QoS2 => {
-                return Err(End::Refused(Goodbye::new(
-                    DisconnectReasonCode::ProtocolError,
-                    "no QoS 2 message is under way",
-                )));
-            }
+            Incoming::PubRel(pkid) => self.session.release(&wire, pkid),
             // Dealt with at once.
-            Incoming::PubAck(_) | Incoming::PingReq => {}
+            Incoming::PubAck(_)
+            | Incoming::PubRec(..)
+            | Incoming::PubComp(_)
+            | Incoming::PingReq => {}
             Incoming::Connect(_) => return Err(PacketError::ConnectOutOfPlace.into()),
         }
         Ok(())
+    }
+
+    /// Answers once the change to a durable session is on disk.
+    fn when_kept(&self, answer: impl FnOnce(&Wire) + Send + 'static) {
+        let wire = Arc::clone(&self.attachment.wire);
+        if self.session.is_durable() {
+            self.broker.board.journal().after(move || answer(&wire));
+        } else {
+            answer(&wire);
+        }
     }
 
     /// Whether this connection's next refusal is worth a line in the log.
@@ -250,12 +264,6 @@ impl Joined {
             mut properties,
         } = publish;
         let refuse = |reason, text: &str| Err(End::Refused(Goodbye::new(reason, text)));
-        if qos == QoS::ExactlyOnce {
-            return refuse(
-                DisconnectReasonCode::QoSNotSupported,
-                "QoS 2 is not served yet; publish at QoS 1",
-            );
-        }
         let alias = properties
             .as_mut()
             .and_then(|properties| properties.topic_alias.take());
@@ -281,12 +289,12 @@ impl Joined {
                 return refuse(DisconnectReasonCode::PayloadFormatInvalid, text);
             }
             let wire = &self.attachment.wire;
-            let slot = wire.expect(pkid, payload.len());
+            let slot = wire.expect(qos, pkid, payload.len());
             wire.complete_with(slot, Outcome::PayloadFormatInvalid, Some(text.into()));
             return Ok(());
         }
         let wire = Arc::clone(&self.attachment.wire);
-        let slot = (qos == QoS::AtLeastOnce).then(|| wire.expect(pkid, payload.len()));
+        let slot = (qos != QoS::AtMostOnce).then(|| wire.expect(qos, pkid, payload.len()));
         let now = clock::now();
         let permitted = self
             .broker
@@ -300,14 +308,24 @@ impl Joined {
                 turn,
             }) => {
                 let receipt = slot.map(|slot| Arc::new(Receipt::new(Arc::clone(&wire), slot)));
-                let origin = Arc::clone(&self.session);
+                if qos == QoS::ExactlyOnce
+                    && let Some(receipt) = &receipt
+                    && !self.session.receive(pkid, receipt)
+                {
+                    // Sent again; it is on its way or there already.
+                    return Ok(());
+                }
+                let (properties, expires) = split_expiry(properties, now);
+                let origin = Some(Arc::clone(&self.session));
                 wire.count_submitted();
                 let rider = Ticket {
                     topic,
                     qos,
+                    pkid,
                     retain,
                     supersedes: turn.is_some(),
                     properties,
+                    expires,
                     origin,
                     wire,
                     receipt,
@@ -325,7 +343,7 @@ impl Joined {
                             "the identity of this user has changed; log in with the new one",
                         );
                         self.broker.board.disconnect_others(
-                            &self.key.owner,
+                            &self.session.key().owner,
                             &self.session,
                             &goodbye,
                         );
@@ -384,10 +402,11 @@ impl Joined {
         match self
             .broker
             .board
-            .subscribe(&self.key, &self.session, &filter, subscription, rule)
+            .subscribe(&self.session, &filter, subscription, rule, clock::now())
         {
             Ok(()) => SubscribeReasonCode::Success(qos),
             Err(BoardError::Gone) => SubscribeReasonCode::Unspecified,
+            Err(BoardError::Filter) => SubscribeReasonCode::TopicFilterInvalid,
             Err(
                 BoardError::Subscriptions
                 | BoardError::Mailbox
@@ -399,12 +418,7 @@ impl Joined {
 
     fn unsubscribe(&self, filter: &str) -> UnsubAckReason {
         match FilterName::parse(filter) {
-            Ok(filter)
-                if self
-                    .broker
-                    .board
-                    .unsubscribe(&self.key, &self.session, &filter) =>
-            {
+            Ok(filter) if self.broker.board.unsubscribe(&self.session, &filter) => {
                 UnsubAckReason::Success
             }
             Ok(_) => UnsubAckReason::NoSubscriptionExisted,

@@ -33,7 +33,8 @@ impl Bench {
             data: Some(data.path().into()),
             ..Overrides::default()
         };
-        let (broker, _) = assemble(Settings::load(None, flags).unwrap()).unwrap();
+        let assembled = assemble(Settings::load(None, flags).unwrap()).unwrap();
+        let broker = assembled.broker;
         Bench {
             broker,
             _data: data,

@@ -11,10 +11,10 @@ use crate::access::admission::Principal;
 use crate::access::permission::{Permitted, Refused};
 use crate::broker::Broker;
 use crate::clock;
-use crate::delivery::session::{Session, Share};
 use crate::delivery::wills::{Departed, Will};
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::{RouterError, Submission};
+use crate::protocol::message::split_expiry;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::TopicName;
 
@@ -195,23 +195,18 @@ async fn publish(broker: &Broker, departed: Departed<Principal>) -> Result<bool,
             return Ok(false);
         }
     };
-    // A session that has ended has no subscription left that could ask for no local messages.
-    let origin = session.upgrade().unwrap_or_else(|| {
-        let share = Share {
-            archive: false,
-            messages: 0,
-            bytes: 0,
-        };
-        Arc::new(Session::new(Duration::ZERO, share, Arc::default()))
-    });
+    let (properties, expires) = split_expiry(properties, clock::now());
     wire.count_submitted();
     let rider = Ticket {
         topic,
         qos,
+        pkid: 0,
         retain,
         supersedes: false,
         properties,
-        origin,
+        expires,
+        // A session that has ended has no subscription left that could ask for no local messages.
+        origin: session.upgrade(),
         wire,
         receipt: None,
     };

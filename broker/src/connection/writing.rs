@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::GOODBYE_WAIT;
 use super::stream::Writer;
+use crate::clock;
 use crate::delivery::session::{Filled, Session};
 use crate::delivery::wire::Wire;
 
@@ -29,9 +30,9 @@ pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Sess
         let filled = if wire.is_closed() {
             Filled::Gone
         } else {
-            session.fill(&wire, &mut out, WRITE_AT_ONCE)
+            session.fill(&wire, &mut out, WRITE_AT_ONCE, clock::now())
         };
-        if filled == Filled::Gone || wire.is_closed() {
+        if matches!(filled, Filled::Gone) || wire.is_closed() {
             wire.write_goodbye(&mut out);
             let _ = timeout(GOODBYE_WAIT, async {
                 writer.write_all(&out).await?;
@@ -39,6 +40,15 @@ pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Sess
             })
             .await;
             break;
+        }
+        if out.is_empty()
+            && let Filled::Load(mailbox) = &filled
+        {
+            tokio::select! {
+                () = mailbox.load() => {}
+                () = wire.closed() => {}
+            }
+            continue;
         }
         if out.is_empty() {
             wire.wake.notified().await;
@@ -57,7 +67,7 @@ pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Sess
             break;
         }
         // An idle connection keeps no buffer.
-        if filled == Filled::Idle {
+        if matches!(filled, Filled::Idle) {
             out = BytesMut::new()
         } else {
             out.clear()

@@ -1,30 +1,26 @@
 //! The board: who subscribed to what, what is retained, and every session. Connections and the dispatcher meet here.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
+use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
-use crate::delivery::message::Message;
-use crate::delivery::session::{Attachment, Pushed, Session, Share, Totals};
-use crate::delivery::topics::{Post, Subscriber, Subscription, Topics};
+use crate::delivery::mailbox::{Mailbox, Share, Totals};
+use crate::delivery::session::{Attachment, Session, SessionKey};
+use crate::delivery::topics::{Post, Subscriber, Topics};
 use crate::delivery::wills::Departure;
 use crate::delivery::wire::Goodbye;
+use crate::journal::record::MailboxId;
+use crate::journal::recovery::{Recovered, RecoveredMailbox, RecoveredSession};
+use crate::journal::{Change, Journal};
+use crate::protocol::message::Message;
 use crate::protocol::outcome::Outcome;
+use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::FilterName;
-
-/// A session belongs to a name and a client id: nobody takes over another's.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SessionKey {
-    /// Who logged in; empty when the broker is open.
-    pub owner: String,
-    /// The client id.
-    pub client_id: String,
-}
 
 /// Bounds on what the board keeps in memory.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +56,9 @@ pub enum BoardError {
     /// The retained messages that the subscription would bring do not fit into the session's mailbox.
     #[error("the mailbox is too full for the retained messages")]
     Mailbox,
+    /// The filter of a shared subscription is none.
+    #[error("a shared subscription is $share/GROUP/FILTER")]
+    Filter,
     /// The session is another connection's now.
     #[error("the session was taken over")]
     Gone,
@@ -71,13 +70,27 @@ struct Member {
     filters: Vec<FilterName>,
 }
 
+/// Those who share a subscription.
+#[derive(Debug)]
+struct Group {
+    mailbox: Arc<Mailbox>,
+    members: usize,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    sessions: HashMap<SessionKey, Member>,
+    /// By the whole filter, `$share/…`.
+    groups: HashMap<FilterName, Group>,
+}
+
 /// What became of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Posted {
     /// Delivered.
     Delivered {
-        /// Durable sessions that took it.
-        durable: usize,
+        /// Whether something of it is in the journal, and its publisher's acknowledgement has to wait for that.
+        recorded: bool,
         /// Sessions that it matched, archivers' not counted.
         readers: usize,
     },
@@ -85,27 +98,143 @@ pub enum Posted {
     Refused(Outcome),
 }
 
+/// What the board holds, for those who look after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Sessions, connected or not.
+    pub sessions: usize,
+    /// Those that are connected.
+    pub connected: usize,
+    /// Bytes that kept mailboxes are owed.
+    pub kept_bytes: usize,
+    /// Messages in the fullest mailbox, per thousand of what it takes.
+    pub fullest: usize,
+    /// Retained messages that are no key bundles.
+    pub retained: usize,
+    /// Messages of QoS 0 dropped since the start.
+    pub dropped: u64,
+    /// Messages that expired undelivered since the start.
+    pub expired: u64,
+}
+
 /// The board.
 #[derive(Debug)]
 pub struct Board {
     bounds: Bounds,
+    journal: Journal,
     totals: Arc<Totals>,
     dropped_told: AtomicU64,
     topics: RwLock<Topics>,
-    members: Mutex<HashMap<SessionKey, Member>>,
+    members: Mutex<Members>,
 }
 
 impl Board {
-    /// An empty board.
+    /// An empty board that keeps what it must in the journal.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Board {
+    pub fn new(bounds: Bounds, journal: Journal) -> Board {
         Board {
             bounds,
+            journal,
             totals: Arc::default(),
             dropped_told: AtomicU64::new(0),
             topics: RwLock::new(Topics::new(bounds.retained, bounds.retained_bytes)),
             members: Mutex::default(),
         }
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it keeps what outlives the process.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Takes over what the journal has kept. `share`: what sessions of an owner may hold. Call it once, before anything else.
+    pub fn recover(&self, recovered: Recovered, share: impl Fn(&str) -> Share, now: Timestamp) {
+        let Recovered {
+            sessions,
+            mut groups,
+            retained,
+        } = recovered;
+        let mut members = self.members();
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        for (message, qos) in retained {
+            topics.retain(&message, qos);
+        }
+        for recovered in sessions {
+            let share = share(&recovered.record.owner);
+            let RecoveredSession {
+                id,
+                record,
+                subscriptions,
+                received,
+                mailbox,
+            } = recovered;
+            // Connected until the end, so nobody noted how much it had been sent: all of it, perhaps.
+            let sent = record.detached.map(|_| record.sent);
+            let mailbox = self.recovered_mailbox(id, share, mailbox, sent);
+            let expiry = Duration::from_secs(record.expiry.into());
+            let detached = record
+                .detached
+                .and_then(|at| Timestamp::from_millis(at).ok());
+            let away = detached.map_or(Duration::ZERO, |at| now.saturating_since(at));
+            let key = SessionKey {
+                owner: record.owner,
+                client_id: record.client_id,
+            };
+            let session = Arc::new(Session::recovered(
+                key.clone(),
+                mailbox,
+                self.journal.clone(),
+                expiry,
+                expiry.saturating_sub(away),
+                &received,
+            ));
+            let mut filters = Vec::with_capacity(subscriptions.len());
+            for (filter, subscription, group) in subscriptions {
+                filters.push(filter.clone());
+                match (group, filter.shared()) {
+                    (Some(id), Ok(Some((_, inner)))) => {
+                        let group = members.groups.entry(filter.clone()).or_insert_with(|| {
+                            let mailbox = groups.remove(&id).unwrap_or_default();
+                            let mailbox = self.recovered_mailbox(id, share, mailbox, Some(0));
+                            topics.subscribe(
+                                &inner,
+                                Subscriber::Group(Arc::clone(&mailbox)),
+                                for_group(),
+                            );
+                            Group {
+                                mailbox,
+                                members: 0,
+                            }
+                        });
+                        group.members += 1;
+                        session.join_group(&filter, &group.mailbox, subscription);
+                    }
+                    _ => topics.subscribe(
+                        &filter,
+                        Subscriber::Session(Arc::clone(&session)),
+                        subscription,
+                    ),
+                }
+            }
+            members.sessions.insert(key, Member { session, filters });
+        }
+    }
+
+    fn recovered_mailbox(
+        &self,
+        id: MailboxId,
+        share: Share,
+        mailbox: RecoveredMailbox,
+        sent: Option<u64>,
+    ) -> Arc<Mailbox> {
+        let kept = (self.journal.clone(), id);
+        let totals = Arc::clone(&self.totals);
+        Arc::new(Mailbox::recovered(kept, share, totals, mailbox, sent))
     }
 
     /// Joins a connection to its session, old or new. Returns the session and whether it was there before.
@@ -120,31 +249,39 @@ impl Board {
         share: Share,
         attachment: Attachment,
     ) -> Result<(Arc<Session>, bool), BoardError> {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        // A session without an expiry ends with the connection that is taken over (MQTT 5.0, section 3.1.4).
-        let anew = clean_start
-            || members
-                .get(key)
-                .is_some_and(|member| !member.session.is_durable());
-        if anew && let Some(member) = members.remove(key) {
+        let mut members = self.members();
+        let anew = members
+            .sessions
+            .get(key)
+            // A session without an expiry ends with the connection that is taken over (MQTT 5.0, section 3.1.4).
+            .is_some_and(|member| clean_start || member.session.ends_with_connection());
+        if anew && let Some(member) = members.sessions.remove(key) {
             member.session.disconnect(Goodbye::new(
                 DisconnectReasonCode::SessionTakenOver,
                 "another connection with this client id began a new session",
             ));
-            self.forget(&member);
+            self.forget(&mut members, &member);
         }
-        if !members.contains_key(key) {
+        if !members.sessions.contains_key(key) {
             self.make_room(&mut members, key)?;
         }
-        let (session, present) = match members.entry(key.clone()) {
-            Entry::Occupied(member) => (Arc::clone(&member.get().session), true),
-            Entry::Vacant(vacant) => {
-                let session = Arc::new(Session::new(expiry, share, Arc::clone(&self.totals)));
-                vacant.insert(Member {
+        let known = members.sessions.get(key);
+        let present = known.is_some();
+        let session = match known {
+            Some(member) => Arc::clone(&member.session),
+            None => {
+                let journal = (!expiry.is_zero()).then(|| self.journal.clone());
+                let kept = journal
+                    .clone()
+                    .map(|journal| (journal.clone(), journal.next_mailbox()));
+                let mailbox = Arc::new(Mailbox::new(kept, share, Arc::clone(&self.totals)));
+                let session = Arc::new(Session::new(key.clone(), mailbox, journal, expiry));
+                let member = Member {
                     session: Arc::clone(&session),
                     filters: Vec::new(),
-                });
-                (session, false)
+                };
+                members.sessions.insert(key.clone(), member);
+                session
             }
         };
         session.attach(attachment, expiry);
@@ -153,16 +290,15 @@ impl Board {
 
     /// Makes room for another session of the key's owner, if need be by ending one that is not connected and holds
     /// nothing.
-    fn make_room(
-        &self,
-        members: &mut HashMap<SessionKey, Member>,
-        key: &SessionKey,
-    ) -> Result<(), BoardError> {
-        if members.len() >= self.bounds.sessions {
+    fn make_room(&self, members: &mut Members, key: &SessionKey) -> Result<(), BoardError> {
+        if members.sessions.len() >= self.bounds.sessions {
             return Err(BoardError::Sessions);
         }
         // An open broker has no owners to share between; its sessions are bounded together.
-        let of_owner = members.iter().filter(|(other, _)| other.owner == key.owner);
+        let of_owner = members
+            .sessions
+            .iter()
+            .filter(|(other, _)| other.owner == key.owner);
         if key.owner.is_empty() || of_owner.clone().count() < self.bounds.sessions_per_owner {
             return Ok(());
         }
@@ -171,9 +307,9 @@ impl Board {
         let oldest = idle
             .min_by_key(|(since, _)| *since)
             .map(|(_, oldest)| oldest.clone());
-        match oldest.and_then(|oldest| members.remove(&oldest)) {
+        match oldest.and_then(|oldest| members.sessions.remove(&oldest)) {
             Some(member) => {
-                self.forget(&member);
+                self.forget(members, &member);
                 Ok(())
             }
             None => Err(BoardError::SessionsOfOwner),
@@ -183,15 +319,16 @@ impl Board {
     /// A connection has ended; the session ends with it unless it is durable.
     pub fn leave(
         &self,
-        key: &SessionKey,
         session: &Arc<Session>,
         attachment: &Attachment,
         expiry: Option<Duration>,
+        now: Timestamp,
     ) -> Departure {
         // Before the session is let go: nobody may join it between its end and its removal.
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.members();
         let lives = members
-            .get(key)
+            .sessions
+            .get(session.key())
             .is_some_and(|member| Arc::ptr_eq(&member.session, session));
         if !lives {
             return Departure::Ended;
@@ -199,47 +336,81 @@ impl Board {
         if !session.is_attached_to(&attachment.wire) {
             return Departure::TakenOver;
         }
-        if !session.detach(&attachment.wire, expiry) {
+        if !session.detach(&attachment.wire, expiry, now) {
             return Departure::Kept;
         }
-        if let Some(member) = members.remove(key) {
-            self.forget(&member);
+        if let Some(member) = members.sessions.remove(session.key()) {
+            self.forget(&mut members, &member);
         }
         Departure::Ended
     }
 
     /// Ends an owner's connections, all but that of the given session.
     pub fn disconnect_others(&self, owner: &str, except: &Arc<Session>, goodbye: &Goodbye) {
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, member) in members.iter() {
+        for (key, member) in &self.members().sessions {
             if key.owner == owner && !Arc::ptr_eq(&member.session, except) {
                 member.session.disconnect(goodbye.clone());
             }
         }
     }
 
-    /// Ends sessions that nobody came back for, and disconnects clean sessions that hold others up for too long.
-    pub fn tidy(&self) {
-        let now = Instant::now();
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|_, member| {
-            let expired = member.session.is_expired(now);
-            if expired {
-                self.forget(member);
+    /// Ends sessions that nobody came back for, forgets retained messages that have expired, and disconnects clean
+    /// sessions that hold others up for too long.
+    pub fn tidy(&self, now: Timestamp) {
+        let instant = Instant::now();
+        let mut members = self.members();
+        let expired = members
+            .sessions
+            .iter()
+            .filter(|(_, member)| member.session.is_expired(instant))
+            .map(|(key, _)| key.clone())
+            .collect::<Vec<_>>();
+        for key in expired {
+            if let Some(member) = members.sessions.remove(&key) {
+                self.forget(&mut members, &member);
             }
-            !expired
-        });
-        for member in members.values() {
-            let held = member
-                .session
-                .holds_since()
-                .map(|since| now.saturating_duration_since(since));
+        }
+        for member in members.sessions.values() {
+            let since = member.session.mailbox().holds_since();
+            let held = since.map(|since| instant.saturating_duration_since(since));
             if held.is_some_and(|held| held >= self.bounds.hold) {
                 member.session.disconnect(Goodbye::new(
                     DisconnectReasonCode::QuotaExceeded,
                     "this clean session read too slowly for too long; connect with a session that is kept, or read faster",
                 ));
             }
+        }
+        drop(members);
+        let turn = self.journal.turn();
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        for topic in topics.expired(now) {
+            topics.forget(&topic);
+            self.journal.record(Change::Forget(topic));
+        }
+        drop(turn);
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let members = self.members();
+        let sessions = members.sessions.values().map(|member| &member.session);
+        let fullest = sessions.clone().map(|session| {
+            let (messages, _) = session.mailbox().load_of();
+            messages * 1_000 / session.share().messages.max(1)
+        });
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        Load {
+            sessions: members.sessions.len(),
+            connected: sessions
+                .clone()
+                .filter(|session| session.is_connected())
+                .count(),
+            kept_bytes: self.totals.kept_bytes.load(Ordering::Relaxed),
+            fullest: fullest.max().unwrap_or(0),
+            retained: topics.retained_load().0,
+            dropped: self.totals.dropped.load(Ordering::Relaxed),
+            expired: self.totals.expired.load(Ordering::Relaxed),
         }
     }
 
@@ -250,28 +421,51 @@ impl Board {
         dropped - self.dropped_told.swap(dropped, Ordering::Relaxed)
     }
 
-    fn forget(&self, member: &Member) {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+    fn forget(&self, members: &mut Members, member: &Member) {
         for filter in &member.filters {
-            topics.unsubscribe(filter, &member.session);
+            self.remove(members, &member.session, filter);
         }
+        member.session.end();
+    }
+
+    /// Removes a subscription from the topics, and a group with its last member.
+    fn remove(&self, members: &mut Members, session: &Arc<Session>, filter: &FilterName) -> bool {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let Ok(Some((_, inner))) = filter.shared() else {
+            return topics.unsubscribe(filter, &Subscriber::Session(Arc::clone(session)));
+        };
+        let Some(group) = members.groups.get_mut(filter) else {
+            return false;
+        };
+        session.leave_group(filter);
+        group.members -= 1;
+        if group.members == 0
+            && let Some(group) = members.groups.remove(filter)
+        {
+            topics.unsubscribe(&inner, &Subscriber::Group(Arc::clone(&group.mailbox)));
+            group.mailbox.end();
+        }
+        true
     }
 
     /// Adds a subscription and queues the retained messages that match it, so that none is missed and none overtaken.
+    /// What it records for a durable session is in the journal's present group.
     ///
     /// # Errors
-    /// [`BoardError::Subscriptions`] when the session has too many.
+    /// See [`BoardError`].
     pub fn subscribe(
         &self,
-        key: &SessionKey,
         session: &Arc<Session>,
         filter: &FilterName,
         subscription: Subscription,
         rule: &RetainForwardRule,
+        now: Timestamp,
     ) -> Result<(), BoardError> {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(member) = members
-            .get_mut(key)
+        let _turn = self.journal.turn();
+        let mut members = self.members();
+        let Members { sessions, groups } = &mut *members;
+        let Some(member) = sessions
+            .get_mut(session.key())
             .filter(|member| Arc::ptr_eq(&member.session, session))
         else {
             return Err(BoardError::Gone);
@@ -281,16 +475,60 @@ impl Board {
             return Err(BoardError::Subscriptions);
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let shared = filter.shared().map_err(|_| BoardError::Filter)?;
+        let group = shared.map(|(_, inner)| {
+            let group = groups.entry(filter.clone()).or_insert_with(|| {
+                let kept = Some((self.journal.clone(), self.journal.next_mailbox()));
+                let totals = Arc::clone(&self.totals);
+                let mailbox = Arc::new(Mailbox::new(kept, session.share(), totals));
+                let subscriber = Subscriber::Group(Arc::clone(&mailbox));
+                topics.subscribe(&inner, subscriber, for_group());
+                Group {
+                    mailbox,
+                    members: 0,
+                }
+            });
+            group.members += usize::from(!known);
+            session.join_group(filter, &group.mailbox, subscription.clone());
+            Arc::clone(&group.mailbox)
+        });
+        if group.is_none() {
+            self.push_retained(&topics, session, filter, &subscription, rule, known, now)?;
+            let subscriber = Subscriber::Session(Arc::clone(session));
+            topics.subscribe(filter, subscriber, subscription.clone());
+        }
+        if !known {
+            member.filters.push(filter.clone());
+        }
+        if let Some(id) = session.id() {
+            let group = group.and_then(|mailbox| mailbox.id());
+            self.journal
+                .record(Change::Subscribe(id, filter.clone(), subscription, group));
+        }
+        Ok(())
+    }
+
+    /// Queues what is retained; a shared subscription gets nothing of it (MQTT 5.0, section 4.8.2).
+    #[expect(clippy::too_many_arguments)]
+    fn push_retained(
+        &self,
+        topics: &Topics,
+        session: &Arc<Session>,
+        filter: &FilterName,
+        subscription: &Subscription,
+        rule: &RetainForwardRule,
+        known: bool,
+        now: Timestamp,
+    ) -> Result<(), BoardError> {
         let forward = match rule {
             RetainForwardRule::OnEverySubscribe => true,
             RetainForwardRule::OnNewSubscribe => !known,
             RetainForwardRule::Never => false,
         };
-        let retained = if forward {
-            topics.retained(filter, &subscription)
-        } else {
-            Vec::new()
-        };
+        if !forward {
+            return Ok(());
+        }
+        let retained = topics.retained(filter, subscription, now);
         // Key bundles replace each other in a mailbox; anything else has to fit, or nobody could bound what it holds.
         let others = || {
             retained
@@ -299,88 +537,155 @@ impl Board {
         };
         if others().next().is_some() {
             let size = others().map(|delivery| delivery.message.size()).sum();
-            if !session.has_room(size, self.bounds.mailbox_bytes)
-                || session.waiting() > self.bounds.retained
+            let mailbox = session.mailbox();
+            if !mailbox.has_room(size, self.bounds.mailbox_bytes)
+                || mailbox.load_of().0 > self.bounds.retained
             {
                 return Err(BoardError::Mailbox);
             }
         }
         for delivery in retained {
-            session.push(delivery, None);
+            session.mailbox().push(delivery, None, None);
         }
-        if !known {
-            member.filters.push(filter.clone());
-        }
-        topics.subscribe(filter, session, subscription);
         Ok(())
     }
 
     /// Removes a subscription. Returns whether it was there.
-    pub fn unsubscribe(
-        &self,
-        key: &SessionKey,
-        session: &Arc<Session>,
-        filter: &FilterName,
-    ) -> bool {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(member) = members
-            .get_mut(key)
-            .filter(|member| Arc::ptr_eq(&member.session, session))
-        {
-            member.filters.retain(|other| other != filter);
+    pub fn unsubscribe(&self, session: &Arc<Session>, filter: &FilterName) -> bool {
+        let mut members = self.members();
+        let member = members.sessions.get_mut(session.key());
+        let Some(member) = member.filter(|member| Arc::ptr_eq(&member.session, session)) else {
+            return false;
+        };
+        let Some(at) = member.filters.iter().position(|other| other == filter) else {
+            return false;
+        };
+        member.filters.swap_remove(at);
+        if let Some(id) = session.id() {
+            self.journal.record(Change::Unsubscribe(id, filter.clone()));
         }
-        self.topics
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .unsubscribe(filter, session)
+        self.remove(&mut members, session, filter)
     }
 
     /// Delivers a post to all who subscribed, or to nobody. Called in the one order.
     pub fn post(&self, post: &Post) -> Posted {
-        if !post.retain {
-            return self.deliver(
-                &self.topics.read().unwrap_or_else(PoisonError::into_inner),
-                post,
-            );
-        }
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        if !topics.can_retain(&post.message) {
-            return Posted::Refused(Outcome::QuotaExceeded);
-        }
-        let posted = self.deliver(&topics, post);
-        if matches!(posted, Posted::Delivered { .. }) {
-            topics.retain(&post.message, post.qos);
+        let _turn = self.journal.turn();
+        let posted = if post.retain {
+            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+            self.post_retained(&mut topics, post)
+        } else {
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            self.deliver(&topics, post)
+        };
+        if let Some(origin) = exactly_once(post) {
+            let taken = matches!(posted, Posted::Delivered { .. });
+            for receipt in origin.settle_reception(post.pkid, taken) {
+                // They wait for the same as the first.
+                match posted {
+                    Posted::Refused(outcome) => receipt.settle(outcome),
+                    Posted::Delivered { .. } => self
+                        .journal
+                        .after(move || receipt.settle(Outcome::Accepted)),
+                }
+            }
+            if let Posted::Delivered { readers, recorded } = posted {
+                return Posted::Delivered {
+                    readers,
+                    recorded: recorded || origin.is_durable(),
+                };
+            }
         }
         posted
+    }
+
+    fn post_retained(&self, topics: &mut Topics, post: &Post) -> Posted {
+        let message = &post.message;
+        let keeps = !message.payload.is_empty() && !message.supersedes;
+        if !topics.can_retain(message) || (keeps && self.journal.is_full()) {
+            return Posted::Refused(Outcome::QuotaExceeded);
+        }
+        let posted = self.deliver(topics, post);
+        let Posted::Delivered { readers, .. } = posted else {
+            return posted;
+        };
+        topics.retain(message, post.qos);
+        if message.supersedes {
+            // Key bundles are kept with their users.
+            return posted;
+        }
+        self.journal.record(if message.payload.is_empty() {
+            Change::Forget(message.topic.clone())
+        } else {
+            Change::Retain(Arc::clone(message), post.qos)
+        });
+        Posted::Delivered {
+            recorded: true,
+            readers,
+        }
     }
 
     fn deliver(&self, topics: &Topics, post: &Post) -> Posted {
         let deliveries = topics.deliveries(post);
         let size = post.message.size();
+        let kept =
+            |subscriber: &Subscriber, qos| qos != QoS::AtMostOnce && subscriber.mailbox().is_kept();
         // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
         // from changing their keys.
         let full = !post.message.supersedes
-            && deliveries.iter().any(|(Subscriber(session), delivery)| {
-                delivery.qos != QoS::AtMostOnce
-                    && !session.has_room(size, self.bounds.mailbox_bytes)
+            && deliveries.iter().any(|(subscriber, delivery)| {
+                kept(subscriber, delivery.qos)
+                    && (self.journal.is_full()
+                        || !subscriber
+                            .mailbox()
+                            .has_room(size, self.bounds.mailbox_bytes))
             });
         if full {
             return Posted::Refused(Outcome::QuotaExceeded);
         }
-        let (mut durable, mut readers) = (0, 0);
-        for (Subscriber(session), delivery) in deliveries {
-            readers += usize::from(!session.is_archive());
-            let reliable = delivery.qos != QoS::AtMostOnce;
-            let pushed = session.push(delivery, post.receipt.as_ref());
-            durable += usize::from(reliable && pushed == Pushed::Queued && session.is_durable());
+        let recorded = deliveries
+            .iter()
+            .any(|(subscriber, delivery)| kept(subscriber, delivery.qos));
+        // At QoS 2 nobody may see it before it is certain that it is not taken twice.
+        let waits = exactly_once(post).is_some_and(|origin| recorded || origin.is_durable());
+        let after = waits.then(|| self.journal.group());
+        let mut waiting = Vec::new();
+        let mut readers = 0;
+        for (subscriber, delivery) in deliveries {
+            let mailbox = subscriber.mailbox();
+            readers += usize::from(!mailbox.share().archive);
+            mailbox.push(delivery, post.receipt.as_ref(), after);
+            if waits {
+                waiting.push(Arc::clone(mailbox));
+            }
         }
-        Posted::Delivered { durable, readers }
+        if waits {
+            self.journal
+                .after(move || waiting.iter().for_each(|mailbox| mailbox.wake()));
+        }
+        Posted::Delivered { recorded, readers }
     }
 
     /// Puts a retained message in place without delivering it: what a restart brings back.
     pub fn restore(&self, message: &Arc<Message>) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         topics.retain(message, QoS::AtLeastOnce);
+    }
+}
+
+/// The session whose client sends the message again until it knows that it is taken, and must not be taken twice.
+fn exactly_once(post: &Post) -> Option<&Arc<Session>> {
+    let origin = post.origin.as_ref();
+    origin.filter(|_| post.qos == QoS::ExactlyOnce && post.pkid != 0)
+}
+
+/// What a group's place in the tree asks for: its members each have their own wishes.
+fn for_group() -> Subscription {
+    Subscription {
+        // Which member had a message of QoS 2 would have to be remembered; they are granted 1.
+        qos: QoS::AtLeastOnce,
+        no_local: false,
+        retain_as_published: true,
+        id: None,
     }
 }
 

@@ -1,17 +1,65 @@
-//! A mailbox: what a session has yet to be sent, in order, and whose acknowledgements wait for that.
+//! A mailbox: what a session, or a group that shares a subscription, has yet to be sent, in order.
+//!
+//! A **kept** mailbox is in the journal: every entry of QoS 1 and 2 is recorded there when it comes and when it is done
+//! with. Of these a mailbox has only the next few in memory, and none while nobody reads it; from some sequence number
+//! on they are on disk alone (it is **behind**), and are loaded again as the reader gets there. It has a quota and never
+//! holds anybody. A mailbox that is not kept lives with its connection, in memory; when it grows long, the
+//! acknowledgements of those who write to it are held.
+//!
+//! Messages that a newer one on their topic replaces (key bundles) stand apart, one for each topic: they are never more
+//! than the topics subscribed to, and leave first, for mail may need the keys that came before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rumqttd::protocol::QoS;
+use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
-use crate::delivery::message::Message;
 use crate::delivery::receipt::Receipt;
+use crate::delivery::wire::Wire;
+use crate::journal::record::{MailboxId, Note};
+use crate::journal::recovery::RecoveredMailbox;
+use crate::journal::{Change, Journal, Kept};
+use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
 
-/// A message for one session.
-#[derive(Debug)]
+/// Messages in the memory of a mailbox from which on a kept one is behind, and the acknowledgements of those who write
+/// to another are held.
+pub const LIVE_MESSAGES: usize = 1_000;
+
+/// Bytes, likewise; for a mailbox that is not kept, those that its reader has not acknowledged count too.
+pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Messages loaded from disk at once, and bytes at which that ends.
+const LOAD_MESSAGES: usize = 256;
+const LOAD_BYTES: usize = 1024 * 1024;
+
+/// What a mailbox may hold, and whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Whether it is an archiver's, who keeps mail but is never whom it is for.
+    pub archive: bool,
+    /// Messages.
+    pub messages: usize,
+    /// Bytes, as [`Message::size`] counts them.
+    pub bytes: usize,
+}
+
+/// What all mailboxes are counted in.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Bytes that kept mailboxes are owed, in memory or on disk.
+    pub kept_bytes: AtomicUsize,
+    /// Messages of QoS 0 that were dropped because a reader was too slow or away.
+    pub dropped: AtomicU64,
+    /// Messages that expired before they were delivered.
+    pub expired: AtomicU64,
+}
+
+/// A message for one reader.
+#[derive(Debug, Clone)]
 pub struct Delivery {
     /// The message.
     pub message: Arc<Message>,
@@ -23,9 +71,19 @@ pub struct Delivery {
     pub subscription_ids: Vec<usize>,
 }
 
+/// A place in a mailbox.
 #[derive(Debug)]
-struct Entry {
-    delivery: Delivery,
+pub struct Entry {
+    /// Its number in the mailbox, ascending.
+    pub seq: u64,
+    /// What is to be sent.
+    pub delivery: Delivery,
+    /// Whether it may have been sent before.
+    pub again: bool,
+    /// Whether its receiver has it and only the release is due (QoS 2).
+    pub released: bool,
+    /// The journal's group that must be committed before it is sent; 0 for none (QoS 2).
+    after: u64,
     hold: Option<Hold>,
 }
 
@@ -36,97 +94,560 @@ struct Hold {
     since: Instant,
 }
 
-/// Messages in order. Those that a newer one on their topic replaces (key bundles) stand apart, one for each topic: they
-/// are never more than the topics subscribed to, and leave first, for mail may need the keys that came before it.
-#[derive(Debug, Default)]
+/// What became of a message for a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the mailbox.
+    Queued,
+    /// It is in the mailbox, which is so long that the publisher's acknowledgement is held.
+    Held,
+    /// It was QoS 0 and there was no room, or nobody connected.
+    Dropped,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub enum Next {
+    /// The next entry, taken out. It counts against the quota until [`Mailbox::done`].
+    Entry(Entry),
+    /// The next entries are on disk: [`Mailbox::load`] them.
+    Load,
+    /// The next entry must wait, for the reader's window or for the journal.
+    Wait,
+    /// There is nothing; the reader is woken when there is.
+    Empty,
+}
+
+/// A mailbox.
+#[derive(Debug)]
 pub struct Mailbox {
-    newest: HashMap<TopicName, Delivery>,
+    kept: Option<(Journal, MailboxId)>,
+    share: Share,
+    totals: Arc<Totals>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_seq: u64,
+    newest: HashMap<TopicName, Entry>,
     newest_order: VecDeque<TopicName>,
     queue: VecDeque<Entry>,
+    queue_bytes: usize,
+    /// From here on, entries are on disk alone.
+    behind: Option<u64>,
+    /// The last entry that is on disk alone.
+    last_behind: u64,
+    loading: bool,
+    /// The highest sequence number that was sent.
+    sent: u64,
+    /// The journal's group with this mailbox's latest change.
+    group: u64,
+    /// What it is owed, sent and unacknowledged too.
+    messages: usize,
     bytes: usize,
     holds: usize,
+    readers: usize,
+    hungry: VecDeque<Arc<Wire>>,
+    ended: bool,
 }
 
 impl Mailbox {
-    /// Messages held.
+    /// An empty mailbox, kept in the journal under a number or not at all.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.newest.len() + self.queue.len()
+    pub fn new(kept: Option<(Journal, MailboxId)>, share: Share, totals: Arc<Totals>) -> Mailbox {
+        Mailbox {
+            kept,
+            share,
+            totals,
+            state: Mutex::new(State {
+                next_seq: 1,
+                ..State::default()
+            }),
+        }
     }
 
-    /// Whether there is nothing to send.
+    /// A kept mailbox as it was left. `sent`: the highest sequence number that was sent, or none where nobody knows.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn recovered(
+        kept: (Journal, MailboxId),
+        share: Share,
+        totals: Arc<Totals>,
+        recovered: RecoveredMailbox,
+        sent: Option<u64>,
+    ) -> Mailbox {
+        let last = recovered.last.unwrap_or(0);
+        let mut state = State {
+            next_seq: last.max(sent.unwrap_or(0)) + 1,
+            behind: recovered.first,
+            last_behind: last,
+            sent: sent.unwrap_or(last),
+            messages: recovered.messages,
+            bytes: recovered.bytes,
+            ..State::default()
+        };
+        for Kept { seq, note, message } in recovered.newest {
+            let again = seq <= state.sent;
+            state.bytes += message.size();
+            state.messages += 1;
+            state.supersede(Entry {
+                seq,
+                delivery: Delivery {
+                    qos: note.qos(),
+                    retain: note.retain,
+                    subscription_ids: note.subscription_ids,
+                    message,
+                },
+                again,
+                released: note.released,
+                after: 0,
+                hold: None,
+            });
+        }
+        totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
+        Mailbox {
+            kept: Some(kept),
+            share,
+            totals,
+            state: Mutex::new(state),
+        }
     }
 
-    /// Bytes held, as [`Message::size`] counts them.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message at the end. `receipt` is kept until the message has left.
-    pub fn push(&mut self, delivery: Delivery, receipt: Option<Arc<Receipt>>) {
-        self.bytes += delivery.message.size();
-        let hold = receipt.map(|receipt| Hold {
-            _receipt: receipt,
-            since: Instant::now(),
+    /// Its number in the journal, if it is kept.
+    #[must_use]
+    pub fn id(&self) -> Option<MailboxId> {
+        self.kept.as_ref().map(|(_, id)| *id)
+    }
+
+    /// Whether it outlives the process.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// What it may hold.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
+    /// Whether a kept mailbox takes another message of this size, all of them together not having more than
+    /// `all` bytes. Another one always does.
+    #[must_use]
+    pub fn has_room(&self, size: usize, all: usize) -> bool {
+        if self.kept.is_none() {
+            return true;
+        }
+        let state = self.lock();
+        state.messages < self.share.messages
+            && state.bytes + size <= self.share.bytes
+            && self.totals.kept_bytes.load(Ordering::Relaxed) + size <= all
+    }
+
+    /// Messages owed, and their bytes, those sent and not acknowledged too.
+    #[must_use]
+    pub fn load_of(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.messages, state.bytes)
+    }
+
+    /// The highest sequence number that was sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.lock().sent
+    }
+
+    /// Adds a message. `receipt`: what its publisher waits for. `after_commit`: whether it may be sent only when all that
+    /// is recorded in this turn of the journal is on disk.
+    pub fn push(
+        &self,
+        delivery: Delivery,
+        receipt: Option<&Arc<Receipt>>,
+        after_commit: Option<u64>,
+    ) -> Pushed {
+        let mut state = self.lock();
+        let size = delivery.message.size();
+        let reliable = delivery.qos != QoS::AtMostOnce;
+        let long = state.behind.is_some()
+            || state.queue.len() >= LIVE_MESSAGES
+            || state.queue_bytes >= LIVE_BYTES
+            || (self.kept.is_none() && state.bytes >= LIVE_BYTES);
+        if state.ended || (!reliable && (long || state.readers == 0)) {
+            self.totals.dropped.fetch_add(1, Ordering::Relaxed);
+            return Pushed::Dropped;
+        }
+        let seq = state.next_seq;
+        state.next_seq += 1;
+        state.count(self, size);
+        if reliable {
+            let note = |delivery: &Delivery| {
+                Note::new(
+                    &delivery.message,
+                    delivery.qos,
+                    delivery.retain,
+                    &delivery.subscription_ids,
+                )
+            };
+            state.record(self, |mailbox| Change::Owe {
+                mailbox,
+                seq,
+                note: note(&delivery),
+                message: Arc::clone(&delivery.message),
+            });
+        }
+        let mut entry = Entry {
+            seq,
+            delivery,
+            again: false,
+            released: false,
+            after: after_commit.unwrap_or(0),
+            hold: None,
+        };
+        let mut pushed = Pushed::Queued;
+        if entry.delivery.message.supersedes {
+            if let Some(old) = state.supersede(entry) {
+                state.done(self, &old);
+            }
+        } else if self.kept.is_some() && reliable && (long || state.readers == 0) {
+            state.behind.get_or_insert(seq);
+            state.last_behind = seq;
+        } else {
+            if let Some(receipt) = receipt.filter(|_| long && self.kept.is_none()) {
+                pushed = Pushed::Held;
+                state.holds += 1;
+                entry.hold = Some(Hold {
+                    _receipt: Arc::clone(receipt),
+                    since: Instant::now(),
+                });
+            }
+            state.queue_bytes += size;
+            state.queue.push_back(entry);
+        }
+        state.wake_one();
+        pushed
+    }
+
+    /// The next entry for a reader. `may`: whether the reader's window and packet identifiers allow the entry with this
+    /// QoS and sequence number.
+    pub fn next(&self, reader: &Arc<Wire>, now: Timestamp, may: impl Fn(QoS, u64) -> bool) -> Next {
+        let mut state = self.lock();
+        loop {
+            let newest = state
+                .newest_order
+                .front()
+                .and_then(|topic| state.newest.get(topic));
+            let is_newest = newest.is_some();
+            let Some(entry) = newest.or_else(|| state.queue.front()) else {
+                if state.behind.is_some() && !state.loading {
+                    return Next::Load;
+                }
+                state.wait(reader);
+                return Next::Empty;
+            };
+            let committed = entry.after == 0
+                || self
+                    .kept
+                    .as_ref()
+                    .is_none_or(|(journal, _)| entry.after <= journal.committed());
+            let expired = !entry.released && entry.delivery.message.is_expired(now);
+            if !expired && !committed {
+                state.wait(reader);
+                return Next::Wait;
+            }
+            if !expired && !may(entry.delivery.qos, entry.seq) {
+                return Next::Wait;
+            }
+            let entry = if is_newest {
+                let topic = state.newest_order.pop_front();
+                topic.and_then(|topic| state.newest.remove(&topic))
+            } else {
+                state.queue.pop_front()
+            };
+            let Some(mut entry) = entry else {
+                return Next::Empty;
+            };
+            if !is_newest {
+                state.queue_bytes -= entry.delivery.message.size();
+            }
+            state.holds -= usize::from(entry.hold.take().is_some());
+            if expired {
+                self.totals.expired.fetch_add(1, Ordering::Relaxed);
+                state.done(self, &entry);
+                continue;
+            }
+            if entry.delivery.qos != QoS::AtMostOnce {
+                state.sent = state.sent.max(entry.seq);
+            }
+            return Next::Entry(entry);
+        }
+    }
+
+    /// An entry needs no more care: it was acknowledged, or cannot be sent.
+    pub fn done(&self, entry: &Entry) {
+        self.lock().done(self, entry);
+    }
+
+    /// The receiver of an entry has it (QoS 2). Returns the journal's group to wait for before its release may be sent.
+    pub fn release(&self, entry: &mut Entry) -> u64 {
+        entry.released = true;
+        let mut note = Note::new(
+            &entry.delivery.message,
+            entry.delivery.qos,
+            entry.delivery.retain,
+            &entry.delivery.subscription_ids,
+        );
+        note.released = true;
+        let mut state = self.lock();
+        state.record(self, |mailbox| Change::Released {
+            mailbox,
+            seq: entry.seq,
+            note,
         });
-        self.holds += usize::from(hold.is_some());
-        self.queue.push_back(Entry { delivery, hold });
+        if self.kept.is_some() { state.group } else { 0 }
     }
 
-    /// Adds a message in place of an older one on its topic.
-    pub fn supersede(&mut self, delivery: Delivery) {
-        self.bytes += delivery.message.size();
-        let topic = delivery.message.topic.clone();
-        match self.newest.insert(topic.clone(), delivery) {
-            Some(old) => self.bytes -= old.message.size(),
-            None => self.newest_order.push_back(topic),
-        }
-    }
-
-    /// The QoS of the next message.
-    #[must_use]
-    pub fn next_qos(&self) -> Option<QoS> {
-        match self.newest_order.front() {
-            Some(topic) => self.newest.get(topic).map(|delivery| delivery.qos),
-            None => self.queue.front().map(|entry| entry.delivery.qos),
-        }
-    }
-
-    /// Takes the next message out; what its entry held is let go.
-    pub fn pop(&mut self) -> Option<Delivery> {
-        let newest = self.newest_order.pop_front();
-        let delivery = match newest.and_then(|topic| self.newest.remove(&topic)) {
-            Some(delivery) => delivery,
-            None => {
-                let Entry { delivery, hold } = self.queue.pop_front()?;
-                self.holds -= usize::from(hold.is_some());
-                delivery
+    /// Loads the next entries from disk. Ends the journal when they cannot be read.
+    pub async fn load(&self) {
+        let Some((journal, id)) = &self.kept else {
+            return;
+        };
+        let (from, last, group) = {
+            let mut state = self.lock();
+            let Some(from) = state.behind.filter(|_| !state.loading) else {
+                return;
+            };
+            state.loading = true;
+            (from, state.last_behind, state.group)
+        };
+        // What is recorded and not yet written cannot be read.
+        journal.reached(group).await;
+        let loaded = journal.load(*id, from, LOAD_MESSAGES, LOAD_BYTES).await;
+        let mut state = self.lock();
+        state.loading = false;
+        let loaded = match loaded {
+            // Since then, somebody came or left: they begin again.
+            _ if state.behind != Some(from) => {
+                state.wake_all();
+                return;
+            }
+            Ok(loaded) => loaded,
+            Err(error) => {
+                journal.fail(error);
+                return;
             }
         };
-        self.bytes -= delivery.message.size();
-        Some(delivery)
+        for Kept { seq, note, message } in loaded.entries {
+            state.queue_bytes += message.size();
+            let again = seq <= state.sent;
+            state.queue.push_back(Entry {
+                seq,
+                again,
+                released: note.released,
+                after: 0,
+                hold: None,
+                delivery: Delivery {
+                    qos: note.qos(),
+                    retain: note.retain,
+                    subscription_ids: note.subscription_ids,
+                    message,
+                },
+            });
+        }
+        // All that was on disk alone when the reading began has been read, and nothing has come since.
+        let caught_up = (loaded.exhausted || loaded.next > last) && state.last_behind == last;
+        state.behind = (!caught_up).then_some(loaded.next);
+        state.wake_all();
+    }
+
+    /// A reader has come.
+    pub fn enter(&self) {
+        self.lock().readers += 1;
+    }
+
+    /// The one reader has left; `unfinished` is what it had been sent. The next reader begins with that.
+    pub fn rewind(&self, unfinished: Vec<Entry>) {
+        let mut state = self.lock();
+        state.readers = 0;
+        state.hungry.clear();
+        let mut first = state
+            .queue
+            .iter()
+            .find(|entry| entry.delivery.qos != QoS::AtMostOnce)
+            .map(|entry| entry.seq);
+        for mut entry in unfinished {
+            entry.again = true;
+            if !entry.delivery.message.supersedes {
+                first = Some(first.map_or(entry.seq, |first| first.min(entry.seq)));
+            } else if state.newest.contains_key(&entry.delivery.message.topic) {
+                state.done(self, &entry);
+            } else {
+                state
+                    .newest_order
+                    .push_front(entry.delivery.message.topic.clone());
+                state
+                    .newest
+                    .insert(entry.delivery.message.topic.clone(), entry);
+            }
+        }
+        let queue = std::mem::take(&mut state.queue);
+        for entry in &queue {
+            if entry.delivery.qos == QoS::AtMostOnce {
+                self.totals.dropped.fetch_add(1, Ordering::Relaxed);
+                state.done(self, entry);
+            } else {
+                state.last_behind = state.last_behind.max(entry.seq);
+            }
+        }
+        state.queue_bytes = 0;
+        state.holds = 0;
+        if let Some(first) = first {
+            // What was sent is on disk and nowhere else now.
+            state.last_behind = state.last_behind.max(state.sent);
+            state.behind = Some(state.behind.map_or(first, |behind| behind.min(first)));
+        }
+    }
+
+    /// One of several readers has left; `unfinished` is what it had been sent and goes to the others.
+    pub fn give_back(&self, reader: &Arc<Wire>, unfinished: Vec<Entry>) {
+        let mut state = self.lock();
+        state.readers = state.readers.saturating_sub(1);
+        state.hungry.retain(|other| !Arc::ptr_eq(other, reader));
+        for entry in unfinished {
+            state.queue_bytes += entry.delivery.message.size();
+            state.queue.push_back(entry);
+        }
+        state.queue.make_contiguous().sort_by_key(|entry| entry.seq);
+        // It may have been this reader's turn.
+        state.wake_one();
+    }
+
+    /// Wakes whoever waits for something to read: what had to wait for the journal need not any more.
+    pub fn wake(&self) {
+        self.lock().wake_all();
+    }
+
+    /// Ends the mailbox: it is owed nothing any more.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        if std::mem::replace(&mut state.ended, true) {
+            return;
+        }
+        if let Some((journal, id)) = &self.kept {
+            journal.record(Change::End(*id));
+            self.totals
+                .kept_bytes
+                .fetch_sub(state.bytes, Ordering::Relaxed);
+        }
+        *state = State {
+            ended: true,
+            ..State::default()
+        };
+    }
+
+    /// Whether nothing is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().messages == 0
     }
 
     /// Lets every held acknowledgement go.
-    pub fn release_holds(&mut self) {
-        if self.holds > 0 {
-            self.queue.iter_mut().for_each(|entry| entry.hold = None);
-            self.holds = 0;
+    pub fn release_holds(&self) {
+        let mut state = self.lock();
+        if state.holds > 0 {
+            state.queue.iter_mut().for_each(|entry| entry.hold = None);
+            state.holds = 0;
         }
     }
 
     /// Since when the oldest held acknowledgement has been held.
     #[must_use]
     pub fn holds_since(&self) -> Option<Instant> {
-        if self.holds == 0 {
+        let state = self.lock();
+        if state.holds == 0 {
             return None;
         }
         // Entries leave in order, so the first hold found is the oldest.
-        let mut holds = self.queue.iter().filter_map(|entry| entry.hold.as_ref());
+        let mut holds = state.queue.iter().filter_map(|entry| entry.hold.as_ref());
         holds.next().map(|hold| hold.since)
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        if self.kept.is_some() {
+            let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+            self.totals
+                .kept_bytes
+                .fetch_sub(state.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
+    fn record(&mut self, mailbox: &Mailbox, change: impl FnOnce(MailboxId) -> Change) {
+        if let Some((journal, id)) = &mailbox.kept
+            && !self.ended
+        {
+            self.group = journal.record(change(*id));
+        }
+    }
+
+    fn count(&mut self, mailbox: &Mailbox, size: usize) {
+        self.messages += 1;
+        self.bytes += size;
+        if mailbox.kept.is_some() {
+            mailbox.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+        }
+    }
+
+    fn done(&mut self, mailbox: &Mailbox, entry: &Entry) {
+        if self.ended {
+            return;
+        }
+        let size = entry.delivery.message.size();
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
+        if mailbox.kept.is_some() {
+            mailbox.totals.kept_bytes.fetch_sub(size, Ordering::Relaxed);
+        }
+        if entry.delivery.qos != QoS::AtMostOnce {
+            self.record(mailbox, |mailbox| Change::Done {
+                mailbox,
+                seq: entry.seq,
+                message: entry.delivery.message.number,
+            });
+        }
+    }
+
+    /// Puts an entry in place of an older one on its topic, which it returns.
+    fn supersede(&mut self, entry: Entry) -> Option<Entry> {
+        let topic = entry.delivery.message.topic.clone();
+        let old = self.newest.insert(topic.clone(), entry);
+        if old.is_none() {
+            self.newest_order.push_back(topic);
+        }
+        old
+    }
+
+    fn wait(&mut self, reader: &Arc<Wire>) {
+        if !self.hungry.iter().any(|other| Arc::ptr_eq(other, reader)) {
+            self.hungry.push_back(Arc::clone(reader));
+        }
+    }
+
+    fn wake_one(&mut self) {
+        if let Some(reader) = self.hungry.pop_front() {
+            reader.wake.notify_one();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        for reader in self.hungry.drain(..) {
+            reader.wake.notify_one();
+        }
     }
 }

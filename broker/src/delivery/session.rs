@@ -1,28 +1,29 @@
-//! A session: what one client is owed, whether it is connected or not.
+//! A session: what one client is owed, whether it is connected or not, and what is under way to and from it.
 //!
-//! A **durable** session (clean session 0, or a session expiry above 0) has a mailbox with a quota: it never holds
-//! anybody, it falls behind. A **clean** one lives with its connection; when it falls behind, the acknowledgements of
-//! those who write to it are held until it catches up, and if that takes too long it is disconnected, never skipped.
+//! A **durable** session (clean session 0, or a session expiry above 0) has a kept mailbox: it never holds anybody, it
+//! falls behind. A **clean** one lives with its connection; when it falls behind, the acknowledgements of those who
+//! write to it are held until it catches up, and if that takes too long it is disconnected, never skipped.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rumqttd::protocol::{DisconnectReasonCode, PublishProperties, QoS};
+use rumqttd::protocol::{
+    DisconnectReasonCode, Packet, PubComp, PubCompReason, PubRel, PubRelReason, QoS,
+};
+use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
-use crate::delivery::mailbox::{Delivery, Mailbox};
+use crate::delivery::mailbox::{Delivery, Entry, LIVE_BYTES, Mailbox, Next, Share};
 use crate::delivery::receipt::Receipt;
 use crate::delivery::wire::{Goodbye, Wire};
+use crate::journal::record::{MailboxId, SessionRecord};
+use crate::journal::{Change, Journal};
+use crate::protocol::outcome::Outcome;
 use crate::protocol::packet::{OutgoingPublish, Version, encode};
-
-/// Messages waiting for a clean session from which on acknowledgements are held.
-const LIVE_MESSAGES: usize = 1_000;
-
-/// Bytes waiting for, or unacknowledged by, a clean session from which on acknowledgements are held and no more is sent.
-const LIVE_BYTES: usize = 4 * 1024 * 1024;
+use crate::protocol::subscription::Subscription;
+use crate::protocol::topic_name::FilterName;
 
 /// Unacknowledged deliveries to one MQTT 3.1.1 client, which cannot say how many it takes. As common brokers do.
 const WINDOW_311: usize = 100;
@@ -30,24 +31,19 @@ const WINDOW_311: usize = 100;
 /// Unacknowledged deliveries to one MQTT 5 client, whatever Receive Maximum it announces: the bytes in flight are kept.
 const WINDOW_5: usize = 4_096;
 
+/// Messages of groups that a member takes in one go, so that the others get theirs.
+const SHARED_AT_ONCE: usize = 16;
+
 /// Packet identifiers run from 1 to this.
 const PKIDS: u64 = 65_535;
 
-/// Whose a session is, and what its mailbox may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Whether it is an archiver's, who keeps mail but is never whom it is for.
-    pub archive: bool,
-    /// Messages.
-    pub messages: usize,
-    /// Bytes, as [`crate::delivery::message::Message::size`] counts them.
-    pub bytes: usize,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    sent: u64,
-    delivery: Delivery,
+/// A session belongs to a name and a client id: nobody takes over another's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    /// Who logged in; empty when the broker is open.
+    pub owner: String,
+    /// The client id.
+    pub client_id: String,
 }
 
 /// Which connection a session is attached to, and what that client takes.
@@ -64,138 +60,270 @@ pub struct Attachment {
 /// A session.
 #[derive(Debug)]
 pub struct Session {
-    share: Share,
-    totals: Arc<Totals>,
+    key: SessionKey,
+    mailbox: Arc<Mailbox>,
+    kept: Option<(Journal, MailboxId)>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
     expiry: Duration,
-    detached: Option<Instant>,
+    detached: Option<Detached>,
     attachment: Option<Attachment>,
-    mailbox: Mailbox,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
-    /// Entries of `in_flight` that this connection has yet to be sent again.
-    resend: usize,
-    sent: u64,
+    pkids: HashSet<u16>,
+    last_shared_pkid: u16,
+    /// Releases (QoS 2) to be sent once the journal's group is committed.
+    releases: VecDeque<(u16, u64)>,
+    received: HashMap<u16, Reception>,
+    groups: Vec<Membership>,
+    next_group: usize,
 }
 
-/// What became of a message for a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It is in the queue.
-    Queued,
-    /// It is in the queue, and the queue is so long that the publisher's acknowledgement is held.
-    Held,
-    /// It was QoS 0 and there was no room, or nobody connected.
-    Dropped,
+#[derive(Debug, Clone, Copy)]
+struct Detached {
+    since: Instant,
+    /// How long it is kept from then on.
+    left: Duration,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    pkid: u16,
+    /// The mailbox of the group that it comes from, or none for the session's own.
+    group: Option<Arc<Mailbox>>,
+    entry: Entry,
+}
+
+/// A message of QoS 2 from the client.
+#[derive(Debug)]
+enum Reception {
+    /// It is on its way to its readers' mailboxes; these wait for that too, for the client sent it again.
+    UnderWay(Vec<Arc<Receipt>>),
+    /// It is there.
+    Taken,
+}
+
+/// A share in a group's mailbox.
+#[derive(Debug)]
+struct Membership {
+    filter: FilterName,
+    mailbox: Arc<Mailbox>,
+    subscription: Subscription,
+}
+
+/// What a session found in the mailboxes that it shares.
+enum Shared {
+    Sent,
+    Load(Arc<Mailbox>),
+    Nothing,
 }
 
 /// What a connection's writer found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Filled {
     /// There may be more.
     More,
     /// All that can be sent now is written.
     Idle,
+    /// What comes next in this mailbox has to be loaded from disk.
+    Load(Arc<Mailbox>),
     /// The session belongs to another connection now, or has ended.
     Gone,
 }
 
-/// What all sessions are counted in.
-#[derive(Debug, Default)]
-pub struct Totals {
-    /// Bytes that durable sessions hold.
-    pub durable_bytes: AtomicUsize,
-    /// Messages of QoS 0 that were dropped because a reader was too slow or away.
-    pub dropped: AtomicU64,
-}
-
 impl Session {
-    /// A session without a connection. `totals` counts over all sessions.
+    /// A session without a connection. It is durable if its mailbox is kept.
     #[must_use]
-    pub fn new(expiry: Duration, share: Share, totals: Arc<Totals>) -> Session {
+    pub fn new(
+        key: SessionKey,
+        mailbox: Arc<Mailbox>,
+        journal: Option<Journal>,
+        expiry: Duration,
+    ) -> Session {
+        let kept = journal.and_then(|journal| Some((journal, mailbox.id()?)));
         Session {
-            share,
-            totals,
+            key,
+            mailbox,
+            kept,
             state: Mutex::new(State {
                 expiry,
-                detached: Some(Instant::now()),
+                detached: Some(Detached {
+                    since: Instant::now(),
+                    left: expiry,
+                }),
                 attachment: None,
-                mailbox: Mailbox::default(),
                 in_flight: VecDeque::new(),
                 in_flight_bytes: 0,
-                resend: 0,
-                sent: 0,
+                pkids: HashSet::new(),
+                last_shared_pkid: 0,
+                releases: VecDeque::new(),
+                received: HashMap::new(),
+                groups: Vec::new(),
+                next_group: 0,
             }),
         }
+    }
+
+    /// As [`Session::new`], with what was left when the process ended: packet identifiers of messages received at QoS 2,
+    /// and how long the session is still kept.
+    #[must_use]
+    pub fn recovered(
+        key: SessionKey,
+        mailbox: Arc<Mailbox>,
+        journal: Journal,
+        expiry: Duration,
+        left: Duration,
+        received: &[u16],
+    ) -> Session {
+        let session = Session::new(key, mailbox, Some(journal), expiry);
+        let mut state = session.lock();
+        if let Some(detached) = &mut state.detached {
+            detached.left = left;
+        }
+        let taken = received.iter().map(|pkid| (*pkid, Reception::Taken));
+        state.received.extend(taken);
+        drop(state);
+        session
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the session to a connection. What was in flight is sent again, in order, with the packet identifiers it had.
-    /// A connection that had the session is told that it was taken over.
+    /// Whose it is.
+    #[must_use]
+    pub fn key(&self) -> &SessionKey {
+        &self.key
+    }
+
+    /// What it is owed.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Its number in the journal, if it is durable.
+    #[must_use]
+    pub fn id(&self) -> Option<MailboxId> {
+        self.kept.as_ref().map(|(_, id)| *id)
+    }
+
+    /// Whether it ends when its connection does: a durable one, too, that its client came back to without an expiry.
+    #[must_use]
+    pub fn ends_with_connection(&self) -> bool {
+        self.lock().expiry.is_zero()
+    }
+
+    /// Whether it is in the journal.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// What it may hold, and whether it is an archiver's.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        self.mailbox.share()
+    }
+
+    /// Gives the session to a connection. What was unacknowledged is sent again, in order, with the packet identifiers it
+    /// had. A connection that had the session is told that it was taken over.
     pub fn attach(&self, attachment: Attachment, expiry: Duration) {
         let mut state = self.lock();
+        self.let_go(&mut state);
         if let Some(old) = state.attachment.replace(attachment) {
             old.wire.close(Goodbye::new(
                 DisconnectReasonCode::SessionTakenOver,
                 "another connection with this client id took the session over",
             ));
         }
-        self.set_expiry(&mut state, expiry);
+        state.expiry = expiry;
         state.detached = None;
-        state.resend = state.in_flight.len();
+        self.mailbox.enter();
+        for group in &state.groups {
+            group.mailbox.enter();
+        }
+        self.note(&state, None);
     }
 
     /// Takes the session from a connection that has ended. `expiry` when its DISCONNECT changed it.
     /// Returns whether the session ends with it.
-    pub fn detach(&self, wire: &Arc<Wire>, expiry: Option<Duration>) -> bool {
+    pub fn detach(&self, wire: &Arc<Wire>, expiry: Option<Duration>, now: Timestamp) -> bool {
         let mut state = self.lock();
         if !state.is_attached_to(wire) {
             return false;
         }
         // MQTT 5.0, section 3.14.2.2.2: an expiry of 0 at CONNECT must not become another.
         if let Some(expiry) = expiry.filter(|_| !state.expiry.is_zero()) {
-            self.set_expiry(&mut state, expiry);
+            state.expiry = expiry;
         }
+        self.let_go(&mut state);
         state.attachment = None;
-        state.detached = Some(Instant::now());
+        state.detached = Some(Detached {
+            since: Instant::now(),
+            left: state.expiry,
+        });
         // Nobody waits for a connection that is gone.
-        state.mailbox.release_holds();
-        state.expiry.is_zero()
+        self.mailbox.release_holds();
+        if state.expiry.is_zero() {
+            return true;
+        }
+        self.note(&state, Some(now));
+        false
     }
 
-    /// Only durable sessions count towards what all of them hold.
-    fn set_expiry(&self, state: &mut State, expiry: Duration) {
-        match (state.expiry.is_zero(), expiry.is_zero()) {
-            (true, false) => drop(
-                self.totals
-                    .durable_bytes
-                    .fetch_add(state.bytes(), Ordering::Relaxed),
-            ),
-            (false, true) => drop(
-                self.totals
-                    .durable_bytes
-                    .fetch_sub(state.bytes(), Ordering::Relaxed),
-            ),
-            _ => {}
+    /// Puts what is in flight back to where it came from.
+    fn let_go(&self, state: &mut State) {
+        let Some(attachment) = &state.attachment else {
+            return;
+        };
+        let wire = Arc::clone(&attachment.wire);
+        let mut own = Vec::new();
+        let mut shared = state
+            .groups
+            .iter()
+            .map(|group| (Arc::clone(&group.mailbox), Vec::new()))
+            .collect::<Vec<_>>();
+        for InFlight { group, entry, .. } in state.in_flight.drain(..) {
+            match group {
+                None => own.push(entry),
+                Some(mailbox) => {
+                    match shared
+                        .iter_mut()
+                        .find(|(other, _)| Arc::ptr_eq(other, &mailbox))
+                    {
+                        Some((_, entries)) => entries.push(entry),
+                        None => mailbox.done(&entry),
+                    }
+                }
+            }
         }
-        state.expiry = expiry;
-        if !expiry.is_zero() {
-            // A durable session holds nobody.
-            state.mailbox.release_holds();
+        state.in_flight_bytes = 0;
+        state.pkids.clear();
+        state.releases.clear();
+        self.mailbox.rewind(own);
+        for (mailbox, entries) in shared {
+            mailbox.give_back(&wire, entries);
         }
     }
 
-    /// Whether it is an archiver's.
-    #[must_use]
-    pub fn is_archive(&self) -> bool {
-        self.share.archive
+    /// Notes in the journal whether it is connected.
+    fn note(&self, state: &State, detached: Option<Timestamp>) {
+        if let Some((journal, id)) = &self.kept {
+            journal.record(Change::Session(
+                *id,
+                SessionRecord {
+                    owner: self.key.owner.clone(),
+                    client_id: self.key.client_id.clone(),
+                    expiry: u32::try_from(state.expiry.as_secs()).unwrap_or(u32::MAX),
+                    detached: detached.map(Timestamp::millis),
+                    sent: self.mailbox.sent(),
+                },
+            ));
+        }
     }
 
     /// Whether it is this connection's.
@@ -204,19 +332,25 @@ impl Session {
         self.lock().is_attached_to(wire)
     }
 
-    /// Whether it outlives its connection.
-    #[must_use]
-    pub fn is_durable(&self) -> bool {
-        !self.lock().expiry.is_zero()
+    /// The session is over: nothing of it is kept.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.received.clear();
+        self.mailbox.end();
     }
 
     /// Whether nobody has come back for it in time.
     #[must_use]
     pub fn is_expired(&self, now: Instant) -> bool {
-        let state = self.lock();
-        state
-            .detached
-            .is_some_and(|since| now.saturating_duration_since(since) >= state.expiry)
+        let detached = self.lock().detached;
+        detached
+            .is_some_and(|Detached { since, left }| now.saturating_duration_since(since) >= left)
+    }
+
+    /// Whether a connection has it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.lock().attachment.is_some()
     }
 
     /// Ends the connection that holds the session, if there is one.
@@ -226,198 +360,354 @@ impl Session {
         }
     }
 
-    /// Since when nobody has been connected, if it also holds nothing: it can go without a loss.
+    /// Since when nobody has been connected, if it also is owed nothing: it can go without a loss.
     #[must_use]
     pub fn idle_since(&self) -> Option<Instant> {
-        let state = self.lock();
-        state.detached.filter(|_| state.is_empty())
+        let detached = self.lock().detached?;
+        self.mailbox.is_empty().then_some(detached.since)
     }
 
-    /// Whether a durable session's mailbox takes another message of this size. A clean session always does.
-    #[must_use]
-    pub fn has_room(&self, size: usize, durable_limit: usize) -> bool {
-        let state = self.lock();
-        state.expiry.is_zero()
-            || (state.mailbox.len() + state.in_flight.len() < self.share.messages
-                && state.bytes() + size <= self.share.bytes
-                && self.totals.durable_bytes.load(Ordering::Relaxed) + size <= durable_limit)
-    }
-
-    /// Messages that wait to be sent.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.lock().mailbox.len()
-    }
-
-    /// Queues a message. `receipt`: what its publisher waits for.
-    pub fn push(&self, delivery: Delivery, receipt: Option<&Arc<Receipt>>) -> Pushed {
+    /// Joins a group that shares a subscription, or replaces what it asks of it.
+    pub fn join_group(
+        &self,
+        filter: &FilterName,
+        mailbox: &Arc<Mailbox>,
+        subscription: Subscription,
+    ) {
         let mut state = self.lock();
-        let durable = !state.expiry.is_zero();
-        let behind = state.mailbox.len() >= LIVE_MESSAGES || state.bytes() >= LIVE_BYTES;
-        if delivery.qos == QoS::AtMostOnce && (behind || state.attachment.is_none()) {
-            self.totals.dropped.fetch_add(1, Ordering::Relaxed);
-            return Pushed::Dropped;
-        }
-        let before = state.mailbox.bytes();
-        let pushed = if delivery.message.supersedes {
-            state.mailbox.supersede(delivery);
-            Pushed::Queued
-        } else {
-            let held = receipt.filter(|_| behind && !durable).cloned();
-            let pushed = if held.is_some() {
-                Pushed::Held
-            } else {
-                Pushed::Queued
-            };
-            state.mailbox.push(delivery, held);
-            pushed
-        };
-        if durable {
-            let after = state.mailbox.bytes();
-            // A newer message may be smaller than the one it replaces.
-            self.totals
-                .durable_bytes
-                .fetch_add(after.saturating_sub(before), Ordering::Relaxed);
-            self.totals
-                .durable_bytes
-                .fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
-        }
-        if let Some(attachment) = &state.attachment {
-            attachment.wire.wake.notify_one();
-        }
-        pushed
-    }
-
-    /// Since when the oldest held acknowledgement has been held.
-    #[must_use]
-    pub fn holds_since(&self) -> Option<Instant> {
-        self.lock().mailbox.holds_since()
-    }
-
-    /// The client has acknowledged a delivery.
-    pub fn acknowledge(&self, wire: &Arc<Wire>, pkid: u16) {
-        let mut state = self.lock();
-        if !state.is_attached_to(wire) {
+        if let Some(group) = state
+            .groups
+            .iter_mut()
+            .find(|group| group.filter == *filter)
+        {
+            group.subscription = subscription;
             return;
         }
-        let Some(index) = state
-            .in_flight
+        state.groups.push(Membership {
+            filter: filter.clone(),
+            mailbox: Arc::clone(mailbox),
+            subscription,
+        });
+        if let Some(attachment) = &state.attachment {
+            mailbox.enter();
+            attachment.wire.wake.notify_one();
+        }
+    }
+
+    /// Leaves a group; what it was sent and has not acknowledged goes to the others.
+    pub fn leave_group(&self, filter: &FilterName) {
+        let mut state = self.lock();
+        let Some(at) = state
+            .groups
             .iter()
-            .position(|in_flight| self::pkid(in_flight.sent) == pkid)
+            .position(|group| group.filter == *filter)
         else {
             return;
         };
-        if index + state.resend >= state.in_flight.len() {
-            // Acknowledged on the strength of an earlier connection, before it was sent again on this one.
-            state.resend -= 1;
-        }
-        let Some(InFlight { delivery, .. }) = state.in_flight.remove(index) else {
+        let mailbox = state.groups.swap_remove(at).mailbox;
+        let Some(wire) = state
+            .attachment
+            .as_ref()
+            .map(|attachment| Arc::clone(&attachment.wire))
+        else {
             return;
         };
-        state.in_flight_bytes -= delivery.message.size();
-        self.release(&state, &delivery);
+        let mut unfinished = Vec::new();
+        let mut rest = VecDeque::new();
+        for in_flight in std::mem::take(&mut state.in_flight) {
+            match &in_flight.group {
+                Some(group) if Arc::ptr_eq(group, &mailbox) => {
+                    state.pkids.remove(&in_flight.pkid);
+                    state.in_flight_bytes -= in_flight.entry.delivery.message.size();
+                    unfinished.push(in_flight.entry);
+                }
+                _ => rest.push_back(in_flight),
+            }
+        }
+        state.in_flight = rest;
+        mailbox.give_back(&wire, unfinished);
+    }
+
+    /// The client has acknowledged a delivery of QoS 1 (PUBACK).
+    pub fn acknowledge(&self, wire: &Arc<Wire>, pkid: u16) {
+        self.finish(wire, pkid, |entry| entry.delivery.qos != QoS::ExactlyOnce);
+    }
+
+    /// The client refuses a message of QoS 2 (PUBREC with a reason), which ends its delivery.
+    pub fn refused(&self, wire: &Arc<Wire>, pkid: u16) {
+        self.finish(wire, pkid, |entry| !entry.released);
+    }
+
+    /// The client has a message of QoS 2 (PUBREC).
+    pub fn received(&self, wire: &Arc<Wire>, pkid: u16) {
+        let mut state = self.lock();
+        if !state.is_attached_to(wire) {
+            return;
+        }
+        let State {
+            in_flight,
+            releases,
+            ..
+        } = &mut *state;
+        let found = in_flight
+            .iter_mut()
+            .find(|in_flight| in_flight.pkid == pkid);
+        let Some(InFlight { entry, group, .. }) =
+            found.filter(|in_flight| in_flight.entry.delivery.qos == QoS::ExactlyOnce)
+        else {
+            drop(state);
+            wire.answer(release(pkid, PubRelReason::PacketIdentifierNotFound));
+            return;
+        };
+        let group = if entry.released {
+            0
+        } else {
+            group.as_ref().unwrap_or(&self.mailbox).release(entry)
+        };
+        releases.push_back((pkid, group));
+        drop(state);
+        match &self.kept {
+            // The release may leave when a restart would not deliver the message again.
+            Some((journal, _)) if group > 0 => {
+                let wire = Arc::clone(wire);
+                journal.after(move || wire.wake.notify_one());
+            }
+            _ => wire.wake.notify_one(),
+        }
+    }
+
+    /// The client has completed a message of QoS 2 (PUBCOMP).
+    pub fn complete(&self, wire: &Arc<Wire>, pkid: u16) {
+        self.finish(wire, pkid, |entry| entry.released);
+    }
+
+    fn finish(&self, wire: &Arc<Wire>, pkid: u16, fits: impl Fn(&Entry) -> bool) {
+        let mut state = self.lock();
+        if !state.is_attached_to(wire) {
+            return;
+        }
+        let position = state
+            .in_flight
+            .iter()
+            .position(|in_flight| in_flight.pkid == pkid && fits(&in_flight.entry));
+        let Some(InFlight { entry, group, .. }) =
+            position.and_then(|position| state.in_flight.remove(position))
+        else {
+            return;
+        };
+        state.pkids.remove(&pkid);
+        state.in_flight_bytes -= entry.delivery.message.size();
+        group.as_ref().unwrap_or(&self.mailbox).done(&entry);
         wire.wake.notify_one();
     }
 
-    fn release(&self, state: &State, delivery: &Delivery) {
-        if !state.expiry.is_zero() {
-            self.totals
-                .durable_bytes
-                .fetch_sub(delivery.message.size(), Ordering::Relaxed);
+    /// A message of QoS 2 has come from the client. Whether it is new; if it came before, the receipt is settled as that
+    /// one's is.
+    #[must_use]
+    pub fn receive(&self, pkid: u16, receipt: &Arc<Receipt>) -> bool {
+        let mut state = self.lock();
+        match state.received.get_mut(&pkid) {
+            None => {
+                state.received.insert(pkid, Reception::UnderWay(Vec::new()));
+                true
+            }
+            Some(Reception::UnderWay(waiting)) => {
+                waiting.push(Arc::clone(receipt));
+                false
+            }
+            Some(Reception::Taken) => {
+                let receipt = Arc::clone(receipt);
+                match &self.kept {
+                    Some((journal, _)) => journal.after(move || receipt.settle(Outcome::Accepted)),
+                    None => receipt.settle(Outcome::Accepted),
+                }
+                false
+            }
         }
     }
 
-    /// Appends to `out`, up to about `budget` bytes, what the client of this connection is to be sent.
-    pub fn fill(&self, wire: &Arc<Wire>, out: &mut BytesMut, budget: usize) -> Filled {
+    /// A message of QoS 2 from the client has found its places, or was refused: then its identifier is free. Called within
+    /// a turn of the journal. Returns the receipts that wait for it besides its own.
+    pub fn settle_reception(&self, pkid: u16, taken: bool) -> Vec<Arc<Receipt>> {
         let mut state = self.lock();
-        if !state.is_attached_to(wire) {
-            return Filled::Gone;
+        let before = if taken {
+            if let Some((journal, id)) = &self.kept {
+                journal.record(Change::Received(*id, pkid));
+            }
+            state.received.insert(pkid, Reception::Taken)
+        } else {
+            state.received.remove(&pkid)
+        };
+        match before {
+            Some(Reception::UnderWay(waiting)) => waiting,
+            _ => Vec::new(),
         }
+    }
+
+    /// The client releases a message of QoS 2 (PUBREL): its identifier is free, which PUBCOMP says once that is on disk.
+    pub fn release(&self, wire: &Arc<Wire>, pkid: u16) {
+        let mut state = self.lock();
+        let reason = match state.received.get(&pkid) {
+            Some(Reception::Taken) => {
+                state.received.remove(&pkid);
+                PubCompReason::Success
+            }
+            _ => PubCompReason::PacketIdentifierNotFound,
+        };
+        let complete = Packet::PubComp(PubComp { pkid, reason }, None);
+        match &self.kept {
+            Some((journal, id)) if reason == PubCompReason::Success => {
+                journal.record(Change::Completed(*id, pkid));
+                let wire = Arc::clone(wire);
+                journal.after(move || wire.answer(complete));
+            }
+            _ => wire.answer(complete),
+        }
+    }
+
+    /// Messages of QoS 2 from the client that are not released yet.
+    #[must_use]
+    pub fn unreleased(&self) -> usize {
+        self.lock().received.len()
+    }
+
+    /// Appends to `out`, up to about `budget` bytes, what the client of this connection is to be sent.
+    pub fn fill(
+        &self,
+        wire: &Arc<Wire>,
+        out: &mut BytesMut,
+        budget: usize,
+        now: Timestamp,
+    ) -> Filled {
+        let mut state = self.lock();
+        let Some(attachment) = state
+            .attachment
+            .clone()
+            .filter(|attachment| Arc::ptr_eq(&attachment.wire, wire))
+        else {
+            return Filled::Gone;
+        };
+        self.fill_releases(&mut state, wire, out);
         // Asked under the lock: what a subscription brings is pushed after the hold was set.
         if wire.holds_deliveries() {
             return Filled::Idle;
         }
-        let Some(Attachment {
-            receive_maximum,
-            max_packet,
-            ..
-        }) = state.attachment.clone()
-        else {
-            return Filled::Gone;
-        };
         let window = match wire.version() {
             Version::V311 => WINDOW_311,
-            Version::V5 => usize::from(receive_maximum.unwrap_or(u16::MAX)).min(WINDOW_5),
+            Version::V5 => {
+                usize::from(attachment.receive_maximum.unwrap_or(u16::MAX)).min(WINDOW_5)
+            }
         };
-        let durable = !state.expiry.is_zero();
-        while out.len() < budget {
-            // What this client has been sent and has not acknowledged.
-            let unacknowledged = state.in_flight.len() - state.resend;
-            let full = unacknowledged >= window
-                || state.pkids_are_used_up()
-                // A durable session's bytes are bounded by its quota.
-                || (!durable && state.in_flight_bytes >= LIVE_BYTES);
-            if state.resend > 0 {
-                if unacknowledged >= window {
-                    return Filled::Idle;
+        let mut shared_left = SHARED_AT_ONCE;
+        while out.len() < budget && shared_left > 0 {
+            let open = state.in_flight.len() < window && state.in_flight_bytes < LIVE_BYTES;
+            let may =
+                |qos, seq| qos == QoS::AtMostOnce || (open && !state.pkids.contains(&pkid(seq)));
+            match self.mailbox.next(wire, now, may) {
+                Next::Entry(entry) => {
+                    self.send(&mut state, &attachment, None, entry, out, now);
+                    continue;
                 }
-                let Some(InFlight { sent, delivery }) = state.in_flight.get(unacknowledged) else {
-                    return Filled::Idle;
-                };
-                let written = write(wire.version(), delivery, pkid(*sent), true, max_packet, out);
-                state.resend -= 1;
-                if !written
-                    && let Some(InFlight { delivery, .. }) = state.in_flight.remove(unacknowledged)
-                {
-                    state.in_flight_bytes -= delivery.message.size();
-                    self.release(&state, &delivery);
-                }
-                continue;
+                Next::Load => return Filled::Load(Arc::clone(&self.mailbox)),
+                Next::Wait | Next::Empty => {}
             }
-            let Some(qos) = state.mailbox.next_qos() else {
-                return Filled::Idle;
-            };
-            let reliable = qos != QoS::AtMostOnce;
-            if reliable && full {
-                return Filled::Idle;
-            }
-            let Some(delivery) = state.mailbox.pop() else {
-                return Filled::Idle;
-            };
-            if !reliable {
-                write(wire.version(), &delivery, 0, false, max_packet, out);
-                self.release(&state, &delivery);
-                continue;
-            }
-            let sent = state.sent;
-            state.sent += 1;
-            if write(
-                wire.version(),
-                &delivery,
-                pkid(sent),
-                false,
-                max_packet,
-                out,
-            ) {
-                state.in_flight_bytes += delivery.message.size();
-                state.in_flight.push_back(InFlight { sent, delivery });
-            } else {
-                // MQTT 5.0, section 3.1.2.11.4: too large for this client, as if delivered.
-                self.release(&state, &delivery);
+            match self.fill_shared(&mut state, &attachment, open, out, now) {
+                Shared::Sent => shared_left -= 1,
+                Shared::Load(mailbox) => return Filled::Load(mailbox),
+                Shared::Nothing => return Filled::Idle,
             }
         }
         Filled::More
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !state.expiry.is_zero() {
-            self.totals
-                .durable_bytes
-                .fetch_sub(state.bytes(), Ordering::Relaxed);
+    /// Sends one message of a group; each group has its turn.
+    fn fill_shared(
+        &self,
+        state: &mut State,
+        attachment: &Attachment,
+        open: bool,
+        out: &mut BytesMut,
+        now: Timestamp,
+    ) -> Shared {
+        for _ in 0..state.groups.len() {
+            state.next_group = (state.next_group + 1) % state.groups.len().max(1);
+            let Some(group) = state.groups.get(state.next_group) else {
+                break;
+            };
+            let (mailbox, subscription) = (Arc::clone(&group.mailbox), group.subscription.clone());
+            // Whoever has no room in its window leaves the message to the others.
+            match mailbox.next(&attachment.wire, now, |_, _| open) {
+                Next::Entry(mut entry) => {
+                    // What is left is for whichever member comes first.
+                    mailbox.wake();
+                    let delivery = &mut entry.delivery;
+                    delivery.retain &= subscription.retain_as_published;
+                    delivery.subscription_ids = subscription.id.into_iter().collect();
+                    let shared = Some((mailbox, subscription.qos));
+                    self.send(state, attachment, shared, entry, out, now);
+                    return Shared::Sent;
+                }
+                Next::Load => return Shared::Load(mailbox),
+                Next::Wait | Next::Empty => {}
+            }
         }
+        Shared::Nothing
+    }
+
+    fn fill_releases(&self, state: &mut State, wire: &Arc<Wire>, out: &mut BytesMut) {
+        let committed = self.kept.as_ref().map(|(journal, _)| journal.committed());
+        while let Some(&(pkid, group)) = state.releases.front() {
+            if group > 0 && committed.is_some_and(|committed| group > committed) {
+                break;
+            }
+            state.releases.pop_front();
+            // The codec writes every PUBREL.
+            let _ = encode(wire.version(), release(pkid, PubRelReason::Success), out);
+        }
+    }
+
+    fn send(
+        &self,
+        state: &mut State,
+        attachment: &Attachment,
+        shared: Option<(Arc<Mailbox>, QoS)>,
+        entry: Entry,
+        out: &mut BytesMut,
+        now: Timestamp,
+    ) {
+        let version = attachment.wire.version();
+        let mailbox = shared.as_ref().map_or_else(
+            || Arc::clone(&self.mailbox),
+            |(mailbox, _)| Arc::clone(mailbox),
+        );
+        let asked = shared.as_ref().map_or(QoS::ExactlyOnce, |(_, qos)| *qos);
+        let qos = crate::delivery::topics::lower(entry.delivery.qos, asked);
+        if qos == QoS::AtMostOnce {
+            write(version, &entry, qos, 0, attachment.max_packet, out, now);
+            mailbox.done(&entry);
+            return;
+        }
+        let pkid = match shared {
+            None => pkid(entry.seq),
+            Some(_) => state.free_pkid(),
+        };
+        let written = if entry.released {
+            encode(version, release(pkid, PubRelReason::Success), out).is_ok()
+        } else {
+            write(version, &entry, qos, pkid, attachment.max_packet, out, now)
+        };
+        if !written {
+            // MQTT 5.0, section 3.1.2.11.4: too large for this client, as if delivered.
+            mailbox.done(&entry);
+            return;
+        }
+        state.pkids.insert(pkid);
+        state.in_flight_bytes += entry.delivery.message.size();
+        state.in_flight.push_back(InFlight {
+            pkid,
+            group: shared.map(|(mailbox, _)| mailbox),
+            entry,
+        });
     }
 }
 
@@ -428,55 +718,59 @@ impl State {
             .is_some_and(|attachment| Arc::ptr_eq(&attachment.wire, wire))
     }
 
-    fn bytes(&self) -> usize {
-        self.mailbox.bytes() + self.in_flight_bytes
-    }
-
-    fn is_empty(&self) -> bool {
-        self.mailbox.is_empty() && self.in_flight.is_empty()
-    }
-
-    /// Identifiers follow the count of messages sent, so one is taken only while a message from a whole round ago is
-    /// still unacknowledged.
-    fn pkids_are_used_up(&self) -> bool {
-        self.in_flight
-            .front()
-            .is_some_and(|oldest| self.sent - oldest.sent >= PKIDS)
+    /// An identifier for a group's message. The session's own come from their sequence numbers.
+    fn free_pkid(&mut self) -> u16 {
+        // There are many times more than may be in flight.
+        loop {
+            self.last_shared_pkid = self.last_shared_pkid.wrapping_sub(1);
+            if self.last_shared_pkid != 0 && !self.pkids.contains(&self.last_shared_pkid) {
+                return self.last_shared_pkid;
+            }
+        }
     }
 }
 
-fn pkid(sent: u64) -> u16 {
-    // 1 to 65,535.
-    u16::try_from(sent % PKIDS + 1).unwrap_or(u16::MAX)
+fn release(pkid: u16, reason: PubRelReason) -> Packet {
+    Packet::PubRel(PubRel { pkid, reason }, None)
+}
+
+/// The packet identifier of a session's own message, the same whenever it is sent again, after a restart too.
+fn pkid(seq: u64) -> u16 {
+    // 1 to 65,535: sequence numbers begin at 1.
+    u16::try_from(seq.saturating_sub(1) % PKIDS + 1).unwrap_or(u16::MAX)
 }
 
 /// Whether the message was written: it is not when the client does not take packets of its size.
 fn write(
     version: Version,
-    delivery: &Delivery,
+    entry: &Entry,
+    qos: QoS,
     pkid: u16,
-    dup: bool,
     max: Option<u32>,
     out: &mut BytesMut,
+    now: Timestamp,
 ) -> bool {
     let Delivery {
         message,
-        qos,
         retain,
         subscription_ids,
-    } = delivery;
+        ..
+    } = &entry.delivery;
     let publish = OutgoingPublish {
-        qos: *qos,
-        dup,
+        qos,
+        dup: entry.again && qos != QoS::AtMostOnce,
         retain: *retain,
         pkid,
         topic: message.topic.as_str(),
         payload: &message.payload,
     };
-    let mut properties = message.properties.as_deref().cloned();
+    let mut properties = match version {
+        Version::V5 => message.properties_now(now),
+        Version::V311 => None,
+    };
     if !subscription_ids.is_empty() {
-        let properties = properties.get_or_insert_with(PublishProperties::default);
         properties
+            .get_or_insert_default()
             .subscription_identifiers
             .clone_from(subscription_ids);
     }

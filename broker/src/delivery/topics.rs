@@ -4,49 +4,56 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rumqttd::protocol::QoS;
+use sealpost_core::Timestamp;
 
-use crate::delivery::mailbox::Delivery;
-use crate::delivery::message::Message;
+use crate::delivery::mailbox::{Delivery, Mailbox};
 use crate::delivery::receipt::Receipt;
 use crate::delivery::session::Session;
 use crate::delivery::subscriptions::Subscriptions;
+use crate::protocol::message::Message;
+use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::{FilterName, TopicName};
-
-/// What a subscription asks for.
-#[derive(Debug, Clone)]
-pub struct Subscription {
-    /// The highest QoS to deliver at.
-    pub qos: QoS,
-    /// Whether the client's own publishes are left out (MQTT 5).
-    pub no_local: bool,
-    /// Whether the retain flag is passed on as published (MQTT 5).
-    pub retain_as_published: bool,
-    /// Its identifier (MQTT 5).
-    pub id: Option<usize>,
-}
 
 /// A publish as it comes out of the one order.
 #[derive(Debug)]
 pub struct Post {
     /// The message.
     pub message: Arc<Message>,
-    /// Its QoS, 0 or 1.
+    /// Its QoS.
     pub qos: QoS,
+    /// Its packet identifier at QoS 2; 0 for a will, which nobody sends twice.
+    pub pkid: u16,
     /// Whether to retain it.
     pub retain: bool,
     /// The session that published it, for subscriptions without its own messages.
-    pub origin: Arc<Session>,
+    pub origin: Option<Arc<Session>>,
     /// What the publisher waits for.
     pub receipt: Option<Arc<Receipt>>,
 }
 
-/// A session as subscribers are told apart: by identity.
+/// Who subscribes: a session, or a group that shares a subscription.
 #[derive(Debug, Clone)]
-pub struct Subscriber(pub Arc<Session>);
+pub enum Subscriber {
+    /// A session.
+    Session(Arc<Session>),
+    /// A group, by its mailbox.
+    Group(Arc<Mailbox>),
+}
+
+impl Subscriber {
+    /// Where its mail goes.
+    #[must_use]
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        match self {
+            Subscriber::Session(session) => session.mailbox(),
+            Subscriber::Group(mailbox) => mailbox,
+        }
+    }
+}
 
 impl PartialEq for Subscriber {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(self.mailbox(), other.mailbox())
     }
 }
 
@@ -84,18 +91,15 @@ impl Topics {
     pub fn subscribe(
         &mut self,
         filter: &FilterName,
-        session: &Arc<Session>,
+        subscriber: Subscriber,
         subscription: Subscription,
     ) {
-        self.subscriptions
-            .insert(filter, Subscriber(Arc::clone(session)), subscription);
+        self.subscriptions.insert(filter, subscriber, subscription);
     }
 
     /// Removes a subscription. Returns whether it was there.
-    pub fn unsubscribe(&mut self, filter: &FilterName, session: &Arc<Session>) -> bool {
-        self.subscriptions
-            .remove(filter, &Subscriber(Arc::clone(session)))
-            .is_some()
+    pub fn unsubscribe(&mut self, filter: &FilterName, subscriber: &Subscriber) -> bool {
+        self.subscriptions.remove(filter, subscriber).is_some()
     }
 
     /// What a post is for each session that subscribed to it, once for each.
@@ -104,7 +108,11 @@ impl Topics {
         let mut deliveries = Vec::<(&Subscriber, Delivery)>::new();
         self.subscriptions
             .for_each_match(&post.message.topic, |subscriber, subscription| {
-                if subscription.no_local && Arc::ptr_eq(&subscriber.0, &post.origin) {
+                let is_own = || {
+                    let origin = post.origin.as_ref();
+                    origin.is_some_and(|own| Arc::ptr_eq(subscriber.mailbox(), own.mailbox()))
+                };
+                if subscription.no_local && is_own() {
                     return;
                 }
                 let delivery = Delivery {
@@ -117,7 +125,7 @@ impl Topics {
             });
         if deliveries.len() > 1 {
             // A session with several subscriptions that match gets the message once, at the highest of their QoS.
-            deliveries.sort_by_key(|(subscriber, _)| Arc::as_ptr(&subscriber.0));
+            deliveries.sort_by_key(|(subscriber, _)| Arc::as_ptr(subscriber.mailbox()));
             deliveries.dedup_by(|(later, more), (kept, delivery)| {
                 if later != kept {
                     return false;
@@ -131,9 +139,14 @@ impl Topics {
         deliveries
     }
 
-    /// The retained messages that a subscription brings.
+    /// The retained messages that a subscription brings now.
     #[must_use]
-    pub fn retained(&self, filter: &FilterName, subscription: &Subscription) -> Vec<Delivery> {
+    pub fn retained(
+        &self,
+        filter: &FilterName,
+        subscription: &Subscription,
+        now: Timestamp,
+    ) -> Vec<Delivery> {
         let deliver = |kept: &Retained| Delivery {
             message: Arc::clone(&kept.message),
             qos: lower(kept.qos, subscription.qos),
@@ -141,12 +154,16 @@ impl Topics {
             subscription_ids: subscription.id.into_iter().collect(),
         };
         match TopicName::parse(filter.as_str().as_bytes()) {
-            Ok(topic) => self.retained.get(&topic).map(deliver).into_iter().collect(),
+            Ok(topic) => {
+                let kept = self.retained.get(&topic);
+                let kept = kept.filter(|kept| !kept.message.is_expired(now));
+                kept.map(deliver).into_iter().collect()
+            }
             Err(_) => {
                 let matching = self
                     .retained
                     .iter()
-                    .filter(|(topic, _)| filter.matches(topic));
+                    .filter(|(topic, kept)| filter.matches(topic) && !kept.message.is_expired(now));
                 matching.map(|(_, kept)| deliver(kept)).collect()
             }
         }
@@ -164,9 +181,8 @@ impl Topics {
 
     /// Keeps the message as its topic's retained one; an empty payload removes it.
     pub fn retain(&mut self, message: &Arc<Message>, qos: QoS) {
-        self.retained_bytes -= self.retained_size(&message.topic);
+        self.forget(&message.topic);
         if message.payload.is_empty() {
-            self.retained.remove(&message.topic);
             return;
         }
         let kept = Retained {
@@ -175,6 +191,28 @@ impl Topics {
         };
         self.retained.insert(message.topic.clone(), kept);
         self.retained_bytes += self.retained_size(&message.topic);
+    }
+
+    /// Retained messages, and their bytes.
+    #[must_use]
+    pub fn retained_load(&self) -> (usize, usize) {
+        (self.retained.len(), self.retained_bytes)
+    }
+
+    /// Topics whose retained message has expired.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> Vec<TopicName> {
+        let expired = self
+            .retained
+            .iter()
+            .filter(|(_, kept)| kept.message.is_expired(now));
+        expired.map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Removes a topic's retained message.
+    pub fn forget(&mut self, topic: &TopicName) {
+        self.retained_bytes -= self.retained_size(topic);
+        self.retained.remove(topic);
     }
 
     fn retained_size(&self, topic: &TopicName) -> usize {
@@ -186,7 +224,9 @@ impl Topics {
     }
 }
 
-fn lower(one: QoS, other: QoS) -> QoS {
+/// The lower of two.
+#[must_use]
+pub fn lower(one: QoS, other: QoS) -> QoS {
     if (one as u8) < (other as u8) {
         one
     } else {

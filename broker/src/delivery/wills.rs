@@ -13,8 +13,7 @@ use rumqttd::protocol::{PublishProperties, QoS};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use crate::delivery::board::SessionKey;
-use crate::delivery::session::Session;
+use crate::delivery::session::{Session, SessionKey};
 use crate::delivery::wire::Wire;
 use crate::protocol::topic_name::TopicName;
 
@@ -280,7 +279,8 @@ impl<P> State<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::session::Share;
+    use crate::delivery::bench::SHARE;
+    use crate::delivery::mailbox::Mailbox;
     use crate::protocol::packet::Version;
     use tokio_util::sync::CancellationToken;
 
@@ -292,12 +292,9 @@ mod tests {
     }
 
     fn session() -> Arc<Session> {
-        let share = Share {
-            archive: false,
-            messages: 10,
-            bytes: 1_000,
-        };
-        Arc::new(Session::new(Duration::from_secs(60), share, Arc::default()))
+        let mailbox = Arc::new(Mailbox::new(None, SHARE, Arc::default()));
+        let expiry = Duration::from_secs(60);
+        Arc::new(Session::new(key("a"), mailbox, None, expiry))
     }
 
     fn departed(

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::BytesMut;
 use rumqttd::protocol::{
     Disconnect, DisconnectProperties, DisconnectReasonCode, Packet, PubAck, PubAckProperties,
+    PubRec, PubRecProperties, QoS,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,7 @@ struct Acks {
 
 #[derive(Debug)]
 struct Slot {
+    qos: QoS,
     pkid: u16,
     bytes: usize,
     outcome: Option<(Outcome, Option<String>)>,
@@ -153,10 +155,11 @@ impl Wire {
         self.version
     }
 
-    /// Takes the next place in the acknowledgement order for a publish at QoS 1.
-    pub fn expect(&self, pkid: u16, bytes: usize) -> u64 {
+    /// Takes the next place in the acknowledgement order for a publish at QoS 1 (PUBACK) or 2 (PUBREC).
+    pub fn expect(&self, qos: QoS, pkid: u16, bytes: usize) -> u64 {
         let mut acks = lock(&self.acks);
         acks.slots.push_back(Slot {
+            qos,
             pkid,
             bytes,
             outcome: None,
@@ -297,6 +300,7 @@ impl Wire {
         }) = acks.slots.front()
         {
             let Some(Slot {
+                qos,
                 pkid,
                 bytes,
                 outcome: Some((outcome, text)),
@@ -315,16 +319,9 @@ impl Wire {
                 ));
                 return;
             }
-            let properties = text.filter(|_| self.explains).map(|text| PubAckProperties {
-                reason_string: Some(text),
-                user_properties: Vec::new(),
-            });
-            let puback = PubAck {
-                pkid,
-                reason: outcome.reason(),
-            };
-            let bare = Packet::PubAck(puback.clone(), None);
-            self.write_explained(Packet::PubAck(puback, properties), bare, out);
+            let text = text.filter(|_| self.explains);
+            let bare = acknowledgement(qos, pkid, outcome, None);
+            self.write_explained(acknowledgement(qos, pkid, outcome, text), bare, out);
         }
         drop(acks);
         self.room.notify_one();
@@ -368,6 +365,24 @@ impl Wire {
     }
 }
 
+fn acknowledgement(qos: QoS, pkid: u16, outcome: Outcome, reason: Option<String>) -> Packet {
+    let user_properties = Vec::new();
+    if qos == QoS::ExactlyOnce {
+        let properties = reason.map(|text| PubRecProperties {
+            reason_string: Some(text),
+            user_properties,
+        });
+        let reason = outcome.reason_at_qos_2();
+        return Packet::PubRec(PubRec { pkid, reason }, properties);
+    }
+    let properties = reason.map(|text| PubAckProperties {
+        reason_string: Some(text),
+        user_properties,
+    });
+    let reason = outcome.reason();
+    Packet::PubAck(PubAck { pkid, reason }, properties)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,7 +402,7 @@ mod tests {
     #[test]
     fn acknowledgements_leave_in_the_order_of_the_publishes() {
         let wire = wire(Version::V311);
-        let slots = [7, 8, 9].map(|pkid| wire.expect(pkid, 1));
+        let slots = [7, 8, 9].map(|pkid| wire.expect(QoS::AtLeastOnce, pkid, 1));
         wire.complete(slots[1], Outcome::Accepted);
         assert_eq!(due(&wire), b"");
         wire.complete(slots[0], Outcome::Accepted);
@@ -407,7 +422,10 @@ mod tests {
     #[test]
     fn a_receipt_acknowledges_when_its_last_holder_lets_go() {
         let wire = wire(Version::V311);
-        let receipt = Arc::new(Receipt::new(Arc::clone(&wire), wire.expect(1, 1)));
+        let receipt = Arc::new(Receipt::new(
+            Arc::clone(&wire),
+            wire.expect(QoS::AtLeastOnce, 1, 1),
+        ));
         let held = Arc::clone(&receipt);
         receipt.settle(Outcome::Accepted);
         drop(receipt);
@@ -419,19 +437,26 @@ mod tests {
     #[test]
     fn a_receipt_that_was_never_settled_acknowledges_nothing() {
         let wire = wire(Version::V311);
-        drop(Receipt::new(Arc::clone(&wire), wire.expect(1, 1)));
+        drop(Receipt::new(
+            Arc::clone(&wire),
+            wire.expect(QoS::AtLeastOnce, 1, 1),
+        ));
         assert_eq!(due(&wire), b"");
     }
 
     #[test]
     fn a_refusal_is_explained_to_mqtt_5_and_ends_a_connection_of_3_1_1() {
         let five = wire(Version::V5);
-        five.complete_with(five.expect(1, 1), Outcome::NotAuthorized, Some("no".into()));
+        five.complete_with(
+            five.expect(QoS::AtLeastOnce, 1, 1),
+            Outcome::NotAuthorized,
+            Some("no".into()),
+        );
         assert_eq!(due(&five), b"\x40\x09\x00\x01\x87\x05\x1f\x00\x02no");
         assert!(!five.is_closed());
 
         let old = wire(Version::V311);
-        old.complete(old.expect(1, 1), Outcome::NotAuthorized);
+        old.complete(old.expect(QoS::AtLeastOnce, 1, 1), Outcome::NotAuthorized);
         assert_eq!(due(&old), b"");
         assert!(old.is_closed());
     }
@@ -441,12 +466,12 @@ mod tests {
         let many = wire(Version::V5);
         for pkid in 0..RECEIVE_MAXIMUM {
             assert!(many.takes_publishes());
-            many.expect(pkid, 1);
+            many.expect(QoS::AtLeastOnce, pkid, 1);
         }
         assert!(!many.takes_publishes());
 
         let large = wire(Version::V5);
-        let slot = large.expect(1, RECEIVE_BYTES);
+        let slot = large.expect(QoS::AtLeastOnce, 1, RECEIVE_BYTES);
         assert!(!large.takes_publishes());
         large.complete(slot, Outcome::Accepted);
         due(&large);

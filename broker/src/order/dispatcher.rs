@@ -1,18 +1,20 @@
-//! The dispatcher: takes every message out of the one order, posts it, and lets the journal settle the receipts.
+//! The dispatcher: takes every message out of the one order, posts it, and settles its receipt, at once or when the
+//! journal has it.
 
 use std::sync::Arc;
 
 use crate::delivery::board::{Board, Posted};
-use crate::delivery::message::Message;
 use crate::delivery::receipt::Receipt;
 use crate::delivery::session::Session;
 use crate::delivery::topics::Post;
 use crate::delivery::wire::Wire;
-use crate::journal::Journal;
+use crate::journal::store::StoreError;
 use crate::order::router_link::{Ordered, Outlet, RouterError};
+use crate::protocol::message::Message;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::TopicName;
 use rumqttd::protocol::{PublishProperties, QoS};
+use sealpost_core::Timestamp;
 
 /// Messages that one commit covers at most, so that a flood cannot keep acknowledgements waiting.
 const COMMIT_AT: usize = 1_024;
@@ -22,37 +24,58 @@ const COMMIT_AT: usize = 1_024;
 pub struct Ticket {
     /// The topic's name.
     pub topic: TopicName,
-    /// Its QoS, 0 or 1.
+    /// Its QoS.
     pub qos: QoS,
+    /// Its packet identifier at QoS 2; 0 for a will, which nobody sends twice.
+    pub pkid: u16,
     /// Whether to retain it.
     pub retain: bool,
     /// Whether it replaces an older one on its topic in every queue.
     pub supersedes: bool,
-    /// MQTT 5 properties to pass on.
+    /// MQTT 5 properties to pass on, less the expiry.
     pub properties: Option<Box<PublishProperties>>,
-    /// The session that published it.
-    pub origin: Arc<Session>,
+    /// When it is worth nothing any more.
+    pub expires: Option<Timestamp>,
+    /// The session that published it, if it lives.
+    pub origin: Option<Arc<Session>>,
     /// The connection that published it.
     pub wire: Arc<Wire>,
     /// What the publisher waits for; none at QoS 0.
     pub receipt: Option<Arc<Receipt>>,
 }
 
-/// Runs until the router fails, which it returns: there is no going on without it.
+/// Why there is no going on.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// The router has failed.
+    #[error("{0}")]
+    Router(#[from] RouterError),
+    /// The journal has failed.
+    #[error("the journal cannot be written: {0}")]
+    Journal(#[from] StoreError),
+}
+
+/// Runs until the router or the journal fails, which it returns: there is no going on without them.
 ///
 /// # Errors
-/// Always, and only, [`RouterError`].
+/// Always, and only, [`DispatchError`].
 pub async fn run(
     mut outlet: Outlet<Ticket>,
     board: Arc<Board>,
-    mut journal: impl Journal,
-) -> Result<std::convert::Infallible, RouterError> {
-    let mut receipts = Vec::new();
+) -> Result<std::convert::Infallible, DispatchError> {
+    let journal = board.journal().clone();
+    let failed = journal.failed();
+    tokio::pin!(failed);
+    let mut waiting = Vec::new();
     loop {
-        let mut next = Some(outlet.next().await?);
+        let mut next = tokio::select! {
+            biased;
+            error = &mut failed => return Err(error.into()),
+            next = outlet.next() => Some(next?),
+        };
         let mut taken = 0;
         while let Some(ordered) = next {
-            receipts.extend(dispatch(ordered, &board, &mut journal));
+            waiting.extend(dispatch(ordered, &board));
             taken += 1;
             next = if taken < COMMIT_AT {
                 outlet.try_next()?
@@ -60,63 +83,79 @@ pub async fn run(
                 None
             };
         }
-        journal.commit(std::mem::take(&mut receipts));
+        if !waiting.is_empty() {
+            let receipts = std::mem::take(&mut waiting);
+            journal.after(move || settle(receipts));
+        }
+        // The disk has its own speed, and what it has not taken yet is bounded.
+        tokio::select! {
+            biased;
+            error = &mut failed => return Err(error.into()),
+            () = journal.room() => {}
+        }
         // Under constant load `next` never waits; others on this worker thread get their turn here.
         tokio::task::yield_now().await;
     }
 }
 
-fn dispatch(
-    ordered: Ordered<Ticket>,
-    board: &Board,
-    journal: &mut impl Journal,
-) -> Option<Arc<Receipt>> {
+/// A receipt and how it is to be settled once the journal has what it is for.
+type Waiting = (Arc<Receipt>, Outcome);
+
+fn settle(receipts: Vec<Waiting>) {
+    for (receipt, outcome) in receipts {
+        receipt.settle(outcome);
+    }
+}
+
+/// Posts a message. Returns its receipt if that waits for the journal: until then it is not settled, for a failed journal
+/// lets go of it.
+fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
     let Ordered {
         payload,
         rider:
             Ticket {
                 topic,
                 qos,
+                pkid,
                 retain,
                 supersedes,
                 properties,
+                expires,
                 origin,
                 wire,
                 receipt,
             },
     } = ordered;
     let message = Arc::new(Message {
+        number: board.journal().next_message(),
         topic,
         payload,
         properties,
+        expires,
         supersedes,
     });
     let post = Post {
         message,
         qos,
+        pkid,
         retain,
         origin,
         receipt,
     };
-    match board.post(&post) {
-        Posted::Delivered { durable, readers } => {
-            if durable > 0 {
-                journal.append(&post.message, durable);
-            }
-            // A key bundle has found its place without a reader.
-            if readers == 0
-                && !supersedes
-                && let Some(receipt) = &post.receipt
-            {
-                receipt.settle(Outcome::NobodyThere);
-            }
-        }
-        Posted::Refused(outcome) => {
-            if let Some(receipt) = &post.receipt {
-                receipt.settle(outcome);
-            }
-        }
-    }
+    let posted = board.post(&post);
     wire.count_dispatched();
-    post.receipt
+    let receipt = post.receipt?;
+    let (outcome, waits) = match posted {
+        Posted::Refused(outcome) => (outcome, false),
+        // A key bundle has found its place without a reader.
+        Posted::Delivered { readers, recorded } if readers == 0 && !supersedes => {
+            (Outcome::NobodyThere, recorded)
+        }
+        Posted::Delivered { recorded, .. } => (Outcome::Accepted, recorded),
+    };
+    if waits {
+        return Some((receipt, outcome));
+    }
+    receipt.settle(outcome);
+    None
 }

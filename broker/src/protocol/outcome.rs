@@ -1,6 +1,6 @@
 //! How a publish ended.
 
-use rumqttd::protocol::PubAckReason;
+use rumqttd::protocol::{PubAckReason, PubRecReason};
 
 /// How a publish ended (the codes are MQTT 5's, section 3.4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,20 @@ impl Outcome {
             Outcome::TopicNameInvalid => PubAckReason::TopicNameInvalid,
             Outcome::QuotaExceeded => PubAckReason::QuotaExceeded,
             Outcome::PayloadFormatInvalid => PubAckReason::PayloadFormatInvalid,
+        }
+    }
+
+    /// The codec's name for it in the answer to a publish at QoS 2.
+    #[must_use]
+    pub fn reason_at_qos_2(self) -> PubRecReason {
+        match self {
+            Outcome::Accepted => PubRecReason::Success,
+            Outcome::NobodyThere => PubRecReason::NoMatchingSubscribers,
+            Outcome::Failed => PubRecReason::UnspecifiedError,
+            Outcome::NotAuthorized => PubRecReason::NotAuthorized,
+            Outcome::TopicNameInvalid => PubRecReason::TopicNameInvalid,
+            Outcome::QuotaExceeded => PubRecReason::QuotaExceeded,
+            Outcome::PayloadFormatInvalid => PubRecReason::PayloadFormatInvalid,
         }
     }
 }

@@ -9,7 +9,7 @@ use rumqttd::protocol::v4::V4;
 use rumqttd::protocol::v5::{self, V5};
 use rumqttd::protocol::{
     Connect, ConnectProperties, DisconnectReasonCode, Error, Filter, LastWill, LastWillProperties,
-    Login, Packet, Protocol, Publish, PublishProperties, QoS,
+    Login, Packet, Protocol, PubRecReason, Publish, PublishProperties, QoS,
 };
 
 use super::validity;
@@ -52,8 +52,12 @@ pub enum Incoming {
     PingReq,
     /// DISCONNECT.
     Disconnect(IncomingDisconnect),
-    /// PUBREC, PUBREL or PUBCOMP: the handshake of QoS 2, which is not offered.
-    QoS2,
+    /// PUBREC: the client has a message of QoS 2, or (`false`) refuses it.
+    PubRec(u16, bool),
+    /// PUBREL: the client releases a message of QoS 2.
+    PubRel(u16),
+    /// PUBCOMP: the client has completed a message of QoS 2.
+    PubComp(u16),
 }
 
 /// A CONNECT.
@@ -354,7 +358,15 @@ fn open_up(
             with_will: disconnect.reason_code != DisconnectReasonCode::NormalDisconnection,
             expiry: properties.and_then(|properties| properties.session_expiry_interval),
         }),
-        Packet::PubRec(..) | Packet::PubRel(..) | Packet::PubComp(..) => Incoming::QoS2,
+        Packet::PubRec(pubrec, _) => Incoming::PubRec(
+            pubrec.pkid,
+            matches!(
+                pubrec.reason,
+                PubRecReason::Success | PubRecReason::NoMatchingSubscribers
+            ),
+        ),
+        Packet::PubRel(pubrel, _) => Incoming::PubRel(pubrel.pkid),
+        Packet::PubComp(pubcomp, _) => Incoming::PubComp(pubcomp.pkid),
         // Refused by type before decoding.
         _ => return Err(PacketError::Malformed("not a client's packet".into())),
     })
@@ -378,6 +390,7 @@ fn without_properties(packet: Packet) -> Packet {
         Packet::ConnAck(connack, _) => Packet::ConnAck(connack, None),
         Packet::Publish(publish, _) => Packet::Publish(publish, None),
         Packet::PubAck(puback, _) => Packet::PubAck(puback, None),
+        Packet::PubRec(pubrec, _) => Packet::PubRec(pubrec, None),
         Packet::SubAck(suback, _) => Packet::SubAck(suback, None),
         Packet::UnsubAck(unsuback, _) => Packet::UnsubAck(unsuback, None),
         Packet::Disconnect(disconnect, _) => Packet::Disconnect(disconnect, None),

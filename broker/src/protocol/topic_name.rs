@@ -92,6 +92,24 @@ impl FilterName {
         self.0.starts_with("$share/")
     }
 
+    /// The group and the filter that it shares, of a shared subscription (MQTT 5.0, section 4.8.2). A group's name has no
+    /// wildcard; parsing has seen to the rest.
+    ///
+    /// # Errors
+    /// [`TopicNameError`] when it begins with `$share/` and is none.
+    pub fn shared(&self) -> Result<Option<(&str, FilterName)>, TopicNameError> {
+        let Some(rest) = self.0.strip_prefix("$share/") else {
+            return Ok(None);
+        };
+        match rest.split_once('/') {
+            None | Some(("", _)) => Err(TopicNameError::Empty),
+            Some((group, _)) if group.contains(['+', '#']) => {
+                Err(TopicNameError::MisplacedWildcard)
+            }
+            Some((group, filter)) => Ok(Some((group, FilterName::parse(filter)?))),
+        }
+    }
+
     /// Whether the topic matches (MQTT 5.0 section 4.7): a filter that begins with a wildcard matches no `$…`.
     #[must_use]
     pub fn matches(&self, topic: &TopicName) -> bool {

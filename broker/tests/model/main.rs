@@ -20,7 +20,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sealpost_broker::broker::Broker;
 use sealpost_broker::connection;
-use sealpost_broker::server::assemble;
+use sealpost_broker::server::{Assembled, assemble};
 use sealpost_broker::settings::{Overrides, Settings};
 
 use client::{Client, Packet, packet, prefixed};
@@ -494,7 +494,11 @@ async fn converse(seed: u64, steps: usize) {
         data: Some(data.path().into()),
         ..Overrides::default()
     };
-    let (broker, dispatching) = assemble(Settings::load(None, flags).unwrap()).unwrap();
+    let Assembled {
+        broker,
+        dispatching,
+        ..
+    } = assemble(Settings::load(None, flags).unwrap()).unwrap();
     let wills = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
     let mut conversation = Conversation {
         broker,

@@ -1,29 +1,12 @@
 use super::*;
-use crate::delivery::topics::Subscription;
-use crate::delivery::wire::Wire;
-use crate::protocol::packet::Version;
-use crate::protocol::topic_name::TopicName;
-use tokio_util::sync::CancellationToken;
+use crate::delivery::bench::{
+    Bench, DURABLE, SHARE, attachment, bounds, now, receipt, subscription,
+};
+use crate::journal::simulated::SimulatedStore;
+use crate::journal::store::Table;
 
-fn board() -> Board {
-    Board::new(Bounds {
-        mailbox_bytes: 1 << 30,
-        sessions_per_owner: 16,
-        sessions: 100,
-        subscriptions_per_session: 100,
-        retained: 1,
-        retained_bytes: 1 << 20,
-        hold: Duration::from_secs(5),
-    })
-}
-
-fn attachment() -> Attachment {
-    Attachment {
-        wire: Arc::new(Wire::new(Version::V5, CancellationToken::new())),
-        receive_maximum: None,
-        max_packet: None,
-    }
-}
+const QOS_1: QoS = QoS::AtLeastOnce;
+const EVERY: RetainForwardRule = RetainForwardRule::OnEverySubscribe;
 
 fn key() -> SessionKey {
     SessionKey {
@@ -32,108 +15,403 @@ fn key() -> SessionKey {
     }
 }
 
-const SHARE: Share = Share {
-    archive: false,
-    messages: 3,
-    bytes: 1 << 20,
-};
-
-fn post(topic: &str, retain: bool, origin: &Arc<Session>) -> Post {
-    Post {
-        message: Arc::new(Message {
-            topic: TopicName::parse(topic.as_bytes()).unwrap(),
-            payload: "x".into(),
-            properties: None,
-            supersedes: false,
-        }),
-        qos: QoS::AtLeastOnce,
-        retain,
-        origin: Arc::clone(origin),
-        receipt: None,
-    }
-}
-
-fn at_qos_1() -> Subscription {
-    Subscription {
-        qos: QoS::AtLeastOnce,
-        no_local: false,
-        retain_as_published: false,
-        id: None,
-    }
-}
-
 /// The old connection of a clean session ends while the next one with the same client id joins without clean start.
 #[test]
 fn a_session_that_was_joined_again_is_not_forgotten_by_the_end_of_the_old_connection() {
-    let (board, filter) = (board(), FilterName::parse("t").unwrap());
-    for round in 0..50_000 {
-        let old = attachment();
+    let bench = Bench::new();
+    let (board, filter) = (&bench.board, FilterName::parse("t").unwrap());
+    for round in 0..5_000 {
+        let old = attachment(None);
         let (session, _) = board
             .join(&key(), true, Duration::ZERO, SHARE, old.clone())
             .unwrap();
-        let new = attachment();
+        let new = attachment(None);
         let start = std::sync::Barrier::new(2);
         let joined = std::thread::scope(|scope| {
             scope.spawn(|| {
                 start.wait();
-                board.leave(&key(), &session, &old, None);
+                board.leave(&session, &old, None, now());
             });
             start.wait();
-            let expiry = Duration::from_secs(600);
             board
-                .join(&key(), false, expiry, SHARE, new.clone())
+                .join(&key(), false, DURABLE, SHARE, new.clone())
                 .unwrap()
                 .0
         });
         board
-            .subscribe(
-                &key(),
-                &joined,
-                &filter,
-                at_qos_1(),
-                &RetainForwardRule::Never,
-            )
+            .subscribe(&joined, &filter, subscription(QOS_1), &EVERY, now())
             .unwrap();
-        let posted = board.post(&post("t", false, &joined));
+        let client = bench.client("publisher", Duration::ZERO);
+        let posted = bench.post(&client, "t", "x", QOS_1);
         assert!(
-            matches!(posted, Posted::Delivered { durable: 1, .. }),
+            matches!(posted, Posted::Delivered { readers: 1, .. }),
             "round {round}: subscribed with success, and gets nothing: {posted:?}"
         );
-        board.leave(&key(), &joined, &new, Some(Duration::ZERO));
+        board.leave(&joined, &new, Some(Duration::ZERO), now());
     }
 }
 
 #[test]
 fn retained_messages_fill_no_mailbox_beyond_its_quota() {
-    let (board, filter) = (board(), FilterName::parse("t").unwrap());
+    let share = Share {
+        messages: 3,
+        ..SHARE
+    };
+    let bench = Bench::new();
+    let (board, filter) = (&bench.board, FilterName::parse("t").unwrap());
     let (session, _) = board
-        .join(&key(), true, Duration::from_secs(600), SHARE, attachment())
+        .join(&key(), true, DURABLE, share, attachment(None))
         .unwrap();
-    board.post(&post("t", true, &session));
-    let rule = RetainForwardRule::OnEverySubscribe;
+    let client = bench.client("publisher", Duration::ZERO);
+    board.post(&Post {
+        retain: true,
+        ..bench.a_post(&client, "t", "x", QOS_1)
+    });
     for _ in 0..1_000 {
-        let _ = board.subscribe(&key(), &session, &filter, at_qos_1(), &rule);
+        let _ = board.subscribe(&session, &filter, subscription(QOS_1), &EVERY, now());
     }
-    let held = board
-        .totals
-        .durable_bytes
-        .load(std::sync::atomic::Ordering::Relaxed);
-    assert!(
-        held <= SHARE.messages * 130,
-        "{held} bytes in a mailbox of 3 messages"
-    );
+    let (held, _) = session.mailbox().load_of();
+    assert!(held <= 3, "{held} messages in a mailbox of 3");
 }
 
 #[test]
 fn what_cannot_be_retained_is_refused_and_not_accepted() {
-    let board = board();
-    let (session, _) = board
-        .join(&key(), true, Duration::ZERO, SHARE, attachment())
-        .unwrap();
+    let bench = Bench::over(
+        SimulatedStore::default(),
+        Bounds {
+            retained: 1,
+            ..bounds()
+        },
+    );
+    let client = bench.client("a", Duration::ZERO);
+    let retained = |topic| Post {
+        retain: true,
+        ..bench.a_post(&client, topic, "x", QOS_1)
+    };
     assert!(matches!(
-        board.post(&post("one", true, &session)),
+        bench.board.post(&retained("one")),
         Posted::Delivered { .. }
     ));
-    let second = board.post(&post("two", true, &session));
+    let second = bench.board.post(&retained("two"));
     assert_eq!(second, Posted::Refused(Outcome::QuotaExceeded));
+}
+
+#[tokio::test]
+async fn a_durable_session_its_subscriptions_and_its_mail_survive_a_kill() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t/+", QOS_1);
+    bench.leave(&bob);
+    let alice = bench.client("a", Duration::ZERO);
+    for text in ["one", "two", "three"] {
+        bench.post(&alice, "t/x", text, QOS_1);
+    }
+    bench.synced().await;
+
+    let bench = bench.lose_power(|| false);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t/y", "four", QOS_1);
+    let bob = bench.client("b", DURABLE);
+    assert!(bob.present);
+    let expected = ["one", "two", "three", "four"].map(str::to_owned);
+    let texts = bob.texts().await;
+    assert_eq!(
+        texts.into_iter().map(|(_, text)| text).collect::<Vec<_>>(),
+        expected
+    );
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_by_the_reader_is_gone_from_the_disk() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    for text in ["one", "two"] {
+        bench.post(&alice, "t", text, QOS_1);
+    }
+    bench.synced().await;
+    assert_eq!(bench.store.len(Table::Messages), 2);
+    for (pkid, _) in bob.texts().await {
+        bob.session.acknowledge(bob.wire(), pkid);
+    }
+    bench.synced().await;
+    assert_eq!(bench.store.len(Table::Messages), 0);
+    assert_eq!(bench.store.len(Table::Queue), 0);
+    assert_eq!(bench.board.load().kept_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_message_owed_to_many_is_stored_once_and_until_the_last_has_it() {
+    let bench = Bench::new();
+    let readers = ["b", "c", "d"].map(|id| bench.client(id, DURABLE));
+    for reader in &readers {
+        bench.subscribe(reader, "t", QOS_1);
+    }
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t", "one", QOS_1);
+    bench.synced().await;
+    for (left, reader) in (0..3).rev().zip(&readers) {
+        assert_eq!(bench.store.len(Table::Messages), 1);
+        let (pkid, _) = reader.texts().await[0].clone();
+        reader.session.acknowledge(reader.wire(), pkid);
+        bench.synced().await;
+        assert_eq!(bench.store.len(Table::Queue), left);
+    }
+    assert_eq!(bench.store.len(Table::Messages), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_leaves_nothing_on_disk_however_much_it_was_owed() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    bench.leave(&bob);
+    let alice = bench.client("a", Duration::ZERO);
+    for _ in 0..3_000 {
+        bench.post(&alice, "t", "x", QOS_1);
+    }
+    bench.synced().await;
+    let bob = bench.client_with("b", Duration::ZERO, true, None);
+    assert!(!bob.present);
+    let store = bench.close();
+    for table in [
+        Table::Sessions,
+        Table::Subscriptions,
+        Table::Queue,
+        Table::Messages,
+    ] {
+        assert_eq!(store.len(table), 0, "{table:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_kill_while_a_large_session_ends_leaves_nothing_either() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    bench.leave(&bob);
+    let alice = bench.client("a", Duration::ZERO);
+    for _ in 0..3_000 {
+        bench.post(&alice, "t", "x", QOS_1);
+    }
+    bench.synced().await;
+    bench.client_with("b", Duration::ZERO, true, None);
+    bench.synced().await;
+    let store = bench.kill().close();
+    assert_eq!(store.len(Table::Queue), 0);
+    assert_eq!(store.len(Table::Messages), 0);
+}
+
+#[tokio::test]
+async fn retained_messages_survive_and_those_removed_do_not_return() {
+    let bench = Bench::new();
+    let alice = bench.client("a", Duration::ZERO);
+    let retained = |topic, text| Post {
+        retain: true,
+        ..bench.a_post(&alice, topic, text, QOS_1)
+    };
+    for (topic, text) in [
+        ("kept", "old"),
+        ("kept", "new"),
+        ("gone", "x"),
+        ("gone", ""),
+    ] {
+        bench.board.post(&retained(topic, text));
+    }
+    bench.synced().await;
+    let bench = bench.lose_power(|| false);
+    let bob = bench.client("b", Duration::ZERO);
+    bench.subscribe(&bob, "#", QOS_1);
+    assert_eq!(bob.texts().await, [(1, "new".into())]);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_must_be_kept_and_serves_readers() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    let clean = bench.client("c", Duration::ZERO);
+    bench.subscribe(&clean, "live", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t", "before", QOS_1);
+    bench.store.set_free(1);
+    bench.synced().await;
+    assert_eq!(
+        bench.post(&alice, "t", "refused", QOS_1),
+        Posted::Refused(Outcome::QuotaExceeded)
+    );
+    assert!(matches!(
+        bench.post(&alice, "live", "taken", QOS_1),
+        Posted::Delivered { .. }
+    ));
+    assert_eq!(bob.texts().await, [(1, "before".into())]);
+    assert_eq!(clean.texts().await, [(1, "taken".into())]);
+    bob.session.acknowledge(bob.wire(), 1);
+    bench.store.set_free(1 << 30);
+    bench.synced().await;
+    bench.post(&alice, "t", "after", QOS_1);
+    assert_eq!(bob.texts().await, [(2, "after".into())]);
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_acknowledged() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    bench.synced().await;
+    bench.store.fail_in(0);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t", "x", QOS_1);
+    let (called, waiting) = tokio::sync::oneshot::channel();
+    bench
+        .board
+        .journal()
+        .after(move || called.send(()).unwrap());
+    bench.board.journal().failed().await;
+    assert!(waiting.await.is_err(), "told that it is on disk");
+}
+
+/// Members take what the others leave, and what one was sent and did not acknowledge goes to another.
+#[tokio::test]
+async fn a_member_of_a_group_that_stops_acknowledging_loses_its_turn_and_not_the_groups_mail() {
+    let bench = Bench::new();
+    let stuck = bench.client_with("stuck", Duration::ZERO, false, Some(2));
+    let busy = bench.client("busy", Duration::ZERO);
+    for member in [&stuck, &busy] {
+        bench.subscribe(member, "$share/g/t", QOS_1);
+    }
+    let alice = bench.client("a", Duration::ZERO);
+    for number in 0..10 {
+        bench.post(&alice, "t", &number.to_string(), QOS_1);
+    }
+    assert_eq!(stuck.sent().await.len(), 2, "its window");
+    let mut texts = Vec::new();
+    let mut serve = async || {
+        for (pkid, text) in busy.texts().await {
+            busy.session.acknowledge(busy.wire(), pkid);
+            texts.push(text);
+        }
+    };
+    serve().await;
+    bench.leave(&stuck);
+    serve().await;
+    texts.sort();
+    let expected = (0..10).map(|number| number.to_string()).collect::<Vec<_>>();
+    assert_eq!(texts, expected);
+}
+
+#[tokio::test]
+async fn a_groups_mail_survives_a_kill_while_a_durable_member_is_away() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "$share/g/t", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t", "sent, not acknowledged", QOS_1);
+    assert_eq!(bob.sent().await.len(), 1);
+    bench.leave(&bob);
+    bench.post(&alice, "t", "waits", QOS_1);
+    bench.synced().await;
+    let bench = bench.lose_power(|| false);
+    let bob = bench.client("b", DURABLE);
+    let texts = bob.texts().await.into_iter().map(|(_, text)| text);
+    assert_eq!(
+        texts.collect::<Vec<_>>(),
+        ["sent, not acknowledged", "waits"]
+    );
+}
+
+#[tokio::test]
+async fn a_group_ends_with_its_last_member() {
+    let bench = Bench::new();
+    let alice = bench.client("a", Duration::ZERO);
+    let bob = bench.client("b", Duration::ZERO);
+    bench.subscribe(&bob, "$share/g/t", QOS_1);
+    bench.post(&alice, "t", "x", QOS_1);
+    bench.leave(&bob);
+    let posted = bench.post(&alice, "t", "x", QOS_1);
+    assert!(matches!(posted, Posted::Delivered { readers: 0, .. }));
+    assert_eq!(bench.close().len(Table::Queue), 0);
+}
+
+#[tokio::test]
+async fn retained_messages_and_mail_that_have_expired_are_not_delivered() {
+    let bench = Bench::new();
+    let alice = bench.client("a", Duration::ZERO);
+    let expiring = |retain, text| {
+        let mut post = bench.a_post(&alice, "t", text, QOS_1);
+        Arc::get_mut(&mut post.message).unwrap().expires =
+            Some(now().saturating_add(Duration::from_secs(10)));
+        Post { retain, ..post }
+    };
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    bench.board.post(&expiring(false, "mail"));
+    bench.board.post(&expiring(true, "retained"));
+    let later = now().saturating_add(Duration::from_secs(10));
+    let mut out = bytes::BytesMut::new();
+    bob.session.fill(bob.wire(), &mut out, 1 << 20, later);
+    assert!(out.is_empty());
+    bench.board.tidy(later);
+    let carol = bench.client("c", DURABLE);
+    bench.subscribe(&carol, "t", QOS_1);
+    assert_eq!(carol.texts().await, []);
+    let load = bench.board.load();
+    assert_eq!((load.retained, load.expired, load.kept_bytes), (0, 2, 0));
+    assert_eq!(bench.close().len(Table::Retained), 0);
+}
+
+/// What a publisher at QoS 2 sends again after a crash is taken once, whichever moment the crash came at.
+#[tokio::test]
+async fn a_message_of_qos_2_is_taken_once_across_a_loss_of_power() {
+    for synced in [false, true] {
+        let bench = Bench::new();
+        let alice = bench.client("a", DURABLE);
+        let bob = bench.client("b", DURABLE);
+        bench.subscribe(&bob, "t", QoS::ExactlyOnce);
+        bench.synced().await;
+        let publish = |bench: &Bench, alice: &crate::delivery::bench::Client| {
+            let fresh = alice.session.receive(7, &receipt());
+            if fresh {
+                let post = bench.a_post(alice, "t", "once", QoS::ExactlyOnce);
+                bench.board.post(&Post { pkid: 7, ..post });
+            }
+            fresh
+        };
+        assert!(publish(&bench, &alice));
+        if synced {
+            bench.synced().await;
+        }
+        let bench = bench.lose_power(|| false);
+        let alice = bench.client("a", DURABLE);
+        assert!(alice.present);
+        publish(&bench, &alice);
+        bench.synced().await;
+        let bob = bench.client("b", DURABLE);
+        let texts = bob.texts().await;
+        assert_eq!(texts.len(), 1, "synced before: {synced}");
+        alice.session.release(alice.wire(), 7);
+        bench.synced().await;
+        assert_eq!(alice.session.unreleased(), 0);
+        assert_eq!(bench.store.len(Table::Received), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_qos_2_is_delivered_only_after_the_commit_and_nothing_overtakes_it() {
+    let bench = Bench::new();
+    let alice = bench.client("a", DURABLE);
+    let bob = bench.client("b", Duration::ZERO);
+    bench.subscribe(&bob, "t", QoS::ExactlyOnce);
+    bench.synced().await;
+    let turn = bench.board.journal().turn();
+    // Within this turn nothing is committed.
+    assert!(alice.session.receive(1, &receipt()));
+    drop(turn);
+    let post = bench.a_post(&alice, "t", "first", QoS::ExactlyOnce);
+    bench.board.post(&Post { pkid: 1, ..post });
+    bench.post(&alice, "t", "second", QOS_1);
+    bench.synced().await;
+    let texts = bob.texts().await;
+    assert_eq!(texts, [(1, "first".into()), (2, "second".into())]);
 }
