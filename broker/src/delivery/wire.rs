@@ -415,7 +415,7 @@ mod tests {
     fn answers_leave_before_acknowledgements_so_that_the_connack_is_first() {
         let wire = wire(Version::V311);
         wire.answer(Packet::PingResp(rumqttd::protocol::PingResp));
-        wire.complete(wire.expect(1, 1), Outcome::Accepted);
+        wire.complete(wire.expect(QoS::AtLeastOnce, 1, 1), Outcome::Accepted);
         assert_eq!(due(&wire), b"\xd0\x00\x40\x02\x00\x01");
     }
 
