@@ -409,6 +409,7 @@ impl Joined {
             Err(BoardError::Filter) => SubscribeReasonCode::TopicFilterInvalid,
             Err(
                 BoardError::Subscriptions
+                | BoardError::FilterTooLong
                 | BoardError::Mailbox
                 | BoardError::Sessions
                 | BoardError::SessionsOfOwner,

@@ -41,6 +41,10 @@ pub struct Bounds {
     pub hold: Duration,
 }
 
+/// Bytes of the longest filter that a session which is kept may subscribe to: with the mailbox's number it is a key in the
+/// journal, and the store takes keys of 65,535 bytes. (A topic fits by itself.)
+const MAX_KEPT_FILTER: usize = 65_535 - 8;
+
 /// Why a session or subscription was not granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
@@ -59,6 +63,9 @@ pub enum BoardError {
     /// The filter of a shared subscription is none.
     #[error("a shared subscription is $share/GROUP/FILTER")]
     Filter,
+    /// The filter does not fit into the journal.
+    #[error("the filter of a session that is kept has at most {MAX_KEPT_FILTER} bytes")]
+    FilterTooLong,
     /// The session is another connection's now.
     #[error("the session was taken over")]
     Gone,
@@ -473,6 +480,9 @@ impl Board {
         let known = member.filters.contains(filter);
         if !known && member.filters.len() >= self.bounds.subscriptions_per_session {
             return Err(BoardError::Subscriptions);
+        }
+        if session.is_durable() && filter.as_str().len() > MAX_KEPT_FILTER {
+            return Err(BoardError::FilterTooLong);
         }
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let shared = filter.shared().map_err(|_| BoardError::Filter)?;

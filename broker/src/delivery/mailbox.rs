@@ -423,19 +423,22 @@ impl Mailbox {
             state.loading = true;
             (from, state.last_behind, state.group)
         };
+        // The connection that this is done for may end before it is done.
+        let loading = Loading(self);
         // What is recorded and not yet written cannot be read.
         journal.reached(group).await;
         let loaded = journal.load(*id, from, LOAD_MESSAGES, LOAD_BYTES).await;
         let mut state = self.lock();
-        state.loading = false;
         let loaded = match loaded {
             // Since then, somebody came or left: they begin again.
             _ if state.behind != Some(from) => {
-                state.wake_all();
+                drop(state);
+                drop(loading);
                 return;
             }
             Ok(loaded) => loaded,
             Err(error) => {
+                drop(state);
                 journal.fail(error);
                 return;
             }
@@ -460,7 +463,8 @@ impl Mailbox {
         // All that was on disk alone when the reading began has been read, and nothing has come since.
         let caught_up = (loaded.exhausted || loaded.next > last) && state.last_behind == last;
         state.behind = (!caught_up).then_some(loaded.next);
-        state.wake_all();
+        drop(state);
+        drop(loading);
     }
 
     /// A reader has come.
@@ -573,6 +577,17 @@ impl Mailbox {
         // Entries leave in order, so the first hold found is the oldest.
         let mut holds = state.queue.iter().filter_map(|entry| entry.hold.as_ref());
         holds.next().map(|hold| hold.since)
+    }
+}
+
+/// A load from disk; its end, however it comes, lets the next one begin.
+struct Loading<'a>(&'a Mailbox);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.loading = false;
+        state.wake_all();
     }
 }
 

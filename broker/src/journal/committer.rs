@@ -148,7 +148,7 @@ impl Committer {
         };
         batch.all(group.changes);
         batch.some_of_what_ended(store)?;
-        let writes = batch.writes;
+        let writes = last_of_each(batch.writes);
         store.commit(writes, durability)?;
         shared.committed.send_replace(group.number);
         for done in group.done {
@@ -156,6 +156,21 @@ impl Committer {
         }
         Ok(())
     }
+}
+
+/// Of several writes to one key the last: stores order the writes of a batch in no way of their own.
+fn last_of_each(mut writes: Vec<Write>) -> Vec<Write> {
+    let mut seen = HashSet::with_capacity(writes.len());
+    let mut last = writes
+        .iter()
+        .rev()
+        .map(|write| seen.insert((write.table, write.key.as_slice())))
+        .collect::<Vec<_>>();
+    if last.iter().all(|last| *last) {
+        return writes;
+    }
+    writes.retain(|_| last.pop().unwrap_or(true));
+    writes
 }
 
 /// A group as writes.

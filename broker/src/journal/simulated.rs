@@ -96,6 +96,9 @@ impl Store for SimulatedStore {
             None => {}
         }
         state.commits += 1;
+        let keys = batch.iter().map(|write| (write.table, &write.key));
+        let distinct = keys.collect::<std::collections::HashSet<_>>();
+        assert_eq!(distinct.len(), batch.len(), "two writes to one key");
         apply(&mut state.written, &batch);
         state.unsynced.push(batch);
         if durability == Durability::Synced {

@@ -19,6 +19,9 @@ use sealpost_core::Timestamp;
 /// Messages that one commit covers at most, so that a flood cannot keep acknowledgements waiting.
 const COMMIT_AT: usize = 1_024;
 
+/// Their bytes, likewise; between two looks at whether the journal has room.
+const COMMIT_AT_BYTES: usize = 4 * 1024 * 1024;
+
 /// What stays outside the router while a message goes through it.
 #[derive(Debug)]
 pub struct Ticket {
@@ -73,11 +76,12 @@ pub async fn run(
             error = &mut failed => return Err(error.into()),
             next = outlet.next() => Some(next?),
         };
-        let mut taken = 0;
+        let (mut taken, mut bytes) = (0, 0);
         while let Some(ordered) = next {
-            waiting.extend(dispatch(ordered, &board));
             taken += 1;
-            next = if taken < COMMIT_AT {
+            bytes += ordered.payload.len();
+            waiting.extend(dispatch(ordered, &board));
+            next = if taken < COMMIT_AT && bytes < COMMIT_AT_BYTES {
                 outlet.try_next()?
             } else {
                 None

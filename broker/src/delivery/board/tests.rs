@@ -415,3 +415,45 @@ async fn a_message_of_qos_2_is_delivered_only_after_the_commit_and_nothing_overt
     let texts = bob.texts().await;
     assert_eq!(texts, [(1, "first".into()), (2, "second".into())]);
 }
+
+#[tokio::test]
+async fn the_longest_filters_and_topics_end_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = crate::journal::disk::DiskStore::open(dir.path()).unwrap();
+    let (journal, committer, recovered) =
+        crate::journal::recovery::open(Arc::new(store), 0).unwrap();
+    let committing = committer.spawn().unwrap();
+    let board = Board::new(bounds(), journal);
+    board.recover(recovered, |_| SHARE, now());
+    let (session, _) = board
+        .join(&key(), true, DURABLE, SHARE, attachment(None))
+        .unwrap();
+    let subscribe = |length| {
+        let filter = FilterName::parse(&"x".repeat(length)).unwrap();
+        board.subscribe(&session, &filter, subscription(QOS_1), &EVERY, now())
+    };
+    assert_eq!(subscribe(65_535), Err(BoardError::FilterTooLong));
+    assert_eq!(subscribe(65_527), Ok(()));
+    let topic = "x".repeat(65_535);
+    let message = Arc::new(Message {
+        number: board.journal().next_message(),
+        topic: crate::protocol::topic_name::TopicName::parse(topic.as_bytes()).unwrap(),
+        payload: "x".into(),
+        properties: None,
+        expires: None,
+        supersedes: false,
+    });
+    board.post(&Post {
+        message,
+        qos: QOS_1,
+        pkid: 0,
+        retain: true,
+        origin: None,
+        receipt: None,
+    });
+    let (done, waiting) = tokio::sync::oneshot::channel();
+    board.journal().after(move || done.send(()).unwrap());
+    waiting.await.unwrap();
+    board.journal().close();
+    committing.join().unwrap();
+}
