@@ -2,14 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use rumqttd::protocol::QoS;
+use sealpost_core::{Topic, UserId};
+use tokio_util::sync::CancellationToken;
+
 use crate::access::admission::{Admission, Principal};
 use crate::access::audit::Audit;
 use crate::access::permission::Permission;
 use crate::access::registry::Registry;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
+use crate::delivery::wire::Wire;
 use crate::order::dispatcher::Ticket;
-use crate::order::router_link::Inlet;
+use crate::order::router_link::{Inlet, Route, RouterError, Submission};
+use crate::protocol::packet::Version;
+use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
 
 /// What connections share.
@@ -31,4 +39,41 @@ pub struct Broker {
     pub wills: Wills<Principal>,
     /// The way into the one order.
     pub inlet: Inlet<Ticket>,
+}
+
+impl Broker {
+    /// Takes a user's key bundle out of everybody's sight: newcomers find none, and who is subscribed is told. The registry
+    /// has forgotten it already; the caller keeps the turn.
+    ///
+    /// # Errors
+    /// [`RouterError`] when there is no order to publish into any longer.
+    pub async fn withdraw_bundle(&self, user: &UserId) -> Result<(), RouterError> {
+        let topic = Topic::Keys(user.clone());
+        let route = Route::from(&topic);
+        // Every name makes a topic.
+        let Ok(topic) = TopicName::parse(topic.to_string().as_bytes()) else {
+            return Ok(());
+        };
+        // Nobody waits for an answer.
+        let wire = Arc::new(Wire::new(Version::V5, CancellationToken::new()));
+        wire.count_submitted();
+        let rider = Ticket {
+            topic,
+            qos: QoS::AtLeastOnce,
+            pkid: 0,
+            retain: true,
+            supersedes: true,
+            properties: None,
+            expires: None,
+            origin: None,
+            wire,
+            receipt: None,
+        };
+        let submission = Submission {
+            route,
+            payload: Bytes::new(),
+            rider,
+        };
+        self.inlet.submit(vec![submission]).await
+    }
 }

@@ -2,7 +2,12 @@
 
 mod certificate;
 pub mod failure;
+mod invite;
+mod passwd;
+mod reload;
 mod serve;
+mod target;
+mod users;
 
 use std::path::PathBuf;
 
@@ -11,7 +16,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::certificate::CertificateArguments;
 use crate::command::failure::Failure;
+use crate::command::invite::InviteArguments;
+use crate::command::passwd::PasswdArguments;
 use crate::command::serve::ServeArguments;
+use crate::command::users::UsersArguments;
 use crate::settings::Overrides;
 
 /// Routes Sealpost's sealed messages over MQTT 3.1.1 and 5.0.
@@ -63,6 +71,14 @@ enum Command {
     Serve(ServeArguments),
     /// Make certificates for a home or a lab: a private authority, the broker's certificate, users' certificates.
     Certificate(CertificateArguments),
+    /// Make an invitation, with which a name can be claimed once where registration is closed.
+    Invite(InviteArguments),
+    /// List and administer users.
+    Users(UsersArguments),
+    /// Administer static passwords, for devices whose MQTT library knows nothing else.
+    Passwd(PasswdArguments),
+    /// Have the running broker read its rule file again and open its audit log again, as SIGHUP does.
+    Reload,
 }
 
 /// Does what the command line asks for.
@@ -85,6 +101,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         None => serve::run(global, serve),
         Some(Command::Serve(serve)) => serve::run(global, serve),
         Some(Command::Certificate(certificate)) => certificate::run(global, certificate),
+        Some(Command::Invite(invite)) => invite::run(global, invite),
+        Some(Command::Users(users)) => users::run(global, users),
+        Some(Command::Passwd(passwd)) => passwd::run(global, passwd),
+        Some(Command::Reload) => reload::run(global),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod broker;
 pub mod clock;
 pub mod command;
 pub mod connection;
+pub mod control;
 pub mod delivery;
 pub mod journal;
 pub mod order;

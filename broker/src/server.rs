@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,9 @@ use crate::access::rules::{Rules, RulesError};
 use crate::broker::Broker;
 use crate::clock;
 use crate::connection;
+use crate::control::administration::Administration;
+use crate::control::request::Request;
+use crate::control::socket::ControlSocket;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
 use crate::journal::disk::DiskStore;
@@ -68,6 +73,9 @@ pub enum ServeError {
     /// There is no memory to check passwords with.
     #[error("there is not enough memory to check a password")]
     Memory,
+    /// Commands could not be listened to.
+    #[error("the control socket: {0}")]
+    Control(io::Error),
     /// The router could not be started, or has failed.
     #[error("{0}")]
     Router(#[from] RouterError),
@@ -103,8 +111,14 @@ pub async fn run(
     } = assemble(settings)?;
     let mut publishing = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
 
-    ready();
     let connections = TaskTracker::new();
+    let control = ControlSocket::bind(&broker.settings.data).map_err(ServeError::Control)?;
+    let administration = Arc::new(Administration::of_broker(Arc::clone(&broker)));
+    let mut controlling =
+        tokio::spawn(control.serve(Arc::clone(&administration), shutdown.clone()));
+    let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Control)?;
+
+    ready();
     let accepting = listeners.accept(Arc::clone(&broker), connections.clone(), shutdown.clone());
     tokio::pin!(accepting);
     let mut told = Instant::now();
@@ -136,6 +150,14 @@ pub async fn run(
                 }
             }
             () = &mut accepting => {}
+            _ = &mut controlling => {
+                break Err(ServeError::Control(io::Error::other("its task has failed")));
+            }
+            _ = hangup.recv() => {
+                // It says itself what could not be reloaded, and that what was before stays.
+                let (items, _) = mpsc::channel(1);
+                let _ = administration.perform(Request::Reload {}, items).await;
+            }
         }
     };
     connections.close();

@@ -232,17 +232,19 @@ impl Registry {
         self.passwords.load(Ordering::Relaxed) > 0
     }
 
-    /// Every name that is taken, offered or was removed, in order.
+    /// Names that are taken, offered or were removed, in order: at most so many, from the one after the given one on.
     #[must_use]
-    pub fn list(&self) -> Vec<(UserId, Record)> {
+    pub fn page(&self, after: Option<&UserId>, limit: usize) -> Vec<(UserId, Record)> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let mut list = users
+        let mut page = users
             .iter()
-            .map(|(user, record)| (user.clone(), record.clone()))
+            .filter(|(user, _)| after.is_none_or(|after| *user > after))
             .collect::<Vec<_>>();
-        drop(users);
-        list.sort_by(|(one, _), (other, _)| one.cmp(other));
-        list
+        page.sort_unstable_by_key(|(user, _)| *user);
+        page.into_iter()
+            .take(limit)
+            .map(|(user, record)| (user.clone(), record.clone()))
+            .collect()
     }
 
     /// Every user who has published a bundle, and its bytes.

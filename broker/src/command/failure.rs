@@ -80,6 +80,7 @@ impl From<ServeError> for Failure {
             ServeError::Nonces(_) => {
                 "look at that file; if it is damaged, wait two minutes, remove it and start again"
             }
+            ServeError::Control(_) => "it is control.sock in the data directory",
             ServeError::Memory => "a password takes 19 MiB to check",
             ServeError::Registry(_) => {
                 "look at that path; another directory can be chosen with --data"

@@ -361,6 +361,15 @@ impl Board {
         }
     }
 
+    /// Ends all connections of an owner.
+    pub fn disconnect_owner(&self, owner: &str, goodbye: &Goodbye) {
+        for (key, member) in &self.members().sessions {
+            if key.owner == owner {
+                member.session.disconnect(goodbye.clone());
+            }
+        }
+    }
+
     /// Ends sessions that nobody came back for, forgets retained messages that have expired, and disconnects clean
     /// sessions that hold others up for too long.
     pub fn tidy(&self, now: Timestamp) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::password::PasswordHash;
 use sealpost_core::{BundleFields, Identity, IdentityLink};
 
 fn user(name: &str) -> UserId {
@@ -200,4 +201,100 @@ async fn a_damaged_file_is_named_and_a_half_written_one_is_forgotten() {
     assert!(error.contains("bob.json"), "{error}");
     fs::rename(users.join("alice.json"), users.join("bob.json")).unwrap();
     assert!(matches!(open(dir.path()), Err(OpenError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn users_are_listed_in_pages_and_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::open(dir.path(), Realm::default(), 10).unwrap();
+    for name in ["dave", "alice", "carol", "bob"] {
+        registry.hold(&user(name), at(1)).await.unwrap();
+    }
+    let names = |after: Option<&str>| {
+        let page = registry.page(after.map(user).as_ref(), 3);
+        page.into_iter()
+            .map(|(user, _)| user.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(None), ["alice", "bob", "carol"]);
+    assert_eq!(names(Some("carol")), ["dave"]);
+    assert!(names(Some("dave")).is_empty());
+}
+
+#[tokio::test]
+async fn what_the_operator_did_survives_a_restart_and_files_of_version_1_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Identity::from_seed(&[1; 32]).key();
+    let password = crate::access::password::Password::parse("correct horse").unwrap();
+    let hash = PasswordHash::of(&password).unwrap();
+    let invited = Invited {
+        key,
+        expires: at(50),
+    };
+    {
+        let registry = Registry::open(dir.path(), Realm::default(), 10).unwrap();
+        for name in ["alice", "bob"] {
+            registry
+                .register(&user(name), &key, Claim::First, at(1))
+                .await
+                .unwrap();
+        }
+        drop(registry.remove(&user("alice")).await.unwrap());
+        registry.set_enabled(&user("bob"), false).await.unwrap();
+        registry
+            .set_password(&user("sensor"), Some(hash.clone()), at(2))
+            .await
+            .unwrap();
+        registry
+            .invite(&user("carol"), invited, at(3))
+            .await
+            .unwrap();
+        registry
+            .invite(&user("dave"), invited, at(3))
+            .await
+            .unwrap();
+        drop(registry.remove(&user("dave")).await.unwrap());
+        assert!(matches!(
+            registry.invite(&user("alice"), invited, at(3)).await,
+            Err(AdministerError::Removed(_))
+        ));
+        assert!(matches!(
+            registry.invite(&user("bob"), invited, at(3)).await,
+            Err(AdministerError::Registered(_))
+        ));
+        assert!(matches!(
+            registry.set_enabled(&user("nobody"), false).await,
+            Err(AdministerError::Unknown(_))
+        ));
+        assert!(matches!(
+            registry.hold(&user("root"), at(1)).await,
+            Err(AdministerError::Reserved(_))
+        ));
+    }
+    let old = format!(
+        r#"{{"version":1,"user":"eve","identity":"{key}","registered":7,"seq":3,"bundle":null}}"#
+    );
+    fs::write(dir.path().join("users").join("eve.json"), old).unwrap();
+    let registry = Registry::open(dir.path(), Realm::default(), 10).unwrap();
+    let record = |name: &str| registry.record(&user(name));
+    let alice = record("alice").unwrap();
+    assert_eq!((alice.standing, alice.identity), (Standing::Removed, None));
+    assert!(matches!(
+        registry
+            .register(&user("alice"), &key, Claim::Operator, at(9))
+            .await,
+        Err(RegisterError::Removed)
+    ));
+    let bob = record("bob").unwrap();
+    assert_eq!(
+        (bob.standing, bob.identity),
+        (Standing::Disabled, Some(key))
+    );
+    assert_eq!(registry.active(&user("bob")), None);
+    assert_eq!(record("sensor").unwrap().password, Some(hash));
+    assert!(registry.has_passwords());
+    assert_eq!(record("carol").unwrap().invitation, Some(invited));
+    assert!(record("dave").is_none(), "nobody ever was dave");
+    let eve = record("eve").unwrap();
+    assert!(eve.used && eve.standing == Standing::Active);
 }

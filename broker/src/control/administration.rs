@@ -1,0 +1,325 @@
+//! What an operator does to a broker: to the running one, or to the files of one that does not run.
+
+use std::sync::Arc;
+
+use rumqttd::protocol::DisconnectReasonCode;
+use sealpost_core::{IdentityKey, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::request::Request;
+use crate::access::audit::{Audit, Entry, Source};
+use crate::access::password::PasswordHash;
+use crate::access::registry::{
+    AdministerError, BundleTurn, Claim, Invited, Record, RegisterError, Registry, Standing,
+};
+use crate::access::rules::Rules;
+use crate::broker::Broker;
+use crate::clock;
+use crate::delivery::wire::Goodbye;
+
+/// Users in one page.
+const PAGE: usize = 1_000;
+
+/// Who administers what.
+#[derive(Debug)]
+pub struct Administration {
+    registry: Arc<Registry>,
+    audit: Arc<Audit>,
+    /// None when no broker runs.
+    broker: Option<Arc<Broker>>,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub message: String,
+    /// What to do; may be empty.
+    pub hint: String,
+}
+
+/// A user, as a list shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLine {
+    /// The name.
+    pub user: String,
+    /// Whether they may act.
+    pub standing: Standing,
+    /// The identity's fingerprint.
+    pub identity: Option<String>,
+    /// When the name was taken, in milliseconds since the epoch.
+    pub registered: u64,
+    /// Until when an invitation waits, in milliseconds since the epoch.
+    pub invited_until: Option<u64>,
+    /// Whether they have a static password.
+    pub password: bool,
+    /// The sequence number of the key bundle that others find.
+    pub bundle: Option<u64>,
+}
+
+impl UserLine {
+    fn new(user: &UserId, record: &Record) -> UserLine {
+        UserLine {
+            user: user.to_string(),
+            standing: record.standing,
+            identity: record.identity.map(|identity| identity.fingerprint()),
+            registered: record.registered.millis(),
+            invited_until: record
+                .invitation
+                .map(|invitation| invitation.expires.millis()),
+            password: record.password.is_some(),
+            bundle: record.published(),
+        }
+    }
+}
+
+impl From<AdministerError> for Failed {
+    fn from(error: AdministerError) -> Failed {
+        let hint = match &error {
+            AdministerError::Unknown(_) => "`sealpost-broker users list` lists all names",
+            AdministerError::Reserved(_) => "names of roles are nobody's; choose another",
+            AdministerError::Removed(_) => {
+                "whoever had this name may still be written to by old contacts, so nobody else gets it; choose another"
+            }
+            AdministerError::Registered(user) => {
+                return Failed {
+                    hint: format!(
+                        "if {user} has lost their keys: sealpost-broker users reset-identity {user}"
+                    ),
+                    message: error.to_string(),
+                };
+            }
+            AdministerError::Full => "limits.users in the settings is the bound",
+            AdministerError::Disk(_) => "nothing was changed; look at the data directory's disk",
+        };
+        Failed {
+            message: error.to_string(),
+            hint: hint.into(),
+        }
+    }
+}
+
+fn fail<T>(message: impl ToString, hint: &str) -> Result<T, Failed> {
+    Err(Failed {
+        message: message.to_string(),
+        hint: hint.into(),
+    })
+}
+
+impl Administration {
+    /// Of a broker that does not run.
+    #[must_use]
+    pub fn of_files(registry: Registry, audit: Audit) -> Administration {
+        Administration {
+            registry: Arc::new(registry),
+            audit: Arc::new(audit),
+            broker: None,
+        }
+    }
+
+    /// Of a running broker.
+    #[must_use]
+    pub fn of_broker(broker: Arc<Broker>) -> Administration {
+        Administration {
+            registry: Arc::clone(&broker.registry),
+            audit: Arc::clone(&broker.audit),
+            broker: Some(broker),
+        }
+    }
+
+    /// Does what is asked for, and leaves a line in the audit log of what changes anything. Items of the answer go to
+    /// `items`; nobody has to listen.
+    ///
+    /// # Errors
+    /// [`Failed`]; nothing was changed then.
+    pub async fn perform(
+        &self,
+        request: Request,
+        items: mpsc::Sender<Value>,
+    ) -> Result<(), Failed> {
+        if let Request::Users { after } = request {
+            return self.list(after, items).await;
+        }
+        let (what, user) = describe(&request);
+        let user = user.to_owned();
+        let performed = self.change(request).await;
+        let outcome = match &performed {
+            Ok(()) => "done",
+            Err(failed) => &failed.message,
+        };
+        tracing::info!(what, ?user, outcome, "administration");
+        self.audit.record(
+            Source::Operator,
+            Entry::Administration {
+                what,
+                user: &user,
+                outcome,
+            },
+        );
+        performed
+    }
+
+    /// Waits until the audit log is written, before the process ends.
+    pub async fn finish(&self) {
+        self.audit.flush().await;
+    }
+
+    async fn list(&self, after: Option<String>, items: mpsc::Sender<Value>) -> Result<(), Failed> {
+        let after = after.map(|name| parse_user(&name)).transpose()?;
+        for (user, record) in self.registry.page(after.as_ref(), PAGE) {
+            let line = serde_json::to_value(UserLine::new(&user, &record));
+            let Ok(line) = line else { continue };
+            if items.send(line).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn change(&self, request: Request) -> Result<(), Failed> {
+        let now = clock::now();
+        match request {
+            Request::Users { .. } => {}
+            Request::AddUser { user, key: None } => {
+                self.registry.hold(&parse_user(&user)?, now).await?;
+            }
+            Request::AddUser {
+                user,
+                key: Some(key),
+            } => self.register(&parse_user(&user)?, &key, now).await?,
+            Request::Invite { user, key, expires } => {
+                let invited = parse_invited(&key, expires)?;
+                let user = parse_user(&user)?;
+                self.registry.invite(&user, invited, now).await?;
+            }
+            Request::Enable { user } => {
+                self.registry.set_enabled(&parse_user(&user)?, true).await?;
+            }
+            Request::Disable { user } => {
+                let user = parse_user(&user)?;
+                self.registry.set_enabled(&user, false).await?;
+                self.disconnect(&user, "the operator has disabled this user");
+            }
+            Request::Remove { user } => {
+                let user = parse_user(&user)?;
+                let turn = self.registry.remove(&user).await?;
+                self.disconnect(&user, "the operator has removed this user");
+                self.withdraw(&user, turn).await?;
+            }
+            Request::ResetIdentity { user, key, expires } => {
+                let invited = parse_invited(&key, expires)?;
+                let user = parse_user(&user)?;
+                let turn = self.registry.reset_identity(&user, invited).await?;
+                self.disconnect(&user, "the operator has reset this user's identity");
+                self.withdraw(&user, turn).await?;
+            }
+            Request::SetPassword { user, hash } => {
+                let hash = hash.as_deref().map(PasswordHash::parse).transpose();
+                let hash = hash.or_else(|error| fail(error, ""))?;
+                let user = parse_user(&user)?;
+                self.registry.set_password(&user, hash, now).await?;
+                self.disconnect(&user, "the password has changed; log in again");
+            }
+            Request::Reload {} => self.reload().await?,
+        }
+        Ok(())
+    }
+
+    async fn register(&self, user: &UserId, key: &str, now: Timestamp) -> Result<(), Failed> {
+        let key = parse_key(key)?;
+        let registered = self.registry.register(user, &key, Claim::Operator, now);
+        registered.await.map_err(|error| match error {
+            RegisterError::Reserved => AdministerError::Reserved(user.clone()).into(),
+            RegisterError::Removed => AdministerError::Removed(user.clone()).into(),
+            RegisterError::Full => AdministerError::Full.into(),
+            RegisterError::Disk(error) => AdministerError::Disk(error).into(),
+            RegisterError::Taken | RegisterError::Held | RegisterError::NotInvited => {
+                AdministerError::Registered(user.clone()).into()
+            }
+        })
+    }
+
+    async fn reload(&self) -> Result<(), Failed> {
+        let Some(broker) = &self.broker else {
+            return fail(
+                "no broker runs on this data directory",
+                "it reads everything when it starts",
+            );
+        };
+        broker.audit.reopen();
+        if let Some(path) = broker.settings.rules.clone() {
+            let read = tokio::task::spawn_blocking(move || Rules::read(&path)).await;
+            let rules = match read {
+                Ok(Ok(rules)) => rules,
+                Ok(Err(error)) => {
+                    return fail(error, "the rules from before stay in force");
+                }
+                Err(error) => return fail(error, ""),
+            };
+            tracing::info!(rules = rules.len(), "the rule file was read again");
+            broker.permission.set_rules(rules);
+        }
+        Ok(())
+    }
+
+    /// Ends the connections of a user.
+    fn disconnect(&self, user: &UserId, why: &str) {
+        if let Some(broker) = &self.broker {
+            let goodbye = Goodbye::new(DisconnectReasonCode::AdministrativeAction, why);
+            broker.board.disconnect_owner(user.as_str(), &goodbye);
+        }
+    }
+
+    /// Takes the bundle of a name that is no longer bound out of everybody's sight, in its turn.
+    async fn withdraw(&self, user: &UserId, turn: BundleTurn) -> Result<(), Failed> {
+        if let Some(broker) = &self.broker
+            && let Err(error) = broker.withdraw_bundle(user).await
+        {
+            return fail(error, "it is done, and the broker is about to end");
+        }
+        drop(turn);
+        Ok(())
+    }
+}
+
+/// In a word, and whom it is about.
+fn describe(request: &Request) -> (&'static str, &str) {
+    match request {
+        Request::Users { .. } => ("list", ""),
+        Request::AddUser { user, .. } => ("add", user),
+        Request::Invite { user, .. } => ("invite", user),
+        Request::Enable { user } => ("enable", user),
+        Request::Disable { user } => ("disable", user),
+        Request::Remove { user } => ("remove", user),
+        Request::ResetIdentity { user, .. } => ("reset-identity", user),
+        Request::SetPassword { user, hash: None } => ("remove-password", user),
+        Request::SetPassword { user, .. } => ("set-password", user),
+        Request::Reload {} => ("reload", ""),
+    }
+}
+
+fn parse_user(name: &str) -> Result<UserId, Failed> {
+    UserId::parse(name).or_else(|error| {
+        fail(
+            format!("{name:?} is not a user name: {error}"),
+            "a user name has a-z, 0-9, _ and -, begins with a letter or digit, and has at most 64 characters",
+        )
+    })
+}
+
+fn parse_key(key: &str) -> Result<IdentityKey, Failed> {
+    IdentityKey::from_base64(key).or_else(|error| {
+        fail(
+            format!("{key:?} is not an identity key: {error}"),
+            "`sealpost keys show` prints it",
+        )
+    })
+}
+
+fn parse_invited(key: &str, expires: u64) -> Result<Invited, Failed> {
+    let key = parse_key(key)?;
+    let expires = Timestamp::from_millis(expires).or_else(|error| fail(error, ""))?;
+    Ok(Invited { key, expires })
+}
