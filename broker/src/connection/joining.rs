@@ -53,6 +53,7 @@ pub(super) fn connect_refusal(
             Some((Version::V311, Code::RefusedProtocolVersion))
         }
         (PacketError::Forbidden(_), Some(Version::V5)) => Some((Version::V5, Code::ProtocolError)),
+        (PacketError::PasswordNotText, Some(version)) => Some((version, Code::BadUserNamePassword)),
         (PacketError::Malformed(_), Some(Version::V5)) => {
             Some((Version::V5, Code::MalformedPacket))
         }

@@ -134,6 +134,9 @@ pub enum PacketError {
     /// The packet parses, and says what it must not (MQTT 5.0: a protocol error).
     #[error("{0} is against the protocol")]
     Forbidden(&'static str),
+    /// A password of other bytes than text. The standard allows it; no login here has one.
+    #[error("the password is not text")]
+    PasswordNotText,
     /// Topic alias 0, which no topic can have.
     #[error("topic alias 0")]
     TopicAliasZero,

@@ -10,7 +10,7 @@ use super::packet::{PacketError, Version};
 /// Checks the content of a client's packet: what follows its fixed header, whose type and flags are checked already.
 ///
 /// # Errors
-/// [`PacketError::Malformed`], [`PacketError::Forbidden`] or [`PacketError::TopicAliasZero`].
+/// [`PacketError::Malformed`], [`PacketError::Forbidden`], or one of those that have a reason of their own.
 pub(super) fn check(
     version: Version,
     packet_type: u8,
@@ -274,8 +274,8 @@ fn connect(version: Version, rest: &mut Reader<'_>) -> Result<(), PacketError> {
     if user_name {
         rest.text()?;
     }
-    if password {
-        rest.bytes()?;
+    if password && std::str::from_utf8(rest.bytes()?).is_err() {
+        return Err(PacketError::PasswordNotText);
     }
     Ok(())
 }

@@ -80,6 +80,17 @@ fn a_password_without_a_user_name_is_for_mqtt_5_alone() {
 }
 
 #[test]
+fn a_password_that_is_not_text_is_told_from_a_malformed_packet() {
+    let body = [
+        b"\x00\x04MQTT\x04",
+        &[0xc2, 0, 60][..],
+        b"\x00\x01a\x00\x01u\x00\x01\xff",
+    ];
+    let result = Decoder::new(1024).decode(&mut frame(0x10, &body.concat()));
+    assert_eq!(result, Err(PacketError::PasswordNotText));
+}
+
+#[test]
 fn fields_that_flags_announce_are_there_and_no_others() {
     assert_eq!(connect311(0x82, b""), Verdict::Malformed);
     assert_eq!(connect311(0x02, b"\x00\x01u"), Verdict::Malformed);
