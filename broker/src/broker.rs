@@ -11,6 +11,7 @@ use crate::access::admission::{Admission, Principal};
 use crate::access::audit::Audit;
 use crate::access::permission::Permission;
 use crate::access::registry::Registry;
+use crate::allowance::Allowances;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
 use crate::delivery::wire::Wire;
@@ -33,6 +34,8 @@ pub struct Broker {
     pub permission: Permission,
     /// What is written down of who was let in and who was not.
     pub audit: Arc<Audit>,
+    /// How much an address and a user may do.
+    pub allowances: Allowances,
     /// Sessions, subscriptions, retained messages.
     pub board: Arc<Board>,
     /// Wills of clients that have gone.

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::admission::Principal;
+use crate::allowance::Pace;
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::session::{Attachment, Session};
@@ -132,14 +133,19 @@ impl Greeting {
         let Greeting {
             mut input,
             mut writer,
-            origin: Origin { address, channel },
+            origin:
+                Origin {
+                    address,
+                    channel,
+                    ration,
+                },
             admitted,
             connect,
         } = self;
         let version = connect.version;
         let properties = connect.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
-        match Joined::join(&broker, &channel, connect, &shutdown).await {
+        match Joined::join(&broker, &channel, ration, connect, &shutdown).await {
             Ok(joined) => {
                 admitted.cancel();
                 input.decoder.set_max_packet(broker.settings.limits.packet);
@@ -200,6 +206,7 @@ struct Joined {
     expiry: Option<Duration>,
     aliases: Aliases,
     will: Option<Will>,
+    pace: Pace,
     shutdown: CancellationToken,
     refusals: u32,
 }

@@ -20,6 +20,7 @@ use crate::access::password::PasswordDesk;
 use crate::access::permission::Permission;
 use crate::access::registry::{OpenError, Registry};
 use crate::access::rules::{Rules, RulesError};
+use crate::allowance::Allowances;
 use crate::broker::Broker;
 use crate::clock;
 use crate::connection;
@@ -264,7 +265,9 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
         rules.unwrap_or_default(),
     );
     let wills = Wills::new(settings.limits.connections.saturating_add(WAITING_WILLS));
+    let allowances = Allowances::new(settings.limits.address, settings.limits.user);
     let broker = Arc::new(Broker {
+        allowances,
         settings,
         registry,
         admission,

@@ -10,6 +10,7 @@ use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
 use serde::Deserialize;
 
 use crate::access::audit::AuditFile;
+use crate::allowance::{AddressLimits, UserLimits};
 use crate::delivery::board::Bounds;
 use crate::delivery::mailbox::Share;
 use crate::delivery::wire::RECEIVE_MAXIMUM;
@@ -157,6 +158,10 @@ pub struct Limits {
     pub retained_messages: usize,
     /// Bytes of all retained messages.
     pub retained_bytes: usize,
+    /// For each address.
+    pub address: AddressLimits,
+    /// For each user.
+    pub user: UserLimits,
 }
 
 impl Default for Limits {
@@ -182,6 +187,8 @@ impl Default for Limits {
             disk_reserve: 256 * 1024 * 1024,
             retained_messages: 200_000,
             retained_bytes: 512 * MIB,
+            address: AddressLimits::default(),
+            user: UserLimits::default(),
         }
     }
 }

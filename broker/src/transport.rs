@@ -7,7 +7,6 @@
 //! Every step before the CONNECT has a time limit, and none of them holds up the listener.
 
 pub mod authority;
-pub mod bucket;
 pub mod certificates;
 pub mod listeners;
 pub mod lobby;

@@ -140,7 +140,7 @@ impl Stage {
         let (reader, writer) = split(far);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let channel = Channel::plain(address.ip());
-        let stream = Stream::new(reader, writer, Origin { address, channel });
+        let stream = Stream::new(reader, writer, Origin::new(address, channel));
         let broker = Arc::clone(&self.broker);
         let task = tokio::spawn(async move {
             if let Some(greeting) = greet(stream).await {

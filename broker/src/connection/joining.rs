@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::aliases::{Aliases, TOPIC_ALIAS_MAXIMUM};
 use super::{GOODBYE_WAIT, Joined, will};
 use crate::access::admission::{Admitted, Attempt, Channel};
+use crate::allowance::{Pace, Ration};
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::session::{Attachment, SessionKey};
@@ -80,7 +81,9 @@ pub(super) async fn refuse(
         ) => code,
         (
             Version::V311,
-            ConnectReturnCode::ServerUnavailable | ConnectReturnCode::QuotaExceeded,
+            ConnectReturnCode::ServerUnavailable
+            | ConnectReturnCode::QuotaExceeded
+            | ConnectReturnCode::ConnectionRateExceeded,
         ) => ConnectReturnCode::ServiceUnavailable,
         (Version::V311, _) => ConnectReturnCode::NotAuthorized,
     };
@@ -117,6 +120,7 @@ impl Joined {
     pub(super) async fn join(
         broker: &Arc<Broker>,
         channel: &Channel,
+        ration: Ration,
         connect: IncomingConnect,
         shutdown: &CancellationToken,
     ) -> Result<Joined, Denial> {
@@ -166,6 +170,12 @@ impl Joined {
             }
         };
         let principal = admitted.principal.clone();
+        let user_ration = match broker.allowances.log_in(&principal.owner()) {
+            Ok(ration) => ration,
+            Err(error) => {
+                return deny(ConnectReturnCode::ConnectionRateExceeded, error.to_string());
+            }
+        };
         let will = match will {
             Some(will) => Some(will::take(broker, &principal, will, will_properties).await?),
             None => None,
@@ -282,6 +292,7 @@ impl Joined {
             expiry: None,
             aliases: Aliases::default(),
             will,
+            pace: Pace::new(ration, user_ration),
             shutdown: shutdown.clone(),
             refusals: 0,
         })

@@ -88,6 +88,21 @@ fn size(packet: &Incoming) -> usize {
         }
 }
 
+/// How much a packet counts towards the messages that a user may send. An acknowledgement counts nothing: it is owed.
+fn count(packet: &Incoming) -> usize {
+    match packet {
+        Incoming::PubAck(_) | Incoming::PubRec(..) | Incoming::PubRel(_) | Incoming::PubComp(_) => {
+            0
+        }
+        Incoming::Subscribe { filters, .. } => filters.len(),
+        Incoming::Unsubscribe { filters, .. } => filters.len(),
+        Incoming::Connect(_)
+        | Incoming::Publish(_)
+        | Incoming::PingReq
+        | Incoming::Disconnect(_) => 1,
+    }
+}
+
 impl Joined {
     /// Reads until the end, which it returns as the error.
     pub(super) async fn read(&mut self, input: &mut Input) -> Result<Infallible, End> {
@@ -108,10 +123,17 @@ impl Joined {
             {
                 self.take(packet, batch).await?;
             }
-            while !parked.is_full()
-                && wire.takes_answers()
-                && let Some(packet) = input.decoder.decode(&mut input.buffer)?
-            {
+            // Packets may be left in the buffer then, and no byte need come to make them due.
+            let mut pause = None;
+            while !parked.is_full() && wire.takes_answers() {
+                pause = self.pace.pauses_until();
+                if pause.is_some() {
+                    break;
+                }
+                let Some(packet) = input.decoder.decode(&mut input.buffer)? else {
+                    break;
+                };
+                self.pace.take_messages(count(&packet));
                 match packet {
                     Incoming::PubAck(pkid) => self.session.acknowledge(&wire, pkid),
                     Incoming::PubRec(pkid, false) => self.session.refused(&wire, pkid),
@@ -141,7 +163,14 @@ impl Joined {
                 }
             }
             self.submit(batch).await?;
-            let reads = !parked.is_full() && wire.takes_answers();
+            let reads = !parked.is_full() && wire.takes_answers() && pause.is_none();
+            let buffered = input.buffer.len();
+            let pause_ends = async {
+                match pause {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             let keep_alive = async {
                 match self.keep_alive {
                     Some(keep_alive) if reads => tokio::time::sleep_until(heard + keep_alive).await,
@@ -154,9 +183,11 @@ impl Joined {
                 () = wire.closed() => return Err(End::Closed),
                 read = input.read(), if reads => {
                     read?;
+                    self.pace.take_bytes(input.buffer.len() - buffered);
                     heard = Instant::now();
                 }
                 () = wire.room.notified() => {}
+                () = pause_ends => {}
                 () = keep_alive => return Err(End::KeepAlive),
             }
             if !reads {

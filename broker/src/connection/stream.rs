@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::admission::Channel;
+use crate::allowance::Ration;
 
 /// Both directions of a connection, in MQTT's bytes: TCP, TLS and WebSocket lie behind it.
 pub struct Stream {
@@ -16,12 +17,26 @@ pub struct Stream {
 }
 
 /// Where a stream comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Origin {
     /// The address at the other end.
     pub address: SocketAddr,
     /// What admission asks of the way.
     pub channel: Channel,
+    /// The connection's part in what its address may do.
+    pub ration: Ration,
+}
+
+impl Origin {
+    /// Where a stream comes from whose address has no limits.
+    #[must_use]
+    pub fn new(address: SocketAddr, channel: Channel) -> Origin {
+        Origin {
+            address,
+            channel,
+            ration: Ration::unlimited(),
+        }
+    }
 }
 
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;

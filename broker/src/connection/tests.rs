@@ -49,7 +49,7 @@ impl Bench {
     ) -> JoinHandle<()> {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let channel = Channel::plain(address.ip());
-        let stream = Stream::new(reader, writer, Origin { address, channel });
+        let stream = Stream::new(reader, writer, Origin::new(address, channel));
         let broker = Arc::clone(&self.broker);
         tokio::spawn(async move {
             let greeting = greet(stream).await.unwrap();

@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,8 @@ use super::lobby::{Lobby, Seat};
 use super::tls::{self, TlsError};
 use super::websocket;
 use crate::access::admission::Channel;
+use crate::allowance::Ration;
+use crate::allowance::bucket::{Bucket, Rate};
 use crate::broker::Broker;
 use crate::connection::{self, Greeting, Origin, Stream};
 use crate::settings::{Limits, Settings};
@@ -138,6 +140,7 @@ impl Listeners {
             broker,
             connections,
             shutdown,
+            told: Arc::new(Mutex::new(Bucket::full(TELL, Instant::now()))),
         };
         let tls = async {
             let Some((port, certificates)) = &self.tls else {
@@ -152,6 +155,19 @@ impl Listeners {
     }
 }
 
+/// A connection that has been accepted.
+struct Arrival {
+    socket: TcpStream,
+    address: SocketAddr,
+    ration: Ration,
+}
+
+/// Lines in the log about connections that were turned away.
+const TELL: Rate = Rate {
+    units: 6,
+    period: Duration::from_secs(60),
+};
+
 /// What every listener leads through.
 #[derive(Clone)]
 struct Entrance {
@@ -162,6 +178,7 @@ struct Entrance {
     handshake: Duration,
     connections: TaskTracker,
     shutdown: CancellationToken,
+    told: Arc<Mutex<Bucket>>,
 }
 
 impl Entrance {
@@ -176,29 +193,48 @@ impl Entrance {
                     continue;
                 }
             };
+            let ration = match self.broker.allowances.arrive(address.ip()) {
+                Ok(ration) => ration,
+                Err(why) => {
+                    self.turn_away(address, &why);
+                    continue;
+                }
+            };
             let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-                tracing::warn!("as many connections as the broker takes; one was turned away");
+                self.turn_away(address, &"the broker has as many connections as it takes");
                 continue;
             };
             let seat = self.lobby.enter().await;
             let acceptor = tls.map(|certificates| TlsAcceptor::from(certificates.current()));
             let entrance = self.clone();
             self.connections.spawn(async move {
-                entrance.serve(socket, address, acceptor, seat).await;
+                let arrival = Arrival {
+                    socket,
+                    address,
+                    ration,
+                };
+                entrance.serve(arrival, acceptor, seat).await;
                 drop(place);
             });
         }
     }
 
-    async fn serve(
-        self,
-        socket: TcpStream,
-        address: SocketAddr,
-        tls: Option<TlsAcceptor>,
-        seat: Seat,
-    ) {
+    /// Says so now and then: who floods the broker is not to flood its log too.
+    fn turn_away(&self, address: SocketAddr, why: &dyn std::fmt::Display) {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_ready(now) {
+            told.take(1, now);
+            tracing::warn!(peer = %address, %why, "turned away");
+        } else {
+            tracing::debug!(peer = %address, %why, "turned away");
+        }
+    }
+
+    async fn serve(self, arrival: Arrival, tls: Option<TlsAcceptor>, seat: Seat) {
+        let address = arrival.address;
         // Large while it lasts, and a connection lasts long after it.
-        let greeting = Box::pin(self.greet(socket, address, tls));
+        let greeting = Box::pin(self.greet(arrival, tls));
         let greeting = tokio::select! {
             () = self.shutdown.cancelled() => return,
             () = seat.evicted() => {
@@ -218,10 +254,14 @@ impl Entrance {
     /// From the first byte to the CONNECT.
     async fn greet(
         &self,
-        socket: TcpStream,
-        address: SocketAddr,
+        arrival: Arrival,
         tls: Option<TlsAcceptor>,
     ) -> Result<Option<Greeting>, HandshakeError> {
+        let Arrival {
+            socket,
+            address,
+            ration,
+        } = arrival;
         let failed = |step| move |why| HandshakeError::Failed { step, why };
         prepare(&socket).map_err(failed("the socket"))?;
         let stream = match tls {
@@ -231,7 +271,11 @@ impl Entrance {
                 let peeked = peeked.await?;
                 let first = first.get(..peeked).and_then(<[u8]>::first);
                 let channel = Channel::plain(address.ip());
-                let origin = Origin { address, channel };
+                let origin = Origin {
+                    address,
+                    channel,
+                    ration,
+                };
                 match first {
                     None => return Err(HandshakeError::Silent),
                     Some(&TLS_HANDSHAKE) => return Err(HandshakeError::TlsOnPlain),
@@ -249,7 +293,11 @@ impl Entrance {
                 let mut socket = Box::new(accepted.await?);
                 let channel = tls::channel(address.ip(), socket.get_ref().1)
                     .map_err(HandshakeError::NoExporter)?;
-                let origin = Origin { address, channel };
+                let origin = Origin {
+                    address,
+                    channel,
+                    ration,
+                };
                 let first = self.in_time("the first byte", socket.fill_buf()).await?;
                 match first.first() {
                     None => return Err(HandshakeError::Silent),

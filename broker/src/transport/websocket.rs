@@ -24,8 +24,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::bucket::{Bucket, Rate};
 use super::origin::Origins;
+use crate::allowance::bucket::{Bucket, Rate};
 
 /// Bytes of the largest frame and of the largest message in fragments. Browsers' clients put all that waits into one.
 const MAX_MESSAGE: usize = 1024 * 1024;
