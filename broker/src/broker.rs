@@ -7,6 +7,8 @@ use rumqttd::protocol::QoS;
 use sealpost_core::{Topic, UserId};
 use tokio_util::sync::CancellationToken;
 
+use tokio::sync::watch;
+
 use crate::access::admission::{Admission, Principal};
 use crate::access::audit::Audit;
 use crate::access::permission::Permission;
@@ -36,6 +38,8 @@ pub struct Broker {
     pub audit: Arc<Audit>,
     /// How much an address and a user may do.
     pub allowances: Allowances,
+    /// Tells those who read files that they are to be read again.
+    pub reload: watch::Sender<()>,
     /// Sessions, subscriptions, retained messages.
     pub board: Arc<Board>,
     /// Wills of clients that have gone.

@@ -77,7 +77,7 @@ enum Command {
     Users(UsersArguments),
     /// Administer static passwords, for devices whose MQTT library knows nothing else.
     Passwd(PasswdArguments),
-    /// Have the running broker read its rule file again and open its audit log again, as SIGHUP does.
+    /// Have the running broker read its rule file and certificates again and open its audit log again, as SIGHUP does.
     Reload,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -268,6 +268,7 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
     let allowances = Allowances::new(settings.limits.address, settings.limits.user);
     let broker = Arc::new(Broker {
         allowances,
+        reload: watch::Sender::new(()),
         settings,
         registry,
         admission,

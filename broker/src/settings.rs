@@ -44,6 +44,8 @@ struct SpelledTls {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    #[serde(default)]
+    unbound_logins: bool,
 }
 
 /// MQTT's port inside TLS, on every address of the machine.
@@ -200,6 +202,8 @@ pub struct Tls {
     pub listen: SocketAddr,
     /// Certificates and the key.
     pub files: CertificateFiles,
+    /// Whether login tokens are taken that are not bound to their TLS connection.
+    pub unbound_logins: bool,
 }
 
 /// Settings that make sense together.
@@ -419,6 +423,7 @@ impl SpelledTls {
                 key: self.key,
                 client_ca: self.client_ca,
             },
+            unbound_logins: self.unbound_logins,
         })
     }
 }

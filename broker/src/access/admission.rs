@@ -102,6 +102,9 @@ pub enum Denied {
         /// By how much.
         by: Duration,
     },
+    /// The token would be good outside TLS.
+    #[error("the login token is not bound to this TLS connection (tls-exporter of RFC 9266)")]
+    Unbound,
     /// The token was used before.
     #[error("this login token was used before; make a new one for each connection")]
     Replayed,
@@ -171,6 +174,7 @@ impl Denied {
             | Denied::OtherCertificate { .. } => ConnectReturnCode::NotAuthorized,
             Denied::BadName(_)
             | Denied::BadToken(_)
+            | Denied::Unbound
             | Denied::Clock { .. }
             | Denied::Replayed
             | Denied::BadPassword
@@ -191,6 +195,8 @@ pub struct Channel {
     pub peer: IpAddr,
     /// The TLS exporter of RFC 9266, which login tokens are bound to; empty outside TLS.
     pub binding: Vec<u8>,
+    /// Whether a token that is bound to nothing is taken inside TLS too, because the settings say so.
+    pub unbound: bool,
     /// Whom a client certificate names that the transport has verified.
     pub certificate: Option<UserId>,
 }
@@ -202,6 +208,7 @@ impl Channel {
         Channel {
             peer,
             binding: Vec::new(),
+            unbound: false,
             certificate: None,
         }
     }
@@ -402,7 +409,15 @@ impl Admission {
             now,
             ..
         } = attempt;
-        let verified = token.verify(&self.realm, &name, client_id, now, &channel.binding);
+        let verify = |binding: &[u8]| token.verify(&self.realm, &name, client_id, now, binding);
+        let mut verified = verify(&channel.binding);
+        // For clients whose library of TLS cannot tell them what to bind to.
+        if verified == Err(LoginError::BadSignature) && verify(&[]).is_ok() {
+            if !channel.unbound {
+                return Err(Denied::Unbound);
+            }
+            verified = Ok(());
+        }
         verified.map_err(|error| match error {
             LoginError::Expired => Denied::Clock {
                 ahead: false,
@@ -979,6 +994,48 @@ mod tests {
             door.knock(&guess, "a").await,
             Err(Denied::TooManyGuesses(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn inside_tls_a_token_is_bound_to_the_connection_unless_the_settings_let_it_be() {
+        let door = door(true);
+        let knock = async |binding: &[u8], unbound, nonce| {
+            let token = LoginToken::mint(
+                &Identity::from_seed(&[1; 32]),
+                &Realm::default(),
+                &user("alice"),
+                "a",
+                at(NOW),
+                [nonce; 16],
+                binding,
+            );
+            let login = Login {
+                username: "alice".into(),
+                password: token,
+            };
+            let channel = Channel {
+                binding: vec![7; 32],
+                unbound,
+                ..Channel::plain(IpAddr::from([127, 0, 0, 1]))
+            };
+            let attempt = Attempt {
+                login: Some(&login),
+                client_id: "a",
+                channel: &channel,
+                now: at(NOW),
+            };
+            door.admission.admit(attempt).await.map(drop)
+        };
+        knock(&[7; 32], false, 1).await.unwrap();
+        let replayed = knock(&[7; 32], true, 1).await;
+        assert!(matches!(replayed, Err(Denied::Replayed)));
+        let unbound = knock(&[], false, 2).await;
+        assert!(matches!(unbound, Err(Denied::Unbound)));
+        knock(&[], true, 3).await.unwrap();
+        for unbound in [false, true] {
+            let others = knock(&[8; 32], unbound, 4).await;
+            assert!(matches!(others, Err(Denied::BadToken(_))));
+        }
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! `reload`: has the running broker read its rule file again and open its audit log again.
+//! `reload`: has the running broker read its rule file and certificates again and open its audit log again.
 
 use super::GlobalArguments;
 use super::failure::Failure;

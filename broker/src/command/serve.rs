@@ -106,8 +106,6 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
     let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
         return Err(Failure::new(Code::Failed, "cannot wait for signals", ""));
     };
-    // Those that have something to renew wait for it too; without anybody who does, it is not to end the process.
-    let _hangup = signal(SignalKind::hangup());
     let announce = move || {
         // Standard output carries these lines alone, so that whoever started the broker on port 0 learns the port.
         let mut stdout = std::io::stdout();

@@ -249,6 +249,8 @@ impl Administration {
             );
         };
         broker.audit.reopen();
+        // Certificates; the log says what became of them.
+        broker.reload.send_replace(());
         if let Some(path) = broker.settings.rules.clone() {
             let read = tokio::task::spawn_blocking(move || Rules::read(&path)).await;
             let rules = match read {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::tls::{CertificateFiles, Loaded, TlsError};
 use crate::clock;
@@ -76,14 +76,11 @@ impl Certificates {
         Arc::clone(&self.lock().current.config)
     }
 
-    /// Renews the certificates when their files change, and at SIGHUP, until it is dropped.
-    pub async fn renew(self: &Arc<Certificates>) {
-        let mut hangup = signal(SignalKind::hangup())
-            .inspect_err(|error| tracing::warn!(%error, "SIGHUP will not renew certificates"))
-            .ok();
+    /// Renews the certificates when their files change, and when asked to, until it is dropped.
+    pub async fn renew(self: &Arc<Certificates>, mut reload: watch::Receiver<()>) {
         loop {
             let asked = tokio::select! {
-                Some(()) = async { hangup.as_mut()?.recv().await } => true,
+                Ok(()) = reload.changed() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
             let certificates = Arc::clone(self);

@@ -133,6 +133,7 @@ impl Listeners {
             handshake,
             ..
         } = broker.settings.limits;
+        let reload = broker.reload.subscribe();
         let entrance = Entrance {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             lobby: Lobby::new(handshakes),
@@ -148,7 +149,7 @@ impl Listeners {
             };
             tokio::join!(
                 entrance.accept(&port.listener, Some(certificates)),
-                certificates.renew(),
+                certificates.renew(reload),
             );
         };
         tokio::join!(entrance.accept(&self.plain.listener, None), tls);
@@ -291,8 +292,10 @@ impl Entrance {
                 let accepted = self.in_time("the TLS handshake", acceptor.accept(socket));
                 // Some KiB, moved several times from here on.
                 let mut socket = Box::new(accepted.await?);
-                let channel = tls::channel(address.ip(), socket.get_ref().1)
+                let mut channel = tls::channel(address.ip(), socket.get_ref().1)
                     .map_err(HandshakeError::NoExporter)?;
+                let settings = self.broker.settings.tls.as_ref();
+                channel.unbound = settings.is_some_and(|tls| tls.unbound_logins);
                 let origin = Origin {
                     address,
                     channel,

@@ -195,6 +195,7 @@ pub fn channel(peer: IpAddr, connection: &ServerConnection) -> Result<Channel, r
     Ok(Channel {
         peer,
         binding: binding.to_vec(),
+        unbound: false,
         certificate: certificate.and_then(certificate_user),
     })
 }
