@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rand::RngExt;
 use sealpost_core::{
-    BundleFields, DecryptionKey, Identity, IdentityKey, KeyBundle, Realm, Timestamp, UserId,
-    next_seq,
+    BundleFields, DecryptionKey, Identity, IdentityKey, Invitation, KeyBundle, Realm, Timestamp,
+    UserId, next_seq,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -36,6 +36,7 @@ pub struct Account {
     realm: Realm,
     unlocked: Unlocked,
     secrets: Secrets,
+    invitation: Option<Invitation>,
 }
 
 struct Secrets {
@@ -135,6 +136,7 @@ impl Account {
                 made: vec![bundle.digest()],
                 bundle,
             },
+            invitation: None,
         };
         account.save()?;
         Ok(account)
@@ -157,9 +159,22 @@ impl Account {
             realm: realm.clone(),
             unlocked,
             secrets,
+            invitation: None,
         };
         account.upkeep(now)?;
         Ok(account)
+    }
+
+    /// With what lets us claim our name at the first login.
+    #[must_use]
+    pub fn with_invitation(self, invitation: Option<Invitation>) -> Account {
+        Account { invitation, ..self }
+    }
+
+    /// What lets us claim our name.
+    #[must_use]
+    pub fn invitation(&self) -> Option<&Invitation> {
+        self.invitation.as_ref()
     }
 
     /// Reads the keystore again: another process may have rotated the key.

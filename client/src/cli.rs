@@ -50,6 +50,10 @@ pub struct Global {
     /// A shell command whose first line of output is the passphrase [env: SEALPOST_PASSPHRASE_COMMAND]
     #[arg(long, global = true, value_name = "CMD")]
     pub passphrase_command: Option<String>,
+    /// The invitation that lets you claim your name, for the first command that connects where newcomers need one; in the
+    /// environment no other user of this machine sees it [env: SEALPOST_INVITATION]
+    #[arg(long, global = true, value_name = "INVITATION")]
+    pub invitation: Option<String>,
     /// One JSON object a line on standard output, for scripts
     #[arg(long, global = true)]
     pub json: bool,

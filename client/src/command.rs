@@ -39,10 +39,12 @@ impl Start {
             user,
             realm,
             passphrase_command,
+            invitation,
             ..
         } = &self.settings;
         let ask = || passphrase::existing(passphrase_command.as_deref(), user.as_str());
-        Ok(Account::open(&self.home, user, realm, ask, clock::now())?)
+        let account = Account::open(&self.home, user, realm, ask, clock::now())?;
+        Ok(account.with_invitation(invitation.clone()))
     }
 
     fn open_store(&self, account: &Account) -> Result<Store, Failure> {

@@ -115,6 +115,7 @@ impl From<SettingsError> for Failure {
             }
             SettingsError::Realm { .. } => "A realm has a-z, 0-9, . and -, at most 64.".to_owned(),
             SettingsError::Broker { .. } => "For example: --broker mqtt://127.0.0.1:1883".to_owned(),
+            SettingsError::Invitation(_) => "Copy it whole, as the operator's `invite` printed it.".to_owned(),
             SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
             SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
             SettingsError::Malformed { .. } => "Compare it with the commented config/client.toml.".to_owned(),
@@ -228,7 +229,7 @@ impl From<MqttError> for Failure {
             ),
             MqttError::LoginRefused { .. } => (
                 Code::Refused,
-                "The name may belong to other keys, the clock may be wrong by more than a minute, or --realm differs \
+                "The name may belong to other keys or need an invitation (--invitation), the clock may be wrong by more than a minute, or --realm differs \
                  from the broker's.",
             ),
             MqttError::Dismissed { .. } => (Code::Refused, "Ask the broker's operator."),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, ConfigError, FileFormat};
-use sealpost_core::{NameError, Realm, UserId};
+use sealpost_core::{Invitation, NameError, NotAnInvitation, Realm, UserId};
 use serde::Deserialize;
 
 use crate::broker_url::{BrokerUrl, BrokerUrlError};
@@ -30,13 +30,14 @@ const KEYS: [&str; 6] = [
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
     "SEALPOST_REALM",
     "SEALPOST_HOME",
     "SEALPOST_PASSPHRASE_COMMAND",
+    "SEALPOST_INVITATION",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 ];
@@ -54,6 +55,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// A command that prints the passphrase.
     pub passphrase_command: Option<String>,
+    /// What lets us claim our name. It is not in the file: it is of use once.
+    pub invitation: Option<Invitation>,
     /// How long to wait for keys and answers.
     pub timeout: Duration,
 }
@@ -102,6 +105,9 @@ pub enum SettingsError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The invitation is none. What was given is not repeated: it may be nearly one.
+    #[error("the invitation is malformed: {0}")]
+    Invitation(#[from] NotAnInvitation),
     /// A named file is not there or cannot be read.
     #[error("cannot read the configuration file {path}: {source}")]
     Unreadable {
@@ -241,7 +247,14 @@ impl Settings {
         if let Some(home) = &flags.home {
             merged.home = Some(home.clone());
         }
-        Settings::check(merged, environment)
+        let invitation = flag_or_environment(flags.invitation.clone(), "SEALPOST_INVITATION");
+        let invitation = invitation
+            .map(|text| Invitation::parse(text.trim()))
+            .transpose()?;
+        Ok(Settings {
+            invitation,
+            ..Settings::check(merged, environment)?
+        })
     }
 
     fn check(layer: Layer, environment: Environment<'_>) -> Result<Settings, SettingsError> {
@@ -278,6 +291,7 @@ impl Settings {
             broker,
             home,
             passphrase_command: layer.passphrase_command,
+            invitation: None,
             timeout,
         })
     }

@@ -96,7 +96,8 @@ fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
         &settings.realm,
         passphrase.as_ref(),
         clock::now(),
-    )?)
+    )?
+    .with_invitation(settings.invitation.clone()))
 }
 
 async fn publish_now(

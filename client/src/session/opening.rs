@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sealpost_core::{LoginToken, TopicFilter};
+use sealpost_core::{LoginPassword, LoginToken, TopicFilter};
 use tokio::sync::mpsc;
 
 use super::{Purpose, closed};
@@ -105,6 +105,7 @@ async fn visit_mailbox(
 fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
     let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
     let (realm, user) = (account.realm().clone(), account.user().clone());
+    let invitation = account.invitation().cloned();
     Box::new(move || {
         let nonce: [u8; 16] = rand::rng().random();
         // No TLS, so there is no channel to bind to.
@@ -117,6 +118,11 @@ fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials
             nonce,
             &[],
         );
-        (user.to_string(), token)
+        let accepted = invitation.as_ref().and_then(|invitation| {
+            let parsed = LoginToken::parse(&token).ok()?;
+            let acceptance = invitation.accept(&realm, &user, &parsed);
+            Some(LoginPassword::join(&token, &acceptance))
+        });
+        (user.to_string(), accepted.unwrap_or(token))
     })
 }
