@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::access::admission::{Admission, Principal};
 use crate::access::audit::Audit;
 use crate::access::permission::Permission;
-use crate::access::registry::Registry;
+use crate::access::registry::{Registry, Standing};
 use crate::allowance::Allowances;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
@@ -49,6 +49,29 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// Ends subscriptions that were permitted once and are not any longer: rules change, users are removed, and a session
+    /// that is kept does not subscribe again.
+    pub fn review_subscriptions(&self) {
+        let ended = self.board.review(|key, filter| {
+            // Archivers, operators and whoever is on an open broker have owners that are no user names.
+            let Ok(user) = UserId::parse(&key.owner) else {
+                return true;
+            };
+            let removed = self
+                .registry
+                .record(&user)
+                .is_none_or(|record| record.standing == Standing::Removed);
+            let principal = Principal::User(user);
+            let permitted = self
+                .permission
+                .subscribe(&principal, filter, QoS::AtMostOnce);
+            !removed && permitted.is_ok()
+        });
+        if ended > 0 {
+            tracing::info!(ended, "subscriptions that are not permitted any longer");
+        }
+    }
+
     /// Takes a user's key bundle out of everybody's sight: newcomers find none, and who is subscribed is told. The registry
     /// has forgotten it already; the caller keeps the turn.
     ///

@@ -17,6 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::admission::Principal;
+use crate::access::audit::Source;
 use crate::allowance::Pace;
 use crate::broker::Broker;
 use crate::clock;
@@ -208,6 +209,8 @@ struct Joined {
     will: Option<Will>,
     pace: Pace,
     shutdown: CancellationToken,
+    /// For the audit log.
+    source: Source,
     refusals: u32,
 }
 

@@ -278,6 +278,7 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
         wills,
         inlet,
     });
+    broker.review_subscriptions();
     Ok(Assembled {
         broker,
         dispatching,

@@ -6,13 +6,15 @@ use std::process::{Command, ExitStatus};
 
 use tempfile::TempDir;
 
-use crate::{Archiver, Process, program};
+use crate::{Answer, Archiver, PATIENCE, Process, program};
 
 /// How to start a broker.
 #[derive(Debug, Default, Clone)]
 pub struct BrokerOptions {
     /// Archivers' keys, as `NAME=KEY`.
     pub archivers: Vec<String>,
+    /// Operators' keys, as `NAME=KEY`.
+    pub operators: Vec<String>,
     /// Without login and checks.
     pub open: bool,
     /// Settings in TOML.
@@ -81,6 +83,62 @@ impl Broker {
         self.dir.path().join("data")
     }
 
+    /// Runs a command of the operator's on its data directory, with this on standard input.
+    #[must_use]
+    pub fn administer_with(&self, arguments: &[&str], input: &str) -> Answer {
+        let mut command = Command::new(program("sealpost-broker"));
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.dir.path().join("broker.toml"))
+            .arg("--data")
+            .arg(self.data());
+        let mut process = Process::spawn("administration", &mut command);
+        if !input.is_empty() {
+            process.say(input);
+        }
+        process.hush();
+        let status = process.wait();
+        Answer {
+            code: status.code().unwrap_or(-1),
+            stdout: process.stdout().join("\n"),
+            stderr: process.stderr().join("\n"),
+        }
+    }
+
+    /// As [`Broker::administer_with`], and it has to succeed. Returns what it printed.
+    pub fn administer(&self, arguments: &[&str]) -> String {
+        let answer = self.administer_with(arguments, "");
+        assert_eq!(answer.code, 0, "{arguments:?}: {answer:?}");
+        answer.stdout
+    }
+
+    /// The audit log so far.
+    #[must_use]
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.data().join("audit.jsonl")).unwrap_or_default();
+        // The last line may be in the middle of being written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Waits for a line of the audit log.
+    pub async fn await_audit(&self, wanted: impl Fn(&serde_json::Value) -> bool) {
+        let until = std::time::Instant::now() + PATIENCE;
+        // Written a moment after the answer that it is about; there is nothing to await but the file.
+        while !self.audit().iter().any(&wanted) {
+            assert!(
+                std::time::Instant::now() < until,
+                "no such line: {:#?}",
+                self.audit()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// Kills it at once (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill();
@@ -111,6 +169,9 @@ fn launch(options: &BrokerOptions, dir: PathBuf, listen: &str) -> Process {
         .arg(dir.join("data"));
     for archiver in &options.archivers {
         command.args(["--archiver", archiver]);
+    }
+    for operator in &options.operators {
+        command.args(["--operator", operator]);
     }
     if options.open {
         command.arg("--open");

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectReturnCode, Packet, PubAckReason, Publish, SubscribeReasonCode,
+    ConnectReturnCode, DisconnectReasonCode, Packet, PubAckReason, Publish, SubscribeReasonCode,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
+use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use sealpost_core::{
     BundleFields, Content, DecryptionKey, Envelope, Identity, KeyBundle, LoginToken, MessageId,
     Realm, RsaDecryptionKey, Sealer, Timestamp, Topic, UserId,
@@ -261,6 +261,20 @@ impl Link {
             _ => None,
         })
         .await
+    }
+
+    /// Waits for the broker's DISCONNECT: its reason and its words.
+    pub async fn dismissed(&mut self) -> (DisconnectReasonCode, String) {
+        loop {
+            match self.poll().await {
+                Ok(_) => {}
+                Err(ConnectionError::MqttState(StateError::ServerDisconnect {
+                    reason_code,
+                    reason_string,
+                })) => return (reason_code, reason_string.unwrap_or_default()),
+                Err(error) => panic!("not dismissed: {error:?}"),
+            }
+        }
     }
 
     /// Waits for the end of the connection.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::aliases::{Aliases, TOPIC_ALIAS_MAXIMUM};
 use super::{GOODBYE_WAIT, Joined, will};
 use crate::access::admission::{Admitted, Attempt, Channel};
+use crate::access::audit::Source;
 use crate::allowance::{Pace, Ration};
 use crate::broker::Broker;
 use crate::clock;
@@ -294,6 +295,7 @@ impl Joined {
             will,
             pace: Pace::new(ration, user_ration),
             shutdown: shutdown.clone(),
+            source: Source::Address(channel.peer),
             refusals: 0,
         })
     }

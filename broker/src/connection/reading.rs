@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::aliases::AliasError;
 use super::{End, Input, Joined};
+use crate::access::audit::Entry;
 use crate::access::permission::{Permitted, Refused};
 use crate::clock;
 use crate::delivery::board::BoardError;
@@ -261,6 +262,18 @@ impl Joined {
         }
     }
 
+    /// Leaves a line in the audit log.
+    fn record_refusal(&self, what: &str, topic: &str, why: &str) {
+        let user = self.principal.name();
+        let entry = Entry::Refused {
+            user,
+            what,
+            topic,
+            why,
+        };
+        self.broker.audit.record(self.source, entry);
+    }
+
     /// Whether this connection's next refusal is worth a line in the log.
     fn is_worth_telling(&mut self) -> bool {
         self.refusals = self.refusals.saturating_add(1);
@@ -369,6 +382,10 @@ impl Joined {
                 if let Some(turn) = turn {
                     self.submit(batch).await?;
                     if turn.identity_changed {
+                        let user = self.principal.name();
+                        self.broker
+                            .audit
+                            .record(self.source, Entry::IdentityChanged { user });
                         let goodbye = Goodbye::new(
                             DisconnectReasonCode::NotAuthorized,
                             "the identity of this user has changed; log in with the new one",
@@ -384,6 +401,7 @@ impl Joined {
             Err(Refused { outcome, text }) => {
                 if self.is_worth_telling() {
                     tracing::info!(principal = %self.principal, ?topic, ?outcome, text, "publish refused");
+                    self.record_refusal("publish", topic.as_str(), &text);
                 }
                 match slot {
                     Some(slot) => wire.complete_with(slot, outcome, Some(text)),
@@ -403,6 +421,7 @@ impl Joined {
         if !matches!(code, SubscribeReasonCode::Success(_)) {
             if self.is_worth_telling() {
                 tracing::info!(principal = %self.principal, filter = ?asked.path, ?code, "subscription refused");
+                self.record_refusal("subscribe", &asked.path, &format!("{code:?}"));
             }
             if self.attachment.wire.version() == Version::V311 {
                 return SubscribeReasonCode::Failure;

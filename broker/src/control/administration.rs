@@ -205,7 +205,10 @@ impl Administration {
             Request::Remove { user } => {
                 let user = parse_user(&user)?;
                 let turn = self.registry.remove(&user).await?;
-                self.disconnect(&user, "the operator has removed this user");
+                if let Some(broker) = &self.broker {
+                    let goodbye = goodbye("the operator has removed this user");
+                    broker.board.end_owner(user.as_str(), &goodbye);
+                }
                 self.withdraw(&user, turn).await?;
             }
             Request::ResetIdentity { user, key, expires } => {
@@ -262,6 +265,7 @@ impl Administration {
             };
             tracing::info!(rules = rules.len(), "the rule file was read again");
             broker.permission.set_rules(rules);
+            broker.review_subscriptions();
         }
         Ok(())
     }
@@ -269,8 +273,7 @@ impl Administration {
     /// Ends the connections of a user.
     fn disconnect(&self, user: &UserId, why: &str) {
         if let Some(broker) = &self.broker {
-            let goodbye = Goodbye::new(DisconnectReasonCode::AdministrativeAction, why);
-            broker.board.disconnect_owner(user.as_str(), &goodbye);
+            broker.board.disconnect_owner(user.as_str(), &goodbye(why));
         }
     }
 
@@ -284,6 +287,10 @@ impl Administration {
         drop(turn);
         Ok(())
     }
+}
+
+fn goodbye(why: &str) -> Goodbye {
+    Goodbye::new(DisconnectReasonCode::AdministrativeAction, why)
 }
 
 /// In a word, and whom it is about.

@@ -370,6 +370,35 @@ impl Board {
         }
     }
 
+    /// Ends all sessions of an owner, connected or not, with the mail that waits in them.
+    pub fn end_owner(&self, owner: &str, goodbye: &Goodbye) {
+        let mut members = self.members();
+        let keys = members.sessions.keys();
+        let keys = keys.filter(|key| key.owner == owner).cloned();
+        for key in keys.collect::<Vec<_>>() {
+            if let Some(member) = members.sessions.remove(&key) {
+                member.session.disconnect(goodbye.clone());
+                self.forget(&mut members, &member);
+            }
+        }
+    }
+
+    /// Ends the subscriptions that are not permitted any longer. Returns how many.
+    pub fn review(&self, permitted: impl Fn(&SessionKey, &FilterName) -> bool) -> usize {
+        let members = self.members();
+        let subscriptions = members.sessions.iter().flat_map(|(key, member)| {
+            let filters = member.filters.iter();
+            let refused = filters.filter(|filter| !permitted(key, filter));
+            refused.map(|filter| (Arc::clone(&member.session), filter.clone()))
+        });
+        let refused = subscriptions.collect::<Vec<_>>();
+        drop(members);
+        for (session, filter) in &refused {
+            self.unsubscribe(session, filter);
+        }
+        refused.len()
+    }
+
     /// Ends sessions that nobody came back for, forgets retained messages that have expired, and disconnects clean
     /// sessions that hold others up for too long.
     pub fn tidy(&self, now: Timestamp) {
