@@ -49,19 +49,16 @@ fn where_registration_is_closed_a_newcomer_needs_an_invitation_and_the_client_us
     ]);
     assert_eq!(others.code, 5, "an invitation is for one name: {others:?}");
 
-    let sent = alice.run(&[
-        "send",
-        "alice",
-        "to myself",
-        "--invitation",
-        &invitation,
-        "--timeout",
-        "30s",
-    ]);
-    assert_eq!(sent.code, 0, "{sent:?}");
+    let claimed = alice.run(&["keys", "rotate", "--invitation", &invitation]);
+    assert_eq!(claimed.code, 0, "{claimed:?}");
     // From now on the name is alice's, without it.
-    let again = alice.run(&["send", "alice", "once more", "--timeout", "30s"]);
+    let again = alice.run(&["keys", "rotate"]);
     assert_eq!(again.code, 0, "{again:?}");
+    let users = broker.administer(&["users", "list"]);
+    assert!(
+        users.contains("alice") && users.contains("SHA256:"),
+        "{users}"
+    );
 }
 
 #[tokio::test]
