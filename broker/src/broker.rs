@@ -22,6 +22,7 @@ use crate::order::router_link::{Inlet, Route, RouterError, Submission};
 use crate::protocol::packet::Version;
 use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
+use crate::sys::Traffic;
 
 /// What connections share.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Broker {
     pub board: Arc<Board>,
     /// Wills of clients that have gone.
     pub wills: Wills<Principal>,
+    /// What has come in.
+    pub traffic: Traffic,
     /// The way into the one order.
     pub inlet: Inlet<Ticket>,
 }

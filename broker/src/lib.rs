@@ -26,4 +26,5 @@ pub mod order;
 pub mod protocol;
 pub mod server;
 pub mod settings;
+pub mod sys;
 pub mod transport;

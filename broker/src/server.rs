@@ -37,6 +37,7 @@ use crate::order::router_link::{self, RouterError};
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
+use crate::sys::{self, Traffic};
 use crate::transport::listeners::Listeners;
 
 /// How often sessions are looked over for expiry and for readers that hold others up.
@@ -112,6 +113,8 @@ pub async fn run(
     } = assemble(settings)?;
     let mut publishing = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
 
+    let telling = tokio::spawn(sys::tell(Arc::clone(&broker)));
+
     let connections = TaskTracker::new();
     let control = ControlSocket::bind(&broker.settings.data).map_err(ServeError::Control)?;
     let administration = Arc::new(Administration::of_broker(Arc::clone(&broker)));
@@ -161,6 +164,7 @@ pub async fn run(
             }
         }
     };
+    telling.abort();
     connections.close();
     shutdown.cancel();
     if tokio::time::timeout(SHUTDOWN_WAIT, connections.wait())
@@ -276,6 +280,7 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
         audit,
         board,
         wills,
+        traffic: Traffic::default(),
         inlet,
     });
     broker.review_subscriptions();

@@ -307,6 +307,7 @@ impl Joined {
             payload,
             mut properties,
         } = publish;
+        self.broker.traffic.count_received();
         let refuse = |reason, text: &str| Err(End::Refused(Goodbye::new(reason, text)));
         let alias = properties
             .as_mut()

@@ -122,6 +122,8 @@ pub struct Load {
     pub dropped: u64,
     /// Messages that expired undelivered since the start.
     pub expired: u64,
+    /// Publishes written to clients since the start.
+    pub sent: u64,
 }
 
 /// The board.
@@ -456,6 +458,7 @@ impl Board {
             retained: topics.retained_load().0,
             dropped: self.totals.dropped.load(Ordering::Relaxed),
             expired: self.totals.expired.load(Ordering::Relaxed),
+            sent: self.totals.sent.load(Ordering::Relaxed),
         }
     }
 
@@ -711,6 +714,24 @@ impl Board {
                 .after(move || waiting.iter().for_each(|mailbox| mailbox.wake()));
         }
         Posted::Delivered { recorded, readers }
+    }
+
+    /// Tells what the broker says of itself: at QoS 0 to whoever subscribed, and retained for those who come later. It
+    /// has no place in the one order, and none in the journal.
+    pub fn announce(&self, message: &Arc<Message>) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let post = Post {
+            message: Arc::clone(message),
+            qos: QoS::AtMostOnce,
+            pkid: 0,
+            retain: true,
+            origin: None,
+            receipt: None,
+        };
+        for (subscriber, delivery) in topics.deliveries(&post) {
+            subscriber.mailbox().push(delivery, None, None);
+        }
+        topics.retain(message, QoS::AtMostOnce);
     }
 
     /// Puts a retained message in place without delivering it: what a restart brings back.

@@ -56,6 +56,8 @@ pub struct Totals {
     pub dropped: AtomicU64,
     /// Messages that expired before they were delivered.
     pub expired: AtomicU64,
+    /// Publishes that were written to clients.
+    pub sent: AtomicU64,
 }
 
 /// A message for one reader.
@@ -527,6 +529,20 @@ impl Mailbox {
         state.queue.make_contiguous().sort_by_key(|entry| entry.seq);
         // It may have been this reader's turn.
         state.wake_one();
+    }
+
+    /// Counts a publish that was written to a client.
+    pub fn count_sent(&self) {
+        self.totals.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wakes the other readers if there is something left, and nobody for nothing: whoever is woken and finds nothing
+    /// goes to the end of the line.
+    pub fn pass_on(&self) {
+        let mut state = self.lock();
+        if !state.queue.is_empty() || state.behind.is_some() {
+            state.wake_all();
+        }
     }
 
     /// Wakes whoever waits for something to read: what had to wait for the journal need not any more.

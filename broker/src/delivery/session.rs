@@ -639,7 +639,7 @@ impl Session {
             match mailbox.next(&attachment.wire, now, |_, _| open) {
                 Next::Entry(mut entry) => {
                     // What is left is for whichever member comes first.
-                    mailbox.wake();
+                    mailbox.pass_on();
                     let delivery = &mut entry.delivery;
                     delivery.retain &= subscription.retain_as_published;
                     delivery.subscription_ids = subscription.id.into_iter().collect();
@@ -683,7 +683,9 @@ impl Session {
         let asked = shared.as_ref().map_or(QoS::ExactlyOnce, |(_, qos)| *qos);
         let qos = crate::delivery::topics::lower(entry.delivery.qos, asked);
         if qos == QoS::AtMostOnce {
-            write(version, &entry, qos, 0, attachment.max_packet, out, now);
+            if write(version, &entry, qos, 0, attachment.max_packet, out, now) {
+                mailbox.count_sent();
+            }
             mailbox.done(&entry);
             return;
         }
@@ -701,6 +703,7 @@ impl Session {
             mailbox.done(&entry);
             return;
         }
+        mailbox.count_sent();
         state.pkids.insert(pkid);
         state.in_flight_bytes += entry.delivery.message.size();
         state.in_flight.push_back(InFlight {
