@@ -158,7 +158,7 @@ mod tests {
             average.go_on(count);
         }
         for per_minute in average.per_minute {
-            assert!((590.0..=600.0).contains(&per_minute), "{per_minute}");
+            assert!((580.0..=600.0).contains(&per_minute), "{per_minute}");
         }
         for _ in 0..720 {
             average.go_on(count);
