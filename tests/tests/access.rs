@@ -2,7 +2,7 @@
 
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
 use sealpost_core::{Invitation, LoginPassword, LoginToken, Realm};
-use sealpost_tests::{Broker, BrokerOptions, Device, Link, Person};
+use sealpost_tests::{Broker, BrokerOptions, Device, Flood, Link, Person};
 
 const CLOSED: &str = "registration = \"closed\"\n";
 
@@ -143,6 +143,9 @@ async fn a_device_with_a_static_password_publishes_what_its_identity_signed() {
         link.subscribe("inbox/bob").await,
         SubscribeReasonCode::NotAuthorized
     );
+
+    // MQTT 3.1.1 too.
+    Flood::connect(broker.address(), "sensor", "correct horse battery", "old").finish();
 
     for (user, password) in [
         ("sensor", "wrong horse battery"),

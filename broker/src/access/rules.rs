@@ -370,6 +370,13 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_file_is_one() {
+        let rules = rules(include_str!("../../../config/rules.toml")).unwrap();
+        assert!(rules.permit_publish(&user("sensor-1"), "home/sensor-1/celsius", true));
+        assert!(rules.permit_subscribe(&user("alice"), "home/#"));
+    }
+
+    #[test]
     fn a_bad_file_is_refused_with_what_is_wrong() {
         for (text, named) in [
             ("[[rules]]\nusers = [\"a\"]\npublsh = []", "publsh"),

@@ -83,6 +83,7 @@ pub(super) async fn refuse(
         (
             Version::V311,
             ConnectReturnCode::ServerUnavailable
+            | ConnectReturnCode::ServerBusy
             | ConnectReturnCode::QuotaExceeded
             | ConnectReturnCode::ConnectionRateExceeded,
         ) => ConnectReturnCode::ServiceUnavailable,
