@@ -13,6 +13,7 @@ mod lab;
 pub mod packet;
 mod process;
 pub mod raw;
+mod round_trip;
 
 pub use archiver::Archiver;
 pub use broker::{Broker, BrokerOptions};
@@ -22,6 +23,7 @@ pub use flood::Flood;
 pub use lab::{Lab, exporter};
 pub use process::Process;
 pub use raw::Raw;
+pub use round_trip::{assert_round_trip, client_program};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! MQTT comes in over TCP, TLS and WebSocket, from every common client; certificates change without a word; nobody who stalls or
-//! sends rubbish keeps others out.
+//! MQTT comes in over TCP, TLS and WebSocket; certificates change without a word; nobody who stalls or sends rubbish keeps
+//! others out.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +11,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use sealpost_tests::packet::{packet, prefixed};
-use sealpost_tests::{Broker, BrokerOptions, Device, Lab, Link, PATIENCE, Process, exporter, root};
+use sealpost_tests::{
+    Broker, BrokerOptions, Device, Lab, Link, PATIENCE, Process, assert_round_trip, client_program,
+    exporter,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
@@ -75,145 +78,6 @@ async fn assert_alive(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let mut pingresp = [0; 2];
     within(stream.read_exact(&mut pingresp)).await.unwrap();
     assert_eq!(pingresp, *b"\xd0\x00");
-}
-
-fn client_program(path: &str) -> Command {
-    Command::new(root().join("tests/clients").join(path))
-}
-
-fn assert_round_trip(what: &str, mut command: Command) {
-    let mut client = Process::spawn(what, &mut command);
-    let status = client.wait();
-    assert!(status.success(), "{command:?}: {:?}", client.stderr());
-    client.expect("round trip done");
-}
-
-#[test]
-fn paho_mqtt_in_python_talks_over_tcp_tls_and_websocket_in_both_versions() {
-    let lab = Lab::new();
-    let broker = open_broker(&lab, "");
-    for version in ["4", "5"] {
-        for transport in ["tcp", "websockets"] {
-            for tls in [false, true] {
-                let mut command = client_program("paho");
-                command.args(["--version", version, "--transport", transport]);
-                if tls {
-                    command.arg("--ca").arg(lab.file("ca.pem"));
-                }
-                let address = if tls {
-                    broker.tls_address()
-                } else {
-                    broker.address()
-                };
-                command.args(["--port", &address.port().to_string()]);
-                assert_round_trip("paho", command);
-            }
-        }
-    }
-}
-
-#[test]
-fn mqtt_js_talks_over_tcp_tls_and_websocket_in_both_versions() {
-    let lab = Lab::new();
-    let broker = open_broker(&lab, "");
-    for version in ["4", "5"] {
-        for (scheme, address) in [
-            ("mqtt", broker.address()),
-            ("ws", broker.address()),
-            ("mqtts", broker.tls_address()),
-            ("wss", broker.tls_address()),
-        ] {
-            let mut command = client_program("mqttjs/mqttjs");
-            command
-                .arg(format!("{scheme}://{address}/mqtt"))
-                .arg(version);
-            command.arg(lab.file("ca.pem"));
-            assert_round_trip("mqtt.js", command);
-        }
-    }
-}
-
-#[test]
-fn mosquittos_clients_talk_over_tcp_and_tls_in_both_versions() {
-    let lab = Lab::new();
-    let broker = open_broker(&lab, "");
-    for version in ["mqttv311", "mqttv5"] {
-        for tls in [false, true] {
-            let address = if tls {
-                broker.tls_address()
-            } else {
-                broker.address()
-            };
-            let (port, text) = (address.port().to_string(), format!("{version} {tls}"));
-            let run = |program: &str, arguments: &[&str]| {
-                let mut command = Command::new(program);
-                command.args(["-h", "127.0.0.1", "-p", &port, "-V", version, "-q", "1"]);
-                command.args(["-t", &text]).args(arguments);
-                if tls {
-                    command.arg("--cafile").arg(lab.file("ca.pem"));
-                }
-                let mut process = Process::spawn(program, &mut command);
-                assert!(process.wait().success(), "{:?}", process.stderr());
-                process.stdout()
-            };
-            // Retained, so that the subscriber need not be there first.
-            run("mosquitto_pub", &["-r", "-m", &text]);
-            assert_eq!(
-                run("mosquitto_sub", &["-C", "1", "-W", "30"]),
-                std::slice::from_ref(&text)
-            );
-        }
-    }
-}
-
-/// A port of this machine that leads to the broker through TLS. rumqttc's own TLS and WebSocket would bring dependencies along
-/// that are no longer maintained.
-async fn tunnel(lab: Lab, broker: SocketAddr) -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            let mut far = lab.connect(broker, None).await.unwrap();
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn rumqttc_talks_over_tcp_and_tls_in_both_versions() {
-    let lab = Lab::new();
-    let broker = open_broker(&lab, "");
-    let tunnel = tunnel(lab, broker.tls_address()).await;
-    for address in [broker.address(), tunnel] {
-        let (host, port) = (address.ip().to_string(), address.port());
-        let topic = address.to_string();
-        let payload = vec![7; 100_000];
-
-        let mut options = rumqttc::MqttOptions::new("four", &host, port);
-        options.set_max_packet_size(1 << 20, 1 << 20);
-        let (client, mut events) = rumqttc::AsyncClient::new(options, 10);
-        let qos = rumqttc::QoS::AtLeastOnce;
-        client.subscribe(&topic, qos).await.unwrap();
-        client
-            .publish(&topic, qos, false, payload.clone())
-            .await
-            .unwrap();
-        loop {
-            let event = within(events.poll()).await.unwrap();
-            if let rumqttc::Event::Incoming(rumqttc::Incoming::Publish(publish)) = event {
-                assert_eq!(publish.payload, payload, "{topic}");
-                break;
-            }
-        }
-
-        let mut five = Link::connect(address, "five", None).await.unwrap();
-        five.subscribe(&topic).await;
-        let reason = five.publish(&topic, false, &payload).await;
-        assert_eq!(reason, PubAckReason::Success);
-        assert_eq!(five.receive().await.payload, payload, "{topic}");
-        five.disconnect().await;
-    }
 }
 
 #[tokio::test]
@@ -348,6 +212,49 @@ async fn certificates_are_renewed_at_sighup_and_on_change_without_ending_a_conne
     .await;
     assert!(!uses(&next).await);
     assert_alive(&mut old).await;
+}
+
+/// The bytes of a stream until its end, or until it breaks.
+async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let (mut rest, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(length @ 1..) = within(stream.read(&mut buffer)).await {
+        rest.extend_from_slice(&buffer[..length]);
+    }
+    rest
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_says_so_on_every_transport() {
+    const CONNECT_5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01h";
+    let lab = Lab::new();
+    let mut broker = open_broker(&lab, "");
+    let mut tls = lab.connect(broker.tls_address(), None).await.unwrap();
+    tls.write_all(CONNECT_5).await.unwrap();
+    within(tls.read_u8()).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(broker.address()).await;
+    let request = websocket_request("ws", broker.address());
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream.unwrap())
+        .await
+        .unwrap();
+    let connect = [&CONNECT_5[..CONNECT_5.len() - 1], b"w"].concat();
+    socket.send(Message::Binary(connect.into())).await.unwrap();
+    within(socket.next()).await.unwrap().unwrap();
+
+    assert!(
+        tokio::task::spawn_blocking(move || broker.stop())
+            .await
+            .unwrap()
+            .success()
+    );
+    // DISCONNECT with reason 0x8B, server shutting down.
+    let said = rest(&mut tls).await;
+    assert!(
+        said.windows(3)
+            .any(|window| window[0] == 0xe0 && window[2] == 0x8b)
+    );
+    let said = within(socket.next()).await.unwrap().unwrap().into_data();
+    assert_eq!((said[0], said[2]), (0xe0, 0x8b));
+    assert!(within(socket.next()).await.unwrap().unwrap().is_close());
 }
 
 #[test]

@@ -163,7 +163,7 @@ struct Arrival {
     ration: Ration,
 }
 
-/// Lines in the log about connections that were turned away.
+/// Lines in the log about connections that were not taken.
 const TELL: Rate = Rate {
     units: 6,
     period: Duration::from_secs(60),
@@ -189,7 +189,7 @@ impl Entrance {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, or a connection that was gone before it was taken.
-                    tracing::warn!(%error, "accept");
+                    self.tell(|| tracing::warn!(%error, "no connection could be accepted"));
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -220,16 +220,19 @@ impl Entrance {
         }
     }
 
-    /// Says so now and then: who floods the broker is not to flood its log too.
-    fn turn_away(&self, address: SocketAddr, why: &dyn std::fmt::Display) {
+    /// Says something, unless enough was said lately: who floods the broker is not to flood its log too.
+    fn tell(&self, tell: impl FnOnce()) {
         let now = Instant::now();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_ready(now) {
             told.take(1, now);
-            tracing::warn!(peer = %address, %why, "turned away");
-        } else {
-            tracing::debug!(peer = %address, %why, "turned away");
+            drop(told);
+            tell();
         }
+    }
+
+    fn turn_away(&self, address: SocketAddr, why: &dyn std::fmt::Display) {
+        self.tell(|| tracing::warn!(peer = %address, %why, "turned away"));
     }
 
     async fn serve(self, arrival: Arrival, tls: Option<TlsAcceptor>, seat: Seat) {
