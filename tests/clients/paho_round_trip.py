@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--certificate", help="a client certificate, with --key")
     parser.add_argument("--key")
     parser.add_argument("--user", help="a user name to log in with")
+    parser.add_argument("--password", help="its password, if it has one")
     parser.add_argument("--connect-only", action="store_true", help="leave after the CONNACK")
     arguments = parser.parse_args()
 
@@ -43,7 +44,7 @@ def main() -> None:
             ca_certs=arguments.ca, certfile=arguments.certificate, keyfile=arguments.key
         )
     if arguments.user:
-        client.username_pw_set(arguments.user)
+        client.username_pw_set(arguments.user, arguments.password)
 
     events: queue.Queue = queue.Queue()
     client.on_connect = lambda _c, _u, _f, reason, _p: events.put(("connected", reason))

@@ -2,7 +2,7 @@
 
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
 use sealpost_core::{Invitation, LoginPassword, LoginToken, Realm};
-use sealpost_tests::{Broker, BrokerOptions, Device, Flood, Link, Person};
+use sealpost_tests::{Broker, BrokerOptions, Device, Flood, Link, Person, Process, root};
 
 const CLOSED: &str = "registration = \"closed\"\n";
 
@@ -324,4 +324,52 @@ async fn nobody_takes_over_anothers_session_by_its_client_id() {
         hers.subscribe("inbox/alice").await,
         SubscribeReasonCode::Success(_)
     ));
+}
+
+#[test]
+fn a_plain_library_with_a_password_uses_the_topics_that_rules_give_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = "[[rules]]\nusers = [\"sensor-*\"]\npublish = [\"round/trip\"]\nsubscribe = [\"round/trip\"]";
+    let broker = broker(&(with_rules(&dir, rules) + CLOSED));
+    let password = broker.administer(&["passwd", "add", "sensor-1", "--generate"]);
+    let paho = |version: &str, password: &str| {
+        let mut command = std::process::Command::new(root().join("tests/clients/paho"));
+        command.args(["--port", &broker.address().port().to_string()]);
+        command.args(["--version", version]);
+        command.args(["--user", "sensor-1", "--password", password]);
+        let mut client = Process::spawn("paho", &mut command);
+        let status = client.wait();
+        (status.success(), client.stderr())
+    };
+    for version in ["4", "5"] {
+        let (done, problems) = paho(version, &password);
+        assert!(done, "{version}: {problems:?}");
+        let (done, _) = paho(version, "a wrong password");
+        assert!(!done, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn archivers_share_out_what_they_may_read_and_users_do_not() {
+    let archiver = Device::new("archiver");
+    let broker = Broker::start(BrokerOptions {
+        archivers: vec![format!("archiver={}", archiver.identity.key().to_base64())],
+        ..BrokerOptions::default()
+    });
+    let mut reader = archiver.connect(broker.address(), "r").await;
+    let alice = Device::new("alice");
+    let mut link = alice.connect(broker.address(), "a").await;
+    for (filter, archivers, alices) in [
+        ("$share/g/inbox/+", true, false),
+        ("$share/g/keys/+", true, false),
+        ("$share/g/inbox/alice", false, false),
+        ("$share/g/#", false, false),
+        ("$share/g/$SYS/#", false, false),
+    ] {
+        for (link, granted) in [(&mut reader, archivers), (&mut link, alices)] {
+            let code = link.subscribe(filter).await;
+            let success = matches!(code, SubscribeReasonCode::Success(_));
+            assert_eq!(success, granted, "{filter}: {code:?}");
+        }
+    }
 }
