@@ -171,7 +171,7 @@ impl Default for Limits {
         const MIB: usize = 1024 * 1024;
         Limits {
             connections: 10_000,
-            handshakes: 2_000,
+            handshakes: 5_000,
             handshake: 10,
             users: 100_000,
             packet: MAX_ENVELOPE + 32 * 1024,

@@ -298,7 +298,8 @@ async fn whoever_stalls_makes_room_when_the_lobby_is_full() {
     let lab = Lab::new();
     let broker = open_broker(&lab, "handshakes = 6\nhandshake = 3600");
     let stalled = stall(&broker, 12);
-    assert_serving(&broker).await;
+    let plain = tokio::net::TcpStream::connect(broker.address()).await;
+    assert_eq!(log_in(&mut plain.unwrap(), "p", None).await, 0);
     let mut link = lab.connect(broker.tls_address(), None).await.unwrap();
     assert_eq!(log_in(&mut link, "a", None).await, 0);
     drop(stalled);

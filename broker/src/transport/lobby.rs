@@ -8,8 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long nobody is sent away for somebody newer: an honest client on a bad line is done well within it.
-const GRACE: Duration = Duration::from_secs(1);
+/// How long nobody is sent away for somebody newer: an honest client on a bad line, or one of thousands that reconnect at
+/// once, is done within it.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Seats for connections between their acceptance and their CONNECT.
 #[derive(Debug)]
