@@ -60,10 +60,19 @@ impl Run {
 
     /// A clean session for a role, with big reads.
     pub(crate) fn connect(&self, role: &str) -> Result<Connection, LoadError> {
+        self.open(role, true)
+    }
+
+    /// A session for a role that the broker keeps.
+    pub(crate) fn connect_durably(&self, role: &str) -> Result<Connection, LoadError> {
+        self.open(role, false)
+    }
+
+    fn open(&self, role: &str, clean_session: bool) -> Result<Connection, LoadError> {
         let client_id = self.client_id(role);
         let introduction = Introduction {
             client_id: &client_id,
-            clean_session: true,
+            clean_session,
             credentials: None,
         };
         Connection::open(self.broker, &introduction, self.limits, READ_BUFFER)

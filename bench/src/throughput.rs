@@ -41,6 +41,9 @@ pub(crate) struct Throughput {
     /// Messages that each publisher may have unacknowledged
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) window: u16,
+    /// Subscribers have sessions that are kept: the broker has to keep each message until its subscriber has it
+    #[arg(long)]
+    pub(crate) durable: bool,
     /// One more subscriber, to this filter, that has to get the messages of all: for example inbox/+
     #[arg(long)]
     pub(crate) watcher: Option<String>,
@@ -57,12 +60,16 @@ impl Throughput {
             size,
             qos,
             window,
+            durable,
             ..
         } = self;
+        let kept = if *durable { ", kept sessions" } else { "" };
         let watched = self.watcher.as_ref().map_or(String::new(), |filter| {
             format!(", one more subscriber to {filter}")
         });
-        format!("throughput: {pairs} pairs, {size} bytes, QoS {qos}, window {window}{watched}")
+        format!(
+            "throughput: {pairs} pairs, {size} bytes, QoS {qos}, window {window}{kept}{watched}"
+        )
     }
 
     /// Runs it once.
@@ -94,6 +101,7 @@ impl Throughput {
                 Ledger::new(run.number, 0, pairs),
                 0..pairs,
                 &filler,
+                self.durable,
             )?);
         }
         for (place, number) in (0..self.pairs).enumerate() {
@@ -107,6 +115,7 @@ impl Throughput {
                 ledger,
                 publisher,
                 &filler,
+                self.durable,
             )?);
             publishers.push(Publisher {
                 connection: run.connect(&format!("p{number}"))?,
@@ -127,8 +136,17 @@ impl Throughput {
                 .seconds
                 .map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0))),
         };
-        let outcome = run_load(&run, Clock::start(), publishers, quota, audiences)?;
-        Ok(self.report(&outcome))
+        let outcome = run_load(&run, Clock::start(), publishers, quota, audiences);
+        if self.durable {
+            let roles = (0..self.pairs).map(|number| format!("s{number}"));
+            for role in roles.chain(self.watcher.is_some().then(|| "watcher".to_owned())) {
+                // A clean session of the same client id ends the kept one.
+                if let Ok(connection) = run.connect(&role) {
+                    connection.close();
+                }
+            }
+        }
+        Ok(self.report(&outcome?))
     }
 
     fn report(&self, outcome: &Outcome) -> Report {
@@ -186,7 +204,8 @@ impl Throughput {
     }
 }
 
-/// A connected and subscribed clean session.
+/// A connected and subscribed session, clean or kept.
+#[expect(clippy::too_many_arguments)]
 fn audience(
     run: &Run,
     role: &str,
@@ -195,8 +214,13 @@ fn audience(
     ledger: Ledger,
     publishers: std::ops::Range<usize>,
     filler: &Arc<Vec<u8>>,
+    durable: bool,
 ) -> Result<Audience, LoadError> {
-    let mut connection = run.connect(role)?;
+    let mut connection = if durable {
+        run.connect_durably(role)?
+    } else {
+        run.connect(role)?
+    };
     connection
         .subscribe(filter, qos)
         .map_err(|source| failed(role, source))?;
