@@ -206,6 +206,8 @@ struct Joined {
     /// The same when DISCONNECT changed it.
     expiry: Option<Duration>,
     aliases: Aliases,
+    /// Messages of QoS 2 that were not released when the client connected: they are not this connection's.
+    carried: usize,
     will: Option<Will>,
     pace: Pace,
     shutdown: CancellationToken,

@@ -168,6 +168,116 @@ fn unsubacks_and_connacks_from_clients_take_no_place_for_ever() {
 }
 
 #[test]
+fn a_shared_message_left_unacknowledged_by_a_kept_session_that_goes_is_anothers() {
+    let broker = open_broker();
+    let kept = Connect {
+        clean: false,
+        ..Connect::v311("first")
+    };
+    let mut first = Raw::connect(broker.address(), &kept);
+    first.subscribe(4, "$share/g/t", 1);
+    let mut writer = Raw::connect(broker.address(), &Connect::v311("writer"));
+    writer.send(&publish(0b0010, "t", 1, b"x"));
+    writer.expect(b"\x40\x02\x00\x01");
+    let (_, body) = first.read().expect("the message");
+    assert_eq!((&body[..3], &body[5..]), (&b"\x00\x01t"[..], &b"x"[..]));
+    first.hang_up();
+    let mut second = Raw::connect(broker.address(), &Connect::v311("second"));
+    second.subscribe(4, "$share/g/t", 1);
+    let (_, body) = second
+        .read()
+        .expect("the message that the first did not finish");
+    assert_eq!((&body[..3], &body[5..]), (&b"\x00\x01t"[..], &b"x"[..]));
+    assert_serving(&broker);
+}
+
+#[test]
+fn a_member_of_a_group_that_stops_acknowledging_keeps_nothing_from_the_others() {
+    let broker = open_broker();
+    let mut stuck = Raw::connect(
+        broker.address(),
+        &Connect {
+            // Receive Maximum 1.
+            properties: b"\x21\x00\x01",
+            ..Connect::v5("stuck")
+        },
+    );
+    stuck.subscribe(5, "$share/g/t", 1);
+    let mut busy = Raw::connect(broker.address(), &Connect::v311("busy"));
+    busy.subscribe(4, "$share/g/t", 1);
+    let mut writer = Raw::connect(broker.address(), &Connect::v311("writer"));
+    for pkid in 1..=50u16 {
+        writer.send(&publish(0b0010, "t", pkid, &pkid.to_be_bytes()));
+        writer.expect(&packet(0x40, &pkid.to_be_bytes()));
+    }
+    let mut came = Vec::new();
+    while came.len() < 49 {
+        let (_, body) = busy.read().expect("a message");
+        busy.send(&packet(0x40, &body[3..5]));
+        came.push(body[5..].to_vec());
+    }
+    let (_, body) = stuck.read().expect("the one message that it takes");
+    came.push(body[6..].to_vec());
+    came.sort();
+    came.dedup();
+    assert_eq!(came.len(), 50, "each message once");
+    assert_serving(&broker);
+}
+
+#[test]
+fn a_pubrel_out_of_order_releases_its_own_message_and_no_other() {
+    let broker = open_broker();
+    let mut reader = Raw::connect(broker.address(), &Connect::v311("reader"));
+    reader.subscribe(4, "t", 0);
+    let mut writer = Raw::connect(broker.address(), &Connect::v311("writer"));
+    for pkid in [1, 2] {
+        writer.send(&publish(0b0100, "t", pkid, b"x"));
+        writer.expect(&packet(0x50, &pkid.to_be_bytes()));
+    }
+    // 2 is released and free; 1 is not, and sent again it is the same message.
+    writer.send(b"\x62\x02\x00\x02");
+    writer.expect(b"\x70\x02\x00\x02");
+    writer.send(&publish(0b1100, "t", 1, b"x"));
+    writer.expect(b"\x50\x02\x00\x01");
+    writer.send(&publish(0b0100, "t", 2, b"new"));
+    writer.expect(b"\x50\x02\x00\x02");
+    for payload in [&b"x"[..], b"x", b"new"] {
+        reader.expect(&publish(0, "t", 0, payload));
+    }
+    reader.ping();
+    // A PUBREL of nothing is answered too.
+    writer.send(b"\x62\x02\x00\x63");
+    writer.expect(b"\x70\x02\x00\x63");
+    assert_serving(&broker);
+}
+
+#[test]
+fn a_duplicate_at_qos_2_is_delivered_once() {
+    let broker = open_broker();
+    let mut reader = Raw::connect(broker.address(), &Connect::v311("reader"));
+    reader.subscribe(4, "t", 2);
+    let kept = Connect {
+        clean: false,
+        ..Connect::v311("writer")
+    };
+    for _ in 0..3 {
+        // Each time it comes back it has not seen the PUBREC, and says it again.
+        let mut writer = Raw::connect(broker.address(), &kept);
+        writer.send(&publish(0b1100, "t", 7, b"once"));
+        writer.expect(b"\x50\x02\x00\x07");
+        writer.hang_up();
+    }
+    let (first, body) = reader.read().expect("the message");
+    assert_eq!((first, &body[5..]), (0x34, &b"once"[..]));
+    let pkid = [body[3], body[4]];
+    reader.send(&packet(0x50, &pkid));
+    reader.expect(&packet(0x62, &pkid));
+    reader.send(&packet(0x70, &pkid));
+    reader.ping();
+    assert_serving(&broker);
+}
+
+#[test]
 fn a_hash_in_the_middle_of_a_filter_is_refused() {
     let broker = open_broker();
     let filter = prefixed("a/#/b");

@@ -309,3 +309,22 @@ async fn a_will_obeys_the_permissions_of_its_owner() {
     assert_eq!(connack_to(&broker, &alice, "inbox/bob", &envelope), 0);
     assert_eq!(&inbox.receive().await.payload[..], &envelope[..]);
 }
+
+#[test]
+fn a_goodbye_counts_although_the_client_is_back_before_it_was_read() {
+    let broker = open_broker();
+    let mut watcher = watcher(&broker, "will");
+    let kept = Connect {
+        clean: false,
+        ..Connect::v311("c")
+    };
+    for _ in 0..200 {
+        let mut first = Raw::connect(broker.address(), &with_will(kept.clone(), GONE));
+        first.send(b"\xe0\x00");
+        let second = Raw::connect(broker.address(), &kept);
+        drop(first);
+        second.disconnect();
+    }
+    watcher.ping();
+    watcher.ping();
+}

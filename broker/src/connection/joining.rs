@@ -25,6 +25,13 @@ use crate::protocol::packet::{IncomingConnect, PacketError, Version, encode};
 /// Bytes of the longest client id. It is kept for as long as the session.
 const MAX_CLIENT_ID: usize = 256;
 
+/// A client id for a client that brings none: as no other, in the shape that other brokers give theirs.
+fn assign() -> String {
+    let id = format!("{:032x}", rand::random::<u128>());
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| id.get(part).unwrap_or_default());
+    format!("auto-{}", parts.join("-"))
+}
+
 /// A CONNECT that was turned away.
 pub(super) struct Denial {
     pub(super) code: ConnectReturnCode,
@@ -182,10 +189,7 @@ impl Joined {
             Some(will) => Some(will::take(broker, &principal, will, will_properties).await?),
             None => None,
         };
-        let assigned = connect
-            .client_id
-            .is_empty()
-            .then(|| format!("auto-{:032x}", rand::random::<u128>()));
+        let assigned = connect.client_id.is_empty().then(assign);
         if assigned.is_some() && version == Version::V311 && !connect.clean_session {
             return deny(
                 ConnectReturnCode::ClientIdentifierNotValid,
@@ -284,6 +288,7 @@ impl Joined {
         let keep_alive = Some(promised).filter(|seconds| *seconds > 0);
         let keep_alive =
             keep_alive.map(|seconds| Duration::from_millis(u64::from(seconds) * 1_500));
+        let carried = session.unreleased();
         Ok(Joined {
             broker: Arc::clone(broker),
             principal,
@@ -293,6 +298,7 @@ impl Joined {
             granted: expiry,
             expiry: None,
             aliases: Aliases::default(),
+            carried,
             will,
             pace: Pace::new(ration, user_ration),
             shutdown: shutdown.clone(),

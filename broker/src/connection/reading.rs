@@ -37,6 +37,9 @@ const BATCH: usize = 256;
 /// Bytes of packets that wait while the client's publishes are unacknowledged; then reading from it stops.
 const PARKED_BYTES: usize = 1024 * 1024;
 
+/// Reads after a connection was ended from outside, to find a DISCONNECT that was on its way.
+const LAST_READS: usize = 8;
+
 /// Refusals of one connection that the log tells in full. A client that goes on is not worth more lines.
 const REFUSALS_TOLD: u32 = 20;
 
@@ -109,9 +112,33 @@ impl Joined {
     pub(super) async fn read(&mut self, input: &mut Input) -> Result<Infallible, End> {
         let mut batch = Vec::new();
         let ended = self.read_into(input, &mut batch).await;
+        if matches!(ended, Err(End::Closed)) {
+            self.hear_last_word(input, &mut batch).await;
+        }
         // What was good before the end goes its way.
         self.submit(&mut batch).await?;
         ended
+    }
+
+    /// A client that says DISCONNECT and comes back at once may be taken over by itself before its word was read here. It
+    /// has been said all the same, and the will is not to be published.
+    async fn hear_last_word(&mut self, input: &mut Input, batch: &mut Batch) {
+        if self.will.is_none() {
+            return;
+        }
+        // What has arrived, and no more; a peer that goes on and on is not listened to for ever.
+        for _ in 0..LAST_READS {
+            while let Ok(Some(packet)) = input.decoder.decode(&mut input.buffer) {
+                if let disconnect @ Incoming::Disconnect(_) = packet {
+                    let _ = self.take(disconnect, batch).await;
+                    return;
+                }
+            }
+            let read = tokio::time::timeout(Duration::ZERO, input.read()).await;
+            if !matches!(read, Ok(Ok(()))) {
+                return;
+            }
+        }
     }
 
     async fn read_into(&mut self, input: &mut Input, batch: &mut Batch) -> Result<Infallible, End> {
@@ -151,13 +178,7 @@ impl Joined {
                             && wire.unacknowledged() + parked.reliable
                                 >= usize::from(wire.receive_maximum())
                         {
-                            return Err(End::Refused(Goodbye::new(
-                                DisconnectReasonCode::ReceiveMaximumExceeded,
-                                format!(
-                                    "more than {} unacknowledged publishes",
-                                    wire.receive_maximum()
-                                ),
-                            )));
+                            return Err(exceeded(&wire));
                         }
                         parked.push(packet);
                     }
@@ -308,6 +329,15 @@ impl Joined {
             mut properties,
         } = publish;
         self.broker.traffic.count_received();
+        // One of QoS 2 is unacknowledged until its PUBCOMP.
+        if qos == QoS::ExactlyOnce
+            && self.attachment.wire.version() == Version::V5
+            && self.session.unreleased()
+                >= usize::from(self.attachment.wire.receive_maximum()) + self.carried
+            && !self.session.is_unreleased(pkid)
+        {
+            return Err(exceeded(&self.attachment.wire));
+        }
         let refuse = |reason, text: &str| Err(End::Refused(Goodbye::new(reason, text)));
         let alias = properties
             .as_mut()
@@ -477,6 +507,16 @@ impl Joined {
             Err(_) => UnsubAckReason::TopicFilterInvalid,
         }
     }
+}
+
+fn exceeded(wire: &Wire) -> End {
+    End::Refused(Goodbye::new(
+        DisconnectReasonCode::ReceiveMaximumExceeded,
+        format!(
+            "more than {} unacknowledged publishes",
+            wire.receive_maximum()
+        ),
+    ))
 }
 
 fn refusal(outcome: Outcome) -> DisconnectReasonCode {

@@ -565,6 +565,12 @@ impl Session {
         }
     }
 
+    /// Whether a message of QoS 2 with this identifier is not released yet.
+    #[must_use]
+    pub fn is_unreleased(&self, pkid: u16) -> bool {
+        self.lock().received.contains_key(&pkid)
+    }
+
     /// Messages of QoS 2 from the client that are not released yet.
     #[must_use]
     pub fn unreleased(&self) -> usize {

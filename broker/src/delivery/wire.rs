@@ -292,7 +292,17 @@ impl Wire {
             std::mem::take(&mut control.packets)
         };
         for packet in packets {
+            let before = out.len();
             let _ = encode(self.version, packet, out);
+            if out.len() - before > self.max_packet {
+                // MQTT 5.0, section 3.1.2.11.4: it must not be sent, and without it there is no going on.
+                out.truncate(before);
+                self.close(Goodbye::new(
+                    DisconnectReasonCode::PacketTooLarge,
+                    "the answer is larger than the client takes",
+                ));
+                return;
+            }
         }
         let mut acks = lock(&self.acks);
         while let Some(Slot {

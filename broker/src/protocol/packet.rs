@@ -146,6 +146,7 @@ pub enum PacketError {
 #[derive(Debug)]
 pub struct Decoder {
     version: Option<Version>,
+    is_3_1: bool,
     max_packet: usize,
 }
 
@@ -159,6 +160,7 @@ impl Decoder {
     pub fn new(max_packet: usize) -> Decoder {
         Decoder {
             version: None,
+            is_3_1: false,
             max_packet,
         }
     }
@@ -182,7 +184,11 @@ impl Decoder {
         let Some(&first) = stream.first() else {
             return Ok(None);
         };
-        let (packet_type, flags) = (first >> 4, first & 0x0f);
+        let (packet_type, mut flags) = (first >> 4, first & 0x0f);
+        if self.is_3_1 && matches!(packet_type, 6 | 8 | 10) {
+            // MQTT 3.1, section 2.1: these, too, say when they are sent again.
+            flags &= 0b0111;
+        }
         check_type(packet_type, flags)?;
         if (packet_type == CONNECT) == self.version.is_some() {
             return Err(PacketError::ConnectOutOfPlace);
@@ -194,11 +200,10 @@ impl Decoder {
             Err(error) => return Err(malformed(error)),
         };
         let mut frame = stream.split_to(header.frame_length());
-        let mut is_3_1 = false;
         if packet_type == CONNECT
             && let Some(as_3_1_1) = translate_3_1(&frame)
         {
-            (frame, is_3_1) = (as_3_1_1, true);
+            (frame, self.is_3_1) = (as_3_1_1, true);
         }
         let version = match self.version {
             Some(version) => version,
@@ -223,7 +228,7 @@ impl Decoder {
         };
         let mut incoming = open_up(version, packet.map_err(malformed)?, flags, publish_pkid)?;
         if let Incoming::Connect(connect) = &mut incoming {
-            connect.is_3_1 = is_3_1;
+            connect.is_3_1 = self.is_3_1;
         }
         Ok(Some(incoming))
     }
