@@ -1,7 +1,7 @@
 //! MQTT packets at the edge: which protocol version speaks, what may come in, and what goes out.
 //!
 //! rumqttd's codecs do the parsing. This module frames for them, refuses before them what they would choke on or let
-//! through (packet types a client must not send, flags that must not be set; [`validity`] the rest), and gives the rest
+//! through (packet types a client must not send, flags that must not be set; `validity` the rest), and gives the rest
 //! of the edge packets that need no second look.
 
 use bytes::{BufMut, Bytes, BytesMut};

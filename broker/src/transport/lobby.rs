@@ -50,7 +50,7 @@ impl Lobby {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat. When all are taken, whoever has had one for longest loses it once [`GRACE`] is over, so that
+    /// Takes a seat. When all are taken, whoever has had one for longest loses it after five seconds, so that
     /// connections that stall keep nobody out for longer than that.
     pub async fn enter(self: &Arc<Lobby>) -> Seat {
         loop {
