@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod bench;
 pub mod board;
+pub mod correspondents;
 pub mod mailbox;
 pub mod receipt;
 pub mod session;

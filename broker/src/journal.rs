@@ -88,6 +88,8 @@ pub enum Change {
     Retain(Arc<Message>, QoS),
     /// A topic has no retained message any more.
     Forget(TopicName),
+    /// A user has written to another for the first time.
+    Answered(Arc<str>, String),
 }
 
 impl Change {

@@ -227,6 +227,7 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
                 payload: bundle.into(),
                 properties: None,
                 expires: None,
+                sender: None,
                 supersedes: true,
             }));
         }

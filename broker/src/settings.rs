@@ -148,6 +148,10 @@ pub struct Limits {
     pub mailbox_messages: usize,
     /// Bytes in one user's mailbox.
     pub mailbox_bytes: usize,
+    /// Percent of a mailbox that one sender may fill to whom its owner has written.
+    pub sender_share: usize,
+    /// Percent of a mailbox that one sender may fill to whom its owner never wrote.
+    pub stranger_share: usize,
     /// Messages in an archiver's queue.
     pub archiver_messages: usize,
     /// Bytes in an archiver's queue.
@@ -183,6 +187,8 @@ impl Default for Limits {
             hold: 5,
             mailbox_messages: 10_000,
             mailbox_bytes: 32 * MIB,
+            sender_share: 75,
+            stranger_share: 25,
             archiver_messages: 1_000_000,
             archiver_bytes: 512 * MIB,
             total_mailbox_bytes: 4096 * MIB,
@@ -347,12 +353,16 @@ impl Settings {
                 archive,
                 messages: self.limits.archiver_messages,
                 bytes: self.limits.archiver_bytes,
+                sender: 100,
+                stranger: 100,
             }
         } else {
             Share {
                 archive,
                 messages: self.limits.mailbox_messages,
                 bytes: self.limits.mailbox_bytes,
+                sender: self.limits.sender_share,
+                stranger: self.limits.stranger_share,
             }
         }
     }

@@ -85,6 +85,7 @@ impl Sys {
                 payload: Bytes::from(value.clone()),
                 properties: None,
                 expires: None,
+                sender: None,
                 supersedes: false,
             });
             self.told.insert(name, value);

@@ -26,6 +26,8 @@ pub(crate) const SHARE: Share = Share {
     archive: false,
     messages: 100_000,
     bytes: 1 << 30,
+    sender: 75,
+    stranger: 25,
 };
 
 /// The time of tests that do not care.
@@ -58,12 +60,16 @@ impl Bench {
     }
 
     pub(crate) fn over(store: SimulatedStore, bounds: Bounds) -> Bench {
+        Bench::over_with(store, bounds, SHARE)
+    }
+
+    pub(crate) fn over_with(store: SimulatedStore, bounds: Bounds, share: Share) -> Bench {
         let store = Arc::new(store);
         let (journal, committer, recovered) =
             recovery::open(Arc::clone(&store) as Arc<_>, 1 << 20).unwrap();
         let committer = committer.spawn().unwrap();
         let board = Board::new(bounds, journal);
-        board.recover(recovered, |_| SHARE, now());
+        board.recover(recovered, |_| share, now());
         Bench {
             board,
             store,
@@ -149,6 +155,7 @@ impl Bench {
                 payload: text.to_owned().into(),
                 properties: None,
                 expires: None,
+                sender: None,
                 supersedes: false,
             }),
             qos,

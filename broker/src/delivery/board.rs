@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
-use sealpost_core::Timestamp;
+use sealpost_core::{Timestamp, Topic};
 use tokio::time::Instant;
 
-use crate::delivery::mailbox::{Mailbox, Share, Totals};
+use crate::delivery::correspondents::Correspondents;
+use crate::delivery::mailbox::{Mailbox, Sender, Share, Totals};
 use crate::delivery::session::{Attachment, Session, SessionKey};
 use crate::delivery::topics::{Post, Subscriber, Topics};
 use crate::delivery::wills::Departure;
@@ -133,6 +134,7 @@ pub struct Board {
     journal: Journal,
     totals: Arc<Totals>,
     dropped_told: AtomicU64,
+    correspondents: Correspondents,
     topics: RwLock<Topics>,
     members: Mutex<Members>,
 }
@@ -146,6 +148,7 @@ impl Board {
             journal,
             totals: Arc::default(),
             dropped_told: AtomicU64::new(0),
+            correspondents: Correspondents::default(),
             topics: RwLock::new(Topics::new(bounds.retained, bounds.retained_bytes)),
             members: Mutex::default(),
         }
@@ -167,7 +170,11 @@ impl Board {
             sessions,
             mut groups,
             retained,
+            answered,
         } = recovered;
+        for (user, other) in answered {
+            self.correspondents.answer(&user, &other);
+        }
         let mut members = self.members();
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         for (message, qos) in retained {
@@ -589,7 +596,7 @@ impl Board {
         if others().next().is_some() {
             let size = others().map(|delivery| delivery.message.size()).sum();
             let mailbox = session.mailbox();
-            if !mailbox.has_room(size, self.bounds.mailbox_bytes)
+            if !mailbox.has_room(size, self.bounds.mailbox_bytes, None)
                 || mailbox.load_of().0 > self.bounds.retained
             {
                 return Err(BoardError::Mailbox);
@@ -680,15 +687,26 @@ impl Board {
         let size = post.message.size();
         let kept =
             |subscriber: &Subscriber, qos| qos != QoS::AtMostOnce && subscriber.mailbox().is_kept();
+        let sender = |subscriber: &Subscriber| {
+            let name = post.message.sender.as_deref()?;
+            let Subscriber::Session(session) = subscriber else {
+                return None;
+            };
+            let owner = session.user()?;
+            let known = **owner == *name || self.correspondents.has_answered(owner, name);
+            Some(Sender { name, known })
+        };
         // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
         // from changing their keys.
         let full = !post.message.supersedes
             && deliveries.iter().any(|(subscriber, delivery)| {
                 kept(subscriber, delivery.qos)
                     && (self.journal.is_full()
-                        || !subscriber
-                            .mailbox()
-                            .has_room(size, self.bounds.mailbox_bytes))
+                        || !subscriber.mailbox().has_room(
+                            size,
+                            self.bounds.mailbox_bytes,
+                            sender(subscriber),
+                        ))
             });
         if full {
             return Posted::Refused(Outcome::QuotaExceeded);
@@ -701,6 +719,14 @@ impl Board {
         let after = waits.then(|| self.journal.group());
         let mut waiting = Vec::new();
         let mut readers = 0;
+        if let Some(sender) = &post.message.sender
+            && let Ok(Topic::Inbox(other)) = Topic::parse(post.message.topic.as_str())
+            && self.correspondents.answer(sender, other.as_str())
+        {
+            let other = other.to_string();
+            self.journal
+                .record(Change::Answered(Arc::clone(sender), other));
+        }
         for (subscriber, delivery) in deliveries {
             let mailbox = subscriber.mailbox();
             readers += usize::from(!mailbox.share().archive);

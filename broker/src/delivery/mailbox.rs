@@ -45,6 +45,19 @@ pub struct Share {
     pub messages: usize,
     /// Bytes, as [`Message::size`] counts them.
     pub bytes: usize,
+    /// Percent of it that one sender may fill to whom the owner has written.
+    pub sender: usize,
+    /// Percent of it that one sender may fill to whom the owner never wrote.
+    pub stranger: usize,
+}
+
+/// Who wants to put something into a mailbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    /// The user's name.
+    pub name: &'a str,
+    /// Whether the mailbox's owner has written to them.
+    pub known: bool,
 }
 
 /// What all mailboxes are counted in.
@@ -148,6 +161,8 @@ struct State {
     /// What it is owed, sent and unacknowledged too.
     messages: usize,
     bytes: usize,
+    /// Of these, messages and bytes of each sender, in a kept mailbox.
+    senders: HashMap<Arc<str>, (usize, usize)>,
     holds: usize,
     readers: usize,
     hungry: VecDeque<Arc<Wire>>,
@@ -186,12 +201,16 @@ impl Mailbox {
             sent: sent.unwrap_or(last),
             messages: recovered.messages,
             bytes: recovered.bytes,
+            senders: recovered
+                .senders
+                .into_iter()
+                .map(|(sender, load)| (sender.into(), load))
+                .collect(),
             ..State::default()
         };
         for Kept { seq, note, message } in recovered.newest {
             let again = seq <= state.sent;
-            state.bytes += message.size();
-            state.messages += 1;
+            state.add(&message, true);
             state.supersede(Entry {
                 seq,
                 delivery: Delivery {
@@ -238,14 +257,28 @@ impl Mailbox {
     }
 
     /// Whether a kept mailbox takes another message of this size, all of them together not having more than
-    /// `all` bytes. Another one always does.
+    /// `all` bytes, and its sender not more than their share, so that nobody keeps others' mail out. A mailbox that is not
+    /// kept always does.
     #[must_use]
-    pub fn has_room(&self, size: usize, all: usize) -> bool {
+    pub fn has_room(&self, size: usize, all: usize, sender: Option<Sender<'_>>) -> bool {
         if self.kept.is_none() {
             return true;
         }
         let state = self.lock();
-        state.messages < self.share.messages
+        let of_sender = sender.is_none_or(|Sender { name, known }| {
+            let percent = if known {
+                self.share.sender
+            } else {
+                self.share.stranger
+            };
+            let (messages, bytes) = state.senders.get(name).copied().unwrap_or_default();
+            // The first always fits a share, however small.
+            messages == 0
+                || (messages < self.share.messages.saturating_mul(percent) / 100
+                    && bytes + size <= self.share.bytes.saturating_mul(percent) / 100)
+        });
+        of_sender
+            && state.messages < self.share.messages
             && state.bytes + size <= self.share.bytes
             && self.totals.kept_bytes.load(Ordering::Relaxed) + size <= all
     }
@@ -284,7 +317,10 @@ impl Mailbox {
         }
         let seq = state.next_seq;
         state.next_seq += 1;
-        state.count(self, size);
+        state.add(&delivery.message, self.kept.is_some());
+        if self.kept.is_some() {
+            self.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+        }
         if reliable {
             let note = |delivery: &Delivery| {
                 Note::new(
@@ -627,11 +663,29 @@ impl State {
         }
     }
 
-    fn count(&mut self, mailbox: &Mailbox, size: usize) {
+    fn add(&mut self, message: &Message, by_sender: bool) {
+        let size = message.size();
         self.messages += 1;
         self.bytes += size;
-        if mailbox.kept.is_some() {
-            mailbox.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+        if let Some(sender) = message.sender.as_ref().filter(|_| by_sender) {
+            let (messages, bytes) = self.senders.entry(Arc::clone(sender)).or_default();
+            *messages += 1;
+            *bytes += size;
+        }
+    }
+
+    fn subtract(&mut self, message: &Message) {
+        let size = message.size();
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
+        if let Some(sender) = &message.sender
+            && let Some((messages, bytes)) = self.senders.get_mut(sender)
+        {
+            *messages = messages.saturating_sub(1);
+            *bytes = bytes.saturating_sub(size);
+            if *messages == 0 {
+                self.senders.remove(sender);
+            }
         }
     }
 
@@ -640,8 +694,7 @@ impl State {
             return;
         }
         let size = entry.delivery.message.size();
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
+        self.subtract(&entry.delivery.message);
         if mailbox.kept.is_some() {
             mailbox.totals.kept_bytes.fetch_sub(size, Ordering::Relaxed);
         }

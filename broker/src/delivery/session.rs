@@ -61,6 +61,7 @@ pub struct Attachment {
 #[derive(Debug)]
 pub struct Session {
     key: SessionKey,
+    user: Option<Arc<str>>,
     mailbox: Arc<Mailbox>,
     kept: Option<(Journal, MailboxId)>,
     state: Mutex<State>,
@@ -144,7 +145,10 @@ impl Session {
         expiry: Duration,
     ) -> Session {
         let kept = journal.and_then(|journal| Some((journal, mailbox.id()?)));
+        // Owners of other kinds have a colon; an open broker has none.
+        let is_user = !key.owner.is_empty() && !key.owner.contains(':');
         Session {
+            user: is_user.then(|| key.owner.as_str().into()),
             key,
             mailbox,
             kept,
@@ -197,6 +201,12 @@ impl Session {
     #[must_use]
     pub fn key(&self) -> &SessionKey {
         &self.key
+    }
+
+    /// The user whose it is; none for archivers, operators and on an open broker.
+    #[must_use]
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
     }
 
     /// What it is owed.

@@ -268,6 +268,10 @@ impl Batch<'_> {
                 let bytes = encode_message(&message, qos);
                 self.put(Table::Retained, message.topic.as_str().as_bytes(), bytes);
             }
+            Change::Answered(user, other) => {
+                let key = [user.as_bytes(), b"\0", other.as_bytes()].concat();
+                self.put(Table::Answered, key, Vec::new());
+            }
             Change::Forget(topic) => self.remove(Table::Retained, topic.as_str().as_bytes()),
         }
     }

@@ -1,5 +1,7 @@
 //! Records: the journal's tables as bytes. Keys are big-endian, so that they sort as numbers do; values are postcard.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rumqttd::protocol::{PublishProperties, QoS};
 use sealpost_core::Timestamp;
@@ -186,6 +188,8 @@ pub struct Note {
     pub retain: bool,
     /// Identifiers of the subscriptions that matched.
     pub subscription_ids: Vec<usize>,
+    /// The message's sender, whose share of the mailbox it counts against.
+    pub sender: Option<String>,
     /// Whether a newer message of its topic replaces it.
     pub supersedes: bool,
     /// Whether its receiver has it and only the release is due (QoS 2).
@@ -202,6 +206,7 @@ impl Note {
             qos: qos as u8,
             retain,
             subscription_ids: subscription_ids.to_vec(),
+            sender: message.sender.as_deref().map(str::to_owned),
             supersedes: message.supersedes,
             released: false,
         }
@@ -235,6 +240,7 @@ struct MessageRecord<'a> {
     topic: &'a str,
     payload: &'a [u8],
     expires: Option<u64>,
+    sender: Option<&'a str>,
     supersedes: bool,
     qos: u8,
     #[serde(borrow)]
@@ -272,6 +278,7 @@ pub fn encode_message(message: &Message, qos: QoS) -> Vec<u8> {
         topic: message.topic.as_str(),
         payload: &message.payload,
         expires: message.expires.map(Timestamp::millis),
+        sender: message.sender.as_deref(),
         supersedes: message.supersedes,
         qos: qos as u8,
         properties,
@@ -315,6 +322,7 @@ pub fn decode_message(
         payload: Bytes::copy_from_slice(record.payload),
         properties,
         expires,
+        sender: record.sender.map(Arc::from),
         supersedes: record.supersedes,
     };
     Ok((message, qos(table, record.qos)?))
@@ -331,6 +339,7 @@ mod tests {
             payload: Bytes::from_static(b"\x00\xff payload"),
             properties: properties.map(Box::new),
             expires: Some(Timestamp::from_millis(1_700_000_000_123).unwrap()),
+            sender: Some("alice".into()),
             supersedes: false,
         }
     }

@@ -27,6 +27,8 @@ pub struct RecoveredMailbox {
     pub messages: usize,
     /// Their bytes.
     pub bytes: usize,
+    /// Of these, messages and bytes of each sender.
+    pub senders: HashMap<String, (usize, usize)>,
     /// The first sequence number owed.
     pub first: Option<u64>,
     /// The last.
@@ -59,6 +61,8 @@ pub struct Recovered {
     pub groups: HashMap<MailboxId, RecoveredMailbox>,
     /// Retained messages.
     pub retained: Vec<(Arc<Message>, QoS)>,
+    /// Who has written to whom.
+    pub answered: Vec<(String, String)>,
 }
 
 /// Opens the journal in a store: reads all but the mail itself, and makes the committer, which has yet to be started.
@@ -84,6 +88,7 @@ pub fn open(
         sessions: reading.sessions.into_values().collect(),
         groups: reading.groups,
         retained: Vec::new(),
+        answered: Vec::new(),
     };
     recovered.sessions.sort_by_key(|session| session.id);
     let mut numbers = reading.next_message;
@@ -91,6 +96,13 @@ pub fn open(
         let (message, qos) = decode_message(Table::Retained, numbers, &value)?;
         numbers += 1;
         recovered.retained.push((Arc::new(message), qos));
+        Ok(())
+    })?;
+    each(&*store, Table::Answered, |(key, _)| {
+        let text = std::str::from_utf8(&key).map_err(|error| damaged(Table::Answered, error))?;
+        let pair = text.split_once('\0');
+        let (user, other) = pair.ok_or_else(|| damaged(Table::Answered, "a key without U+0000"))?;
+        recovered.answered.push((user.into(), other.into()));
         Ok(())
     })?;
     let journal = Journal::new(store, numbers, reading.next_mailbox);
@@ -244,7 +256,13 @@ impl Reading {
             }
             mailbox.first.get_or_insert(seq);
             mailbox.messages += 1;
-            mailbox.bytes += usize::try_from(note.size).unwrap_or(usize::MAX);
+            let size = usize::try_from(note.size).unwrap_or(usize::MAX);
+            mailbox.bytes += size;
+            if let Some(sender) = note.sender {
+                let of_sender = mailbox.senders.entry(sender).or_default();
+                of_sender.0 += 1;
+                of_sender.1 += size;
+            }
             Ok(())
         })
     }

@@ -25,11 +25,13 @@ pub enum Table {
     Messages,
     /// Retained messages, by topic.
     Retained,
+    /// Who has written to whom: a user, U+0000, and another.
+    Answered,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 8] = [
         Table::Format,
         Table::Sessions,
         Table::Subscriptions,
@@ -37,6 +39,7 @@ impl Table {
         Table::Queue,
         Table::Messages,
         Table::Retained,
+        Table::Answered,
     ];
 
     /// Its name on disk.
@@ -50,6 +53,7 @@ impl Table {
             Table::Queue => "queue",
             Table::Messages => "messages",
             Table::Retained => "retained",
+            Table::Answered => "answered",
         }
     }
 }

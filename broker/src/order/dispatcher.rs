@@ -136,6 +136,7 @@ fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
         payload,
         properties,
         expires,
+        sender: origin.as_ref().and_then(|origin| origin.user().cloned()),
         supersedes,
     });
     let post = Post {

@@ -1,5 +1,6 @@
 //! A message as the edge keeps it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ pub struct Message {
     pub properties: Option<Box<PublishProperties>>,
     /// When it is worth nothing any more (MQTT 5.0, section 3.3.2.3.3).
     pub expires: Option<Timestamp>,
+    /// The user who published it, where mailboxes are shared out between senders.
+    pub sender: Option<Arc<str>>,
     /// Whether a reader is served with the newest message of the topic alone: key bundles.
     pub supersedes: bool,
 }

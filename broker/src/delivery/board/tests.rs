@@ -441,6 +441,7 @@ async fn the_longest_filters_and_topics_end_nobody() {
         payload: "x".into(),
         properties: None,
         expires: None,
+        sender: None,
         supersedes: false,
     });
     board.post(&Post {
@@ -456,4 +457,65 @@ async fn the_longest_filters_and_topics_end_nobody() {
     waiting.await.unwrap();
     board.journal().close();
     committing.join().unwrap();
+}
+
+/// One sender's mail leaves room for the others', also after a restart, and more of it once the owner has answered.
+#[tokio::test]
+async fn no_sender_fills_a_mailbox_for_the_others() {
+    let share = Share {
+        messages: 100,
+        ..SHARE
+    };
+    let bench = Bench::new();
+    let join = |bench: &Bench, owner: &str| {
+        let key = SessionKey {
+            owner: owner.into(),
+            client_id: "c".into(),
+        };
+        let joined = bench
+            .board
+            .join(&key, false, DURABLE, share, attachment(None));
+        joined.unwrap().0
+    };
+    let write = |bench: &Bench, from: &str, to: &str| {
+        let origin = join(bench, from);
+        let mut message = Message {
+            number: bench.board.journal().next_message(),
+            topic: crate::protocol::topic_name::TopicName::parse(format!("inbox/{to}").as_bytes())
+                .unwrap(),
+            payload: "x".into(),
+            properties: None,
+            expires: None,
+            sender: None,
+            supersedes: false,
+        };
+        message.sender = origin.user().cloned();
+        let posted = bench.board.post(&Post {
+            message: Arc::new(message),
+            qos: QOS_1,
+            pkid: 0,
+            retain: false,
+            origin: Some(origin),
+            receipt: None,
+        });
+        matches!(posted, Posted::Delivered { .. })
+    };
+    let fill =
+        |bench: &Bench, from: &str, to: &str| (0..200).filter(|_| write(bench, from, to)).count();
+    let alice = join(&bench, "alice");
+    let filter = FilterName::parse("inbox/alice").unwrap();
+    bench
+        .board
+        .subscribe(&alice, &filter, subscription(QOS_1), &EVERY, now())
+        .unwrap();
+    assert_eq!(fill(&bench, "mallory", "alice"), 25);
+    assert_eq!(fill(&bench, "bob", "alice"), 25);
+    assert!(write(&bench, "alice", "bob"));
+    bench.synced().await;
+
+    let store = bench.close();
+    let bench = Bench::over_with(store.after_power_loss(|| false), bounds(), share);
+    assert_eq!(fill(&bench, "mallory", "alice"), 0);
+    assert_eq!(fill(&bench, "bob", "alice"), 50, "75 for whom she wrote to");
+    assert_eq!(fill(&bench, "carol", "alice"), 0, "full is full");
 }

@@ -8,6 +8,8 @@ const SHARE: Share = Share {
     archive: false,
     messages: 10,
     bytes: 1 << 20,
+    sender: 100,
+    stranger: 100,
 };
 
 /// A session of its own, without a board.
@@ -66,6 +68,7 @@ fn delivery(text: &str, qos: QoS) -> Delivery {
         payload: text.to_owned().into(),
         properties: None,
         expires: None,
+        sender: None,
         supersedes: false,
     });
     Delivery {
@@ -155,7 +158,7 @@ async fn a_connection_that_was_taken_over_is_told_and_gets_nothing_more() {
 async fn a_full_mailbox_has_no_room_until_something_is_acknowledged() {
     let alone = Alone::new();
     let session = Arc::new(alone.session(DURABLE));
-    let has_room = |all| session.mailbox().has_room(200, all);
+    let has_room = |all| session.mailbox().has_room(200, all, None);
     for text in ["x"; 10] {
         assert!(has_room(usize::MAX));
         push(&session, text);
