@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rumqttd::protocol::DisconnectReasonCode;
 use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::admission::Principal;
@@ -25,7 +26,7 @@ use crate::delivery::session::{Attachment, Session};
 use crate::delivery::wills::{Departed, Will};
 use crate::delivery::wire::Goodbye;
 use crate::order::router_link::RouterError;
-use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError};
+use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
 
 use aliases::Aliases;
 use joining::{Denial, connect_refusal, refuse};
@@ -38,6 +39,9 @@ const MAX_CONNECT: usize = 8 * 1024;
 
 /// How long a last word may take.
 const GOODBYE_WAIT: Duration = Duration::from_secs(2);
+
+/// Bytes of a client that are read to no effect after its end.
+const HEARD_OUT: usize = 1024 * 1024;
 
 /// Bytes asked for at first, and of a client that has filled them.
 const READ_AT_FIRST: usize = 2 * 1024;
@@ -194,6 +198,21 @@ impl Input {
     }
 }
 
+impl Input {
+    /// Reads what a client still says, to no effect, until it hangs up: a socket that is closed with bytes unread is
+    /// reset, and the client may never see why it was disconnected.
+    async fn hear_out(&mut self) {
+        let heard = async {
+            let mut left = HEARD_OUT;
+            while left > 0 && self.read().await.is_ok() {
+                left = left.saturating_sub(self.buffer.len());
+                self.buffer.clear();
+            }
+        };
+        let _ = timeout(GOODBYE_WAIT, heard).await;
+    }
+}
+
 /// A connection that has its session. Leaves the board when it is dropped, also by a panic.
 struct Joined {
     broker: Arc<Broker>,
@@ -254,16 +273,26 @@ impl Joined {
             );
             self.shutdown.is_cancelled().then_some(goodbye)
         };
-        match end.goodbye().or_else(going_down) {
+        let goodbye = end.goodbye().or_else(going_down);
+        let told =
+            wire.version() == Version::V5 && (goodbye.is_some() || matches!(end, End::Closed));
+        match goodbye {
             Some(goodbye) => wire.close(goodbye),
             None => wire.hang_up(),
         }
-        let why = match (&end, wire.goodbye()) {
+        let last_word = wire.goodbye();
+        let why = match (&end, last_word) {
             (End::Closed, Some(goodbye)) => goodbye.text,
             _ => end.to_string(),
         };
         let _ = writing.await;
         tracing::info!(%peer, principal = %self.principal, client = ?self.session.key().client_id, why, "ended");
+        let stays = told && !self.shutdown.is_cancelled();
+        // The session is free, and the will on its way.
+        drop(self);
+        if stays {
+            input.hear_out().await;
+        }
     }
 }
 
