@@ -293,7 +293,14 @@ impl Wire {
         };
         for packet in packets {
             let before = out.len();
+            let is_connack = matches!(packet, Packet::ConnAck(..));
             let _ = encode(self.version, packet, out);
+            if out.len() - before > self.max_packet && is_connack {
+                // Section 3.14: no DISCONNECT before a CONNACK.
+                out.truncate(before);
+                self.hang_up();
+                return;
+            }
             if out.len() - before > self.max_packet {
                 // MQTT 5.0, section 3.1.2.11.4: it must not be sent, and without it there is no going on.
                 out.truncate(before);
