@@ -17,6 +17,8 @@ use crate::allowance::Allowances;
 use crate::delivery::board::Board;
 use crate::delivery::wills::Wills;
 use crate::delivery::wire::Wire;
+use crate::lifetime::Lifetime;
+use crate::metrics::meters::EntranceMeter;
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::{Inlet, Route, RouterError, Submission};
 use crate::protocol::packet::Version;
@@ -41,6 +43,10 @@ pub struct Broker {
     pub allowances: Allowances,
     /// Tells those who read files that they are to be read again.
     pub reload: watch::Sender<()>,
+    /// Where the broker is in its life.
+    pub life: Arc<Lifetime>,
+    /// Connections and logins, counted.
+    pub entrance: EntranceMeter,
     /// Sessions, subscriptions, retained messages.
     pub board: Arc<Board>,
     /// Wills of clients that have gone.

@@ -1,6 +1,8 @@
 //! The command line: one file for each command. Without a command, the broker serves.
 
 mod certificate;
+mod check_config;
+mod drain;
 pub mod failure;
 mod invite;
 mod passwd;
@@ -15,6 +17,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::command::certificate::CertificateArguments;
+use crate::command::check_config::CheckConfigArguments;
 use crate::command::failure::Failure;
 use crate::command::invite::InviteArguments;
 use crate::command::passwd::PasswdArguments;
@@ -77,6 +80,11 @@ enum Command {
     Users(UsersArguments),
     /// Administer static passwords, for devices whose MQTT library knows nothing else.
     Passwd(PasswdArguments),
+    /// End the running broker as SIGTERM does: it says that it is not ready any more, goes on for as long as the settings
+    /// say, refuses newcomers, disconnects its clients with the reason, and writes all it has.
+    Drain,
+    /// Say whether a file of settings can be used, and what is wrong with it.
+    CheckConfig(CheckConfigArguments),
     /// Have the running broker read its rule file and certificates again and open its audit log again, as SIGHUP does.
     Reload,
 }
@@ -104,6 +112,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Invite(invite)) => invite::run(global, invite),
         Some(Command::Users(users)) => users::run(global, users),
         Some(Command::Passwd(passwd)) => passwd::run(global, passwd),
+        Some(Command::Drain) => drain::run(global),
+        Some(Command::CheckConfig(check)) => check_config::run(global, check),
         Some(Command::Reload) => reload::run(global),
     }
 }

@@ -16,6 +16,7 @@ use rumqttd::protocol::DisconnectReasonCode;
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::access::admission::Principal;
 use crate::access::audit::Source;
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::delivery::session::{Attachment, Session};
 use crate::delivery::wills::{Departed, Will};
 use crate::delivery::wire::Goodbye;
+use crate::metrics::meters::Carrier;
 use crate::order::router_link::RouterError;
 use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
 
@@ -95,6 +97,7 @@ pub struct Greeting {
     writer: Writer,
     origin: Origin,
     admitted: CancellationToken,
+    is_websocket: bool,
     connect: IncomingConnect,
 }
 
@@ -106,6 +109,7 @@ pub async fn greet(stream: Stream) -> Option<Greeting> {
         mut writer,
         origin,
         admitted,
+        is_websocket,
     } = stream;
     let mut input = Input {
         reader,
@@ -118,6 +122,7 @@ pub async fn greet(stream: Stream) -> Option<Greeting> {
             writer,
             origin,
             admitted,
+            is_websocket,
             connect,
         }),
         Err(end) => {
@@ -145,14 +150,22 @@ impl Greeting {
                     ration,
                 },
             admitted,
+            is_websocket,
             connect,
         } = self;
         let version = connect.version;
+        let carrier = match (channel.binding.is_empty(), is_websocket) {
+            (true, false) => Carrier::Tcp,
+            (false, false) => Carrier::Tls,
+            (true, true) => Carrier::WebSocket,
+            (false, true) => Carrier::SecureWebSocket,
+        };
         let properties = connect.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
         match Joined::join(&broker, &channel, ration, connect, &shutdown).await {
             Ok(joined) => {
                 admitted.cancel();
+                let _connected = broker.entrance.connected(version, carrier);
                 input.decoder.set_max_packet(broker.settings.limits.packet);
                 joined.run(input, writer, address).await;
             }
@@ -233,6 +246,7 @@ struct Joined {
     /// For the audit log.
     source: Source,
     refusals: u32,
+    _present: TaskTrackerToken,
 }
 
 impl Drop for Joined {

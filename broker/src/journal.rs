@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use self::record::{MailboxId, Note, SessionRecord, decode_message};
 use self::store::{Store, StoreError, Table};
+use crate::metrics::meters::CommitMeter;
 use crate::protocol::message::Message;
 use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::{FilterName, TopicName};
@@ -125,6 +126,7 @@ struct Shared {
     full: AtomicBool,
     numbers: AtomicU64,
     mailboxes: AtomicU64,
+    meter: CommitMeter,
 }
 
 /// A handle on the journal.
@@ -170,6 +172,7 @@ impl Journal {
                 full: AtomicBool::new(false),
                 numbers: AtomicU64::new(numbers),
                 mailboxes: AtomicU64::new(mailboxes),
+                meter: CommitMeter::default(),
             }),
         }
     }
@@ -259,6 +262,24 @@ impl Journal {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.shared.full.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are free on the medium, or none where nobody can say.
+    #[must_use]
+    pub fn free(&self) -> Option<u64> {
+        self.shared.store.free()
+    }
+
+    /// Bytes of messages that wait to be written.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending().bytes
+    }
+
+    /// How long its groups took, and how large they were.
+    #[must_use]
+    pub fn meter(&self) -> &CommitMeter {
+        &self.shared.meter
     }
 
     /// A number for a new message.

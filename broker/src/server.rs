@@ -32,10 +32,14 @@ use crate::delivery::wills::Wills;
 use crate::journal::disk::DiskStore;
 use crate::journal::recovery;
 use crate::journal::store::StoreError;
+use crate::lifetime::{Lifetime, Phase};
+use crate::metrics::endpoint::{Endpoint, Observer};
+use crate::metrics::meters::EntranceMeter;
 use crate::order::dispatcher::{self, DispatchError};
 use crate::order::router_link::{self, RouterError};
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
+use crate::service;
 use crate::settings::Settings;
 use crate::sys::{self, Traffic};
 use crate::transport::listeners::Listeners;
@@ -46,7 +50,8 @@ const TIDY_EVERY: Duration = Duration::from_millis(500);
 /// How often the log tells of dropped messages at most.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// How long connections may take to end at shutdown, and how long the wills of the last ones.
+/// How long connections that have not sent their CONNECT may take to end at shutdown, and how long the wills of the last
+/// clients.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// Wills of clients that have gone and may come back, besides one for each connection. A CONNECT has room for 8 KiB.
@@ -95,22 +100,43 @@ pub enum ServeError {
     Wills,
 }
 
-/// Serves the listeners until `shutdown`, which ends every connection with a word, or until something fails that the
-/// broker cannot do without. Calls `ready` once it serves.
+/// What may end the broker, and who watches it live.
+#[derive(Debug, Clone, Default)]
+pub struct Ends {
+    /// Asks it to drain: to say that it is not ready any more, to go on for as long as the settings say, and to end.
+    pub drain: CancellationToken,
+    /// Asks it not to go on for so long.
+    pub hurry: CancellationToken,
+}
+
+/// Serves the listeners until it is asked to drain, at the end of which it ends every connection with a word, or until
+/// something fails that the broker cannot do without. Calls `ready` once it serves.
 ///
 /// # Errors
 /// See [`ServeError`].
 pub async fn run(
     listeners: Listeners,
+    endpoint: Option<Endpoint>,
     settings: Settings,
-    shutdown: CancellationToken,
+    ends: Ends,
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
+    let life = Arc::new(Lifetime::new(ends.drain));
+    let observer = Arc::new(Observer::new(Arc::clone(&life)));
+    // Answers from here to the very end.
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
+    if let Some(endpoint) = endpoint {
+        tokio::spawn(endpoint.serve(Arc::clone(&observer), over));
+    }
     let Assembled {
         broker,
         mut dispatching,
         committing,
-    } = assemble(settings)?;
+    } = put_together(settings, Arc::clone(&life))?;
+    observer.observe(&broker);
+    // What ends with the listeners: connections without a CONNECT, and the control socket.
+    let shutdown = CancellationToken::new();
     let mut publishing = tokio::spawn(connection::publish_due(Arc::clone(&broker)));
 
     let telling = tokio::spawn(sys::tell(Arc::clone(&broker)));
@@ -122,14 +148,30 @@ pub async fn run(
         tokio::spawn(control.serve(Arc::clone(&administration), shutdown.clone()));
     let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Control)?;
 
+    life.advance(Phase::Ready);
     ready();
+    service::ready();
+    let watching = service::watch(Arc::clone(&observer));
+    tokio::pin!(watching);
     let accepting = listeners.accept(Arc::clone(&broker), connections.clone(), shutdown.clone());
     tokio::pin!(accepting);
     let mut told = Instant::now();
+    let notice = async {
+        life.drained().await;
+        life.advance(Phase::Draining);
+        service::stopping();
+        let notice = Duration::from_secs(broker.settings.shutdown.notice.into());
+        tracing::info!(notice = notice.as_secs(), "draining");
+        tokio::select! {
+            () = tokio::time::sleep(notice) => {}
+            () = ends.hurry.cancelled() => {}
+        }
+    };
+    tokio::pin!(notice);
     let ended = loop {
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => break Ok(()),
+            () = &mut notice => break Ok(()),
             dispatched = &mut dispatching => break Err(match dispatched {
                 Ok(Err(DispatchError::Router(error))) => ServeError::Router(error),
                 Ok(Err(DispatchError::Journal(error))) => {
@@ -154,6 +196,7 @@ pub async fn run(
                 }
             }
             () = &mut accepting => {}
+            () = &mut watching => {}
             _ = &mut controlling => {
                 break Err(ServeError::Control(io::Error::other("its task has failed")));
             }
@@ -165,6 +208,16 @@ pub async fn run(
         }
     };
     telling.abort();
+    let wait = Duration::from_secs(broker.settings.shutdown.wait.into());
+    let all_gone = tokio::select! {
+        all_gone = life.close(wait) => all_gone,
+        // Newcomers are told why they are refused.
+        () = &mut accepting => false,
+        () = &mut watching => false,
+    };
+    if !all_gone {
+        tracing::warn!("some clients did not go in time");
+    }
     connections.close();
     shutdown.cancel();
     if tokio::time::timeout(SHUTDOWN_WAIT, connections.wait())
@@ -210,6 +263,10 @@ pub type Dispatching = JoinHandle<Result<Infallible, DispatchError>>;
 /// # Errors
 /// See [`ServeError`].
 pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
+    put_together(settings, Arc::new(Lifetime::new(CancellationToken::new())))
+}
+
+fn put_together(settings: Settings, life: Arc<Lifetime>) -> Result<Assembled, ServeError> {
     let registry = Arc::new(Registry::open(
         &settings.data,
         settings.realm.clone(),
@@ -279,6 +336,8 @@ pub fn assemble(settings: Settings) -> Result<Assembled, ServeError> {
         admission,
         permission,
         audit,
+        life,
+        entrance: EntranceMeter::default(),
         board,
         wills,
         traffic: Traffic::default(),

@@ -1,5 +1,7 @@
 //! What an operator can set. Precedence: flag, environment (`SEALPOST_BROKER_…`), file, default.
 
+mod unknown_key;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -17,6 +19,8 @@ use crate::delivery::wire::RECEIVE_MAXIMUM;
 use crate::transport::origin::Origins;
 use crate::transport::tls::CertificateFiles;
 
+pub use unknown_key::UnknownKey;
+
 /// The settings as a file spells them. Unknown keys are refused.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,7 +37,83 @@ struct Spelled {
     operators: Vec<SpelledKeyHolder>,
     rules: Option<PathBuf>,
     audit: SpelledAudit,
+    log: String,
+    log_format: String,
+    metrics: SpelledMetrics,
+    shutdown: Shutdown,
     limits: Limits,
+}
+
+/// How much the log tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Level {
+    /// What keeps the broker from doing its work.
+    Error,
+    /// What an operator should look into, besides.
+    Warn,
+    /// Connections, refusals and administration, besides.
+    #[default]
+    Info,
+    /// Why connections ended before they began, besides.
+    Debug,
+    /// All there is.
+    Trace,
+}
+
+impl Level {
+    const ALL: [Level; 5] = [
+        Level::Error,
+        Level::Warn,
+        Level::Info,
+        Level::Debug,
+        Level::Trace,
+    ];
+
+    /// As the filter of the log spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+/// Where metrics and health are served.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SpelledMetrics {
+    listen: Option<String>,
+    remote: bool,
+}
+
+/// How the broker ends. Times in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// For how long it says that it is not ready any more, and goes on serving.
+    pub notice: u16,
+    /// How long clients may take to go once they are told to.
+    pub wait: u16,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Shutdown { notice: 0, wait: 5 }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -75,6 +155,10 @@ impl Default for Spelled {
             operators: Vec::new(),
             rules: None,
             audit: SpelledAudit::default(),
+            log: Level::default().word().into(),
+            log_format: "text".into(),
+            metrics: SpelledMetrics::default(),
+            shutdown: Shutdown::default(),
             limits: Limits::default(),
         }
     }
@@ -237,6 +321,14 @@ pub struct Settings {
     pub rules: Option<PathBuf>,
     /// The audit log; none if it is turned off.
     pub audit: Option<AuditFile>,
+    /// How much the log tells.
+    pub log: Level,
+    /// How its lines look.
+    pub log_format: LogFormat,
+    /// Where metrics and health are served, if at all.
+    pub metrics: Option<SocketAddr>,
+    /// How the broker ends.
+    pub shutdown: Shutdown,
     /// Bounds.
     pub limits: Limits,
 }
@@ -263,7 +355,7 @@ pub struct Overrides {
 pub enum SettingsError {
     /// The file, the environment or a flag does not say what it should.
     #[error("{0}")]
-    Unreadable(#[from] config::ConfigError),
+    Unreadable(config::ConfigError),
     /// A value that is not what its key takes.
     #[error("{key}: {value:?}: {why}")]
     BadValue {
@@ -284,6 +376,23 @@ pub enum SettingsError {
         "{0} can be reached from other machines, and an open broker lets anybody read and write everything"
     )]
     OpenRemote(SocketAddr),
+    /// Metrics for other machines must be asked for.
+    #[error(
+        "{0} can be reached from other machines, and metrics ask nobody who they are and are not encrypted"
+    )]
+    MetricsRemote(SocketAddr),
+    /// A key that there is not.
+    #[error("{0}")]
+    UnknownKey(UnknownKey),
+}
+
+impl From<config::ConfigError> for SettingsError {
+    fn from(error: config::ConfigError) -> SettingsError {
+        match UnknownKey::found_in(&error.to_string()) {
+            Some(unknown) => SettingsError::UnknownKey(unknown),
+            None => SettingsError::Unreadable(error),
+        }
+    }
 }
 
 impl Settings {
@@ -371,7 +480,7 @@ impl Settings {
 /// The variables that settings come from. Others may begin alike without being ours: an orchestrator sets
 /// `SEALPOST_BROKER_PORT` and `…_SERVICE_HOST` for a service of that name.
 fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<String, String> {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 9] = [
         "REALM",
         "LISTEN",
         "DATA",
@@ -379,12 +488,14 @@ fn known_variables(all: impl Iterator<Item = (OsString, OsString)>) -> HashMap<S
         "PLAIN_REMOTE",
         "OPEN",
         "RULES",
+        "LOG",
+        "LOG_FORMAT",
     ];
     let ours = |name: &str| {
         let key = name.strip_prefix("SEALPOST_BROKER_");
         key.is_some_and(|key| {
             KEYS.contains(&key)
-                || ["LIMITS__", "TLS__", "AUDIT__"]
+                || ["LIMITS__", "TLS__", "AUDIT__", "METRICS__", "SHUTDOWN__"]
                     .iter()
                     .any(|table| key.starts_with(table))
         })
@@ -479,6 +590,24 @@ impl Spelled {
             bytes,
             older,
         });
+        let mut levels = Level::ALL.into_iter();
+        let log = levels
+            .find(|level| level.word() == self.log)
+            .ok_or_else(|| bad("log", &self.log, "is not error, warn, info, debug or trace"))?;
+        let log_format = match self.log_format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(bad("log_format", other, "is not text or json")),
+        };
+        let metrics = self.metrics.listen.as_deref();
+        let metrics = metrics
+            .map(|listen| resolve("metrics.listen", listen))
+            .transpose()?;
+        if let Some(address) = metrics.filter(|address| !address.ip().is_loopback())
+            && !self.metrics.remote
+        {
+            return Err(SettingsError::MetricsRemote(address));
+        }
         let limits = self.limits;
         if limits.packet < MAX_ENVELOPE + 1024
             || limits.packet > crate::order::router_link::MAX_MESSAGE
@@ -510,6 +639,10 @@ impl Spelled {
             operators,
             rules: self.rules,
             audit,
+            log,
+            log_format,
+            metrics,
+            shutdown: self.shutdown,
             limits,
         })
     }

@@ -232,6 +232,19 @@ impl Registry {
         self.passwords.load(Ordering::Relaxed) > 0
     }
 
+    /// Names that are taken, offered or were removed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.len()
+    }
+
+    /// Whether nobody ever registered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Names that are taken, offered or were removed, in order: at most so many, from the one after the given one on.
     #[must_use]
     pub fn page(&self, after: Option<&UserId>, limit: usize) -> Vec<(UserId, Record)> {

@@ -59,6 +59,10 @@ impl From<SettingsError> for Failure {
             SettingsError::PlainRemote(_) => {
                 "listen on 127.0.0.1, or accept that with plain_remote = true in the settings"
             }
+            SettingsError::MetricsRemote(_) => {
+                "listen on 127.0.0.1 and let whatever asks come there, or accept that with remote = true in [metrics]"
+            }
+            SettingsError::UnknownKey(_) => "config/broker.toml lists every key with its default",
             SettingsError::OpenRemote(_) => "use --open on 127.0.0.1 only",
         };
         Failure::new(Code::Usage, error, hint)

@@ -3,13 +3,13 @@
 use std::io::{IsTerminal, Write};
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::GlobalArguments;
 use super::failure::{Code, Failure};
-use crate::server;
-use crate::settings::{Overrides, Settings};
+use crate::metrics::endpoint::Endpoint;
+use crate::server::{self, Ends};
+use crate::settings::{Level, LogFormat, Overrides, Settings};
 use crate::transport::listeners::Listeners;
 
 /// What serving takes besides.
@@ -47,25 +47,27 @@ impl ServeArguments {
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) fn run(global: GlobalArguments, arguments: ServeArguments) -> Result<(), Failure> {
-    start_logging();
     let (file, mut overrides) = global.into_overrides();
     arguments.add_to(&mut overrides);
     let settings = Settings::load(file, overrides)?;
+    start_logging(settings.log, settings.log_format);
     raise_file_limit(settings.limits.connections);
     let runtime = tokio::runtime::Runtime::new()
         .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}"), ""))?;
     runtime.block_on(serve(settings))
 }
 
-fn start_logging() {
+fn start_logging(level: Level, format: LogFormat) {
     // The router reports on itself at length; what matters of it ends the process and is reported then.
-    let filter =
-        std::env::var("RUST_LOG").unwrap_or_else(|_| "sealpost_broker=info,rumqttd=off".into());
-    tracing_subscriber::fmt()
+    let filter = std::env::var("RUST_LOG")
+        .unwrap_or_else(|_| format!("sealpost_broker={},rumqttd=off", level.word()));
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 /// Each connection is an open file, and systems allow few by default.
@@ -98,7 +100,18 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         );
     }
 
-    let shutdown = CancellationToken::new();
+    let endpoint = match settings.metrics {
+        Some(address) => Some(Endpoint::bind(address).await.map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("cannot listen for metrics on {address}: {error}"),
+                "another program may listen there: [metrics] in the settings chooses another port",
+            )
+        })?),
+        None => None,
+    };
+    let metrics_address = endpoint.as_ref().map(Endpoint::address);
+    let ends = Ends::default();
     let (terminate, interrupt) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
@@ -113,6 +126,9 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
         if let Some(address) = tls_address {
             lines += &format!("listening on {address} with TLS\n");
         }
+        if let Some(address) = metrics_address {
+            lines += &format!("metrics on http://{address}/metrics\n");
+        }
         if stdout
             .write_all(lines.as_bytes())
             .and_then(|()| stdout.flush())
@@ -121,12 +137,20 @@ async fn serve(settings: Settings) -> Result<(), Failure> {
             tracing::debug!("nobody reads standard output");
         }
     };
-    let serving = tokio::spawn(server::run(listeners, settings, shutdown.clone(), announce));
+    let serving = server::run(listeners, endpoint, settings, ends.clone(), announce);
+    let serving = tokio::spawn(serving);
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        _ = terminate.recv() => { shutdown.cancel(); serving.await }
-        _ = interrupt.recv() => { shutdown.cancel(); serving.await }
+    let ended = loop {
+        tokio::select! {
+            ended = &mut serving => break ended,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // Whoever asks twice does not want to wait.
+        if ends.drain.is_cancelled() {
+            ends.hurry.cancel();
+        }
+        ends.drain.cancel();
     };
     match ended {
         Ok(ended) => Ok(ended?),

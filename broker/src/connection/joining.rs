@@ -142,6 +142,13 @@ impl Joined {
             will_properties,
             login,
         } = connect;
+        if broker.life.is_closing() {
+            return deny(
+                ConnectReturnCode::ServerUnavailable,
+                "the broker is shutting down",
+            );
+        }
+        let present = broker.life.client();
         if let Some(method) = properties
             .as_ref()
             .and_then(|properties| properties.authentication_method.as_ref())
@@ -173,8 +180,14 @@ impl Joined {
                     now: clock::now(),
                 };
                 match admission.admit(attempt).await {
-                    Ok(admitted) => admitted,
-                    Err(denied) => return deny(denied.code(), denied.to_string()),
+                    Ok(admitted) => {
+                        broker.entrance.logged_in();
+                        admitted
+                    }
+                    Err(denied) => {
+                        broker.entrance.turned_away(denied.word());
+                        return deny(denied.code(), denied.to_string());
+                    }
                 }
             }
         };
@@ -304,6 +317,7 @@ impl Joined {
             shutdown: shutdown.clone(),
             source: Source::Address(channel.peer),
             refusals: 0,
+            _present: present,
         })
     }
 }

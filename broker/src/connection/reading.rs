@@ -319,6 +319,10 @@ impl Joined {
         Ok(self.broker.inlet.submit(std::mem::take(batch)).await?)
     }
 
+    fn count(&self, outcome: Outcome) {
+        self.broker.board.totals().publishes.count(outcome);
+    }
+
     async fn publish(&mut self, publish: IncomingPublish, batch: &mut Batch) -> Result<(), End> {
         let IncomingPublish {
             qos,
@@ -365,6 +369,7 @@ impl Joined {
             }
             let wire = &self.attachment.wire;
             let slot = wire.expect(qos, pkid, payload.len());
+            self.count(Outcome::PayloadFormatInvalid);
             wire.complete_with(slot, Outcome::PayloadFormatInvalid, Some(text.into()));
             return Ok(());
         }
@@ -430,6 +435,7 @@ impl Joined {
                 }
             }
             Err(Refused { outcome, text }) => {
+                self.count(outcome);
                 if self.is_worth_telling() {
                     tracing::info!(principal = %self.principal, ?topic, ?outcome, text, "publish refused");
                     self.record_refusal("publish", topic.as_str(), &text);

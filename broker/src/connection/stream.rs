@@ -14,6 +14,7 @@ pub struct Stream {
     pub(super) writer: Writer,
     pub(super) origin: Origin,
     pub(super) admitted: CancellationToken,
+    pub(super) is_websocket: bool,
 }
 
 /// Where a stream comes from.
@@ -55,6 +56,16 @@ impl Stream {
             writer: Box::new(writer),
             origin,
             admitted: CancellationToken::new(),
+            is_websocket: false,
+        }
+    }
+
+    /// The same, carried by a WebSocket.
+    #[must_use]
+    pub fn over_websocket(self) -> Stream {
+        Stream {
+            is_websocket: true,
+            ..self
         }
     }
 

@@ -170,3 +170,21 @@ async fn a_panic_in_a_connections_writer_ends_that_connection_alone_and_its_sess
     fall_into_the_trap(&bench, b"\x30\x04\x00\x01t!", false).await;
     come_back(&bench, &mut other).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_while_the_broker_closes_is_told_that_it_is_unavailable() {
+    let bench = Bench::new();
+    bench.broker.life.advance(crate::lifetime::Phase::Closing);
+    const CONNECT_5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01b";
+    for (connect, code) in [(CONNECT, 3), (CONNECT_5, 0x88)] {
+        let (mut client, server) = tokio::io::duplex(4_096);
+        let (reader, writer) = tokio::io::split(server);
+        let served = bench.serve(reader, writer);
+        client.write_all(connect).await.unwrap();
+        let mut answer = Vec::new();
+        let read = client.read_to_end(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert_eq!((answer[0], answer[3]), (0x20, code), "{answer:?}");
+        served.await.unwrap();
+    }
+}

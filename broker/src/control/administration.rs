@@ -225,6 +225,10 @@ impl Administration {
                 self.registry.set_password(&user, hash, now).await?;
                 self.disconnect(&user, "the password has changed; log in again");
             }
+            Request::Drain {} => match &self.broker {
+                Some(broker) => broker.life.drain(),
+                None => return fail("no broker runs on this data directory", ""),
+            },
             Request::Reload {} => self.reload().await?,
         }
         Ok(())
@@ -305,6 +309,7 @@ fn describe(request: &Request) -> (&'static str, &str) {
         Request::ResetIdentity { user, .. } => ("reset-identity", user),
         Request::SetPassword { user, hash: None } => ("remove-password", user),
         Request::SetPassword { user, .. } => ("set-password", user),
+        Request::Drain {} => ("drain", ""),
         Request::Reload {} => ("reload", ""),
     }
 }

@@ -67,6 +67,8 @@ pub enum Request {
         #[serde(default)]
         hash: Option<String>,
     },
+    /// Say that the broker is not ready any more, and end it as SIGTERM does.
+    Drain {},
     /// Read the rule file again, and open the audit log again. What is bad changes nothing.
     Reload {},
 }

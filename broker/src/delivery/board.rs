@@ -113,8 +113,12 @@ pub struct Load {
     pub sessions: usize,
     /// Those that are connected.
     pub connected: usize,
+    /// Messages that all mailboxes are owed.
+    pub messages: usize,
     /// Bytes that kept mailboxes are owed.
     pub kept_bytes: usize,
+    /// How long the message that has waited longest has waited at least.
+    pub oldest: Duration,
     /// Messages in the fullest mailbox, per thousand of what it takes.
     pub fullest: usize,
     /// Retained messages that are no key bundles.
@@ -444,6 +448,12 @@ impl Board {
         drop(turn);
     }
 
+    /// What is counted of its mailboxes and of the messages that go through it.
+    #[must_use]
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
     /// What it holds.
     #[must_use]
     pub fn load(&self) -> Load {
@@ -453,8 +463,22 @@ impl Board {
             let (messages, _) = session.mailbox().load_of();
             messages * 1_000 / session.share().messages.max(1)
         });
+        let now = Instant::now();
+        let groups = members.groups.values().map(|group| &group.mailbox);
+        let mailboxes = sessions
+            .clone()
+            .map(|session| session.mailbox())
+            .chain(groups);
+        let mut messages = 0;
+        let mut oldest = Duration::ZERO;
+        for mailbox in mailboxes {
+            messages += mailbox.load_of().0;
+            oldest = oldest.max(mailbox.waits_for(now));
+        }
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         Load {
+            messages,
+            oldest,
             sessions: members.sessions.len(),
             connected: sessions
                 .clone()

@@ -12,6 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rumqttd::protocol::QoS;
 use sealpost_core::Timestamp;
@@ -22,6 +23,7 @@ use crate::delivery::wire::Wire;
 use crate::journal::record::{MailboxId, Note};
 use crate::journal::recovery::RecoveredMailbox;
 use crate::journal::{Change, Journal, Kept};
+use crate::metrics::meters::PublishMeter;
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
 
@@ -71,6 +73,8 @@ pub struct Totals {
     pub expired: AtomicU64,
     /// Publishes that were written to clients.
     pub sent: AtomicU64,
+    /// Publishes, by how they ended.
+    pub publishes: PublishMeter,
 }
 
 /// A message for one reader.
@@ -163,6 +167,9 @@ struct State {
     bytes: usize,
     /// Of these, messages and bytes of each sender, in a kept mailbox.
     senders: HashMap<Arc<str>, (usize, usize)>,
+    /// An entry that it is still owed, and when it came: the newest at the time when it was chosen, so that
+    /// looking is cheap. The oldest has waited for at least as long.
+    waiting: Option<(u64, Instant)>,
     holds: usize,
     readers: usize,
     hungry: VecDeque<Arc<Wire>>,
@@ -226,6 +233,7 @@ impl Mailbox {
             });
         }
         totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
+        state.waiting = (state.messages > 0).then(|| (state.next_seq - 1, Instant::now()));
         Mailbox {
             kept: Some(kept),
             share,
@@ -290,6 +298,16 @@ impl Mailbox {
         (state.messages, state.bytes)
     }
 
+    /// How long the entry that has waited longest has waited at least, those sent and not acknowledged too. After a restart it
+    /// counts from there.
+    #[must_use]
+    pub fn waits_for(&self, now: Instant) -> Duration {
+        let waiting = self.lock().waiting;
+        waiting.map_or(Duration::ZERO, |(_, since)| {
+            now.saturating_duration_since(since)
+        })
+    }
+
     /// The highest sequence number that was sent.
     #[must_use]
     pub fn sent(&self) -> u64 {
@@ -320,6 +338,9 @@ impl Mailbox {
         state.add(&delivery.message, self.kept.is_some());
         if self.kept.is_some() {
             self.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+        }
+        if state.waiting.is_none() {
+            state.waiting = Some((seq, Instant::now()));
         }
         if reliable {
             let note = |delivery: &Delivery| {
@@ -695,6 +716,10 @@ impl State {
         }
         let size = entry.delivery.message.size();
         self.subtract(&entry.delivery.message);
+        if self.waiting.is_none_or(|(seq, _)| entry.seq >= seq) {
+            let newest = (self.next_seq.saturating_sub(1), Instant::now());
+            self.waiting = (self.messages > 0).then_some(newest);
+        }
         if mailbox.kept.is_some() {
             mailbox.totals.kept_bytes.fetch_sub(size, Ordering::Relaxed);
         }

@@ -719,7 +719,9 @@ impl Session {
             mailbox.done(&entry);
             return;
         }
-        mailbox.count_sent();
+        if !entry.released {
+            mailbox.count_sent();
+        }
         state.pkids.insert(pkid);
         state.in_flight_bytes += entry.delivery.message.size();
         state.in_flight.push_back(InFlight {

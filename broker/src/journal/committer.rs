@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::record::{MailboxId, Note, encode_message, encode_subscription};
 use super::store::{Durability, Store, StoreError, Table, Write};
@@ -141,6 +142,7 @@ impl Committer {
         } else {
             Durability::Synced
         };
+        let changes = group.changes.len();
         let mut batch = Batch {
             references: &mut self.references,
             ended: &mut self.ended,
@@ -149,7 +151,11 @@ impl Committer {
         batch.all(group.changes);
         batch.some_of_what_ended(store)?;
         let writes = last_of_each(batch.writes);
+        let began = Instant::now();
         store.commit(writes, durability)?;
+        if durability == Durability::Synced {
+            shared.meter.synced(changes, began.elapsed());
+        }
         shared.committed.send_replace(group.number);
         for done in group.done {
             done();

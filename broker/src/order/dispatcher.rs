@@ -149,7 +149,6 @@ fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
     };
     let posted = board.post(&post);
     wire.count_dispatched();
-    let receipt = post.receipt?;
     let (outcome, waits) = match posted {
         Posted::Refused(outcome) => (outcome, false),
         // A key bundle has found its place without a reader.
@@ -158,6 +157,8 @@ fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
         }
         Posted::Delivered { recorded, .. } => (Outcome::Accepted, recorded),
     };
+    board.totals().publishes.count(outcome);
+    let receipt = post.receipt?;
     if waits {
         return Some((receipt, outcome));
     }

@@ -139,6 +139,7 @@ struct Inbound<T> {
 /// The one way in. Cheap to share behind an [`Arc`].
 pub struct Inlet<T> {
     credits: Arc<Credits>,
+    tickets: Arc<Mutex<VecDeque<Ticket<T>>>>,
     inbound: Mutex<Inbound<T>>,
 }
 
@@ -178,6 +179,7 @@ pub fn start<T>() -> Result<(Inlet<T>, Outlet<T>), RouterError> {
     });
     let inlet = Inlet {
         credits: Arc::clone(&credits),
+        tickets: Arc::clone(&tickets),
         inbound: Mutex::new(Inbound {
             link: inbound,
             next: 0,
@@ -202,6 +204,19 @@ impl<T> std::fmt::Debug for Inlet<T> {
 }
 
 impl<T> Inlet<T> {
+    /// Bytes that went in and have not come out yet.
+    #[must_use]
+    pub fn outstanding_bytes(&self) -> usize {
+        CREDIT_BYTES.saturating_sub(self.credits.bytes.available_permits())
+    }
+
+    /// The number of the message that has been inside for longest, if there is one.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.front().map(|ticket| ticket.number)
+    }
+
     /// Puts a batch into the one order, in its own order and next to each other. Waits for credits, that is for the
     /// outlet to have taken earlier messages.
     ///

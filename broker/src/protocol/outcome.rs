@@ -23,7 +23,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Outcome; 7] = [
+    /// All of them.
+    pub const ALL: [Outcome; 7] = [
         Outcome::Accepted,
         Outcome::NobodyThere,
         Outcome::Failed,
@@ -37,6 +38,20 @@ impl Outcome {
     #[must_use]
     pub fn from_u8(code: u8) -> Option<Outcome> {
         Self::ALL.into_iter().find(|outcome| *outcome as u8 == code)
+    }
+
+    /// In a word, for metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Accepted => "accepted",
+            Outcome::NobodyThere => "nobody-there",
+            Outcome::Failed => "failed",
+            Outcome::NotAuthorized => "not-authorized",
+            Outcome::TopicNameInvalid => "topic-name-invalid",
+            Outcome::QuotaExceeded => "quota-exceeded",
+            Outcome::PayloadFormatInvalid => "payload-format-invalid",
+        }
     }
 
     /// Whether the publish was refused.

@@ -120,7 +120,8 @@ impl Listeners {
         self.tls.as_ref().map(|(port, _)| port.address)
     }
 
-    /// Accepts until it is dropped. Connections become tasks of `connections`.
+    /// Accepts until it is dropped. Connections become tasks of `connections`; those that have not sent their CONNECT by
+    /// `shutdown` end then.
     pub async fn accept(
         self,
         broker: Arc<Broker>,
@@ -232,6 +233,7 @@ impl Entrance {
     }
 
     fn turn_away(&self, address: SocketAddr, why: &dyn std::fmt::Display) {
+        self.broker.entrance.turned_away_at_the_door();
         self.tell(|| tracing::warn!(peer = %address, %why, "turned away"));
     }
 
@@ -249,7 +251,10 @@ impl Entrance {
         };
         drop(seat);
         match greeting {
-            Ok(Some(greeting)) => greeting.serve(self.broker, self.shutdown).await,
+            Ok(Some(greeting)) => {
+                let goodbye = self.broker.life.goodbye().clone();
+                greeting.serve(self.broker, goodbye).await;
+            }
             Ok(None) => {}
             Err(why) => tracing::debug!(peer = %address, %why, "no CONNECT"),
         }
@@ -330,7 +335,8 @@ impl Entrance {
         let accepted = websocket::accept(socket, origins, encrypted, packet);
         let (socket, admitted) = self.in_time("the WebSocket handshake", accepted).await?;
         let (reader, writer) = tokio::io::split(socket);
-        Ok(Stream::new(reader, writer, origin).telling(admitted))
+        let stream = Stream::new(reader, writer, origin).over_websocket();
+        Ok(stream.telling(admitted))
     }
 
     async fn in_time<T>(

@@ -88,6 +88,33 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// In a word, for metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Denied::NoLogin => "no-login",
+            Denied::BadName(_) => "bad-name",
+            Denied::BadToken(_) => "bad-token",
+            Denied::Clock { .. } => "clock",
+            Denied::Unbound => "unbound",
+            Denied::Replayed => "replayed",
+            Denied::NotTheOwner(_) => "not-the-owner",
+            Denied::BadPassword => "bad-password",
+            Denied::TooManyGuesses(_) => "too-many-guesses",
+            Denied::Busy => "busy",
+            Denied::OtherCertificate { .. } => "other-certificate",
+            Denied::NotRegistered(_) => "not-registered",
+            Denied::Held(_) => "held",
+            Denied::NotInvited(_) => "not-invited",
+            Denied::Reserved(_) => "reserved",
+            Denied::Disabled(_) => "disabled",
+            Denied::Removed(_) => "removed",
+            Denied::Full => "full",
+            Denied::TooOften => "too-often",
+            Denied::Disk => "disk",
+        }
+    }
+
     /// The CONNACK code (MQTT 5.0 section 3.2.2.2; for MQTT 3.1.1 the nearest of its five).
     #[must_use]
     pub fn code(&self) -> ConnectReturnCode {
