@@ -1,12 +1,15 @@
 //! The command line: one file for each command. Without a command, the broker serves.
 
+mod backup;
 mod certificate;
+mod check;
 mod check_config;
 mod drain;
 pub mod failure;
 mod invite;
 mod passwd;
 mod reload;
+mod restore;
 mod serve;
 mod target;
 mod users;
@@ -16,11 +19,13 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::command::backup::BackupArguments;
 use crate::command::certificate::CertificateArguments;
 use crate::command::check_config::CheckConfigArguments;
 use crate::command::failure::Failure;
 use crate::command::invite::InviteArguments;
 use crate::command::passwd::PasswdArguments;
+use crate::command::restore::RestoreArguments;
 use crate::command::serve::ServeArguments;
 use crate::command::users::UsersArguments;
 use crate::settings::Overrides;
@@ -83,6 +88,12 @@ enum Command {
     /// End the running broker as SIGTERM does: it says that it is not ready any more, goes on for as long as the settings
     /// say, refuses newcomers, disconnects its clients with the reason, and writes all it has.
     Drain,
+    /// Write all that the broker keeps into one file, also while it runs.
+    Backup(BackupArguments),
+    /// Make a data directory (--data; there must be nothing) from a backup.
+    Restore(RestoreArguments),
+    /// Read all that a broker that does not run has kept, and say whether it is whole.
+    Check,
     /// Say whether a file of settings can be used, and what is wrong with it.
     CheckConfig(CheckConfigArguments),
     /// Have the running broker read its rule file and certificates again and open its audit log again, as SIGHUP does.
@@ -113,6 +124,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Users(users)) => users::run(global, users),
         Some(Command::Passwd(passwd)) => passwd::run(global, passwd),
         Some(Command::Drain) => drain::run(global),
+        Some(Command::Backup(backup)) => backup::run(global, backup),
+        Some(Command::Restore(restore)) => restore::run(global, restore),
+        Some(Command::Check) => check::run(global),
         Some(Command::CheckConfig(check)) => check_config::run(global, check),
         Some(Command::Reload) => reload::run(global),
     }

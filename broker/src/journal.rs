@@ -23,10 +23,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::time::Duration;
 
 use rumqttd::protocol::QoS;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use self::record::{MailboxId, Note, SessionRecord, decode_message};
-use self::store::{Store, StoreError, Table};
+use self::store::{Snapshot, Store, StoreError, Table};
 use crate::metrics::meters::CommitMeter;
 use crate::protocol::message::Message;
 use crate::protocol::subscription::Subscription;
@@ -268,6 +268,21 @@ impl Journal {
     #[must_use]
     pub fn free(&self) -> Option<u64> {
         self.shared.store.free()
+    }
+
+    /// All that was recorded so far, and nothing of what is recorded later, at the boundary between two groups.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let (taken, snapshot) = oneshot::channel();
+        let store = Arc::clone(&self.shared.store);
+        // On the committer's thread, which writes nothing meanwhile.
+        self.after(move || {
+            let _ = taken.send(store.snapshot());
+        });
+        let gone = |_| StoreError::Failed("the journal has ended".into());
+        snapshot.await.map_err(gone)?
     }
 
     /// Bytes of messages that wait to be written.

@@ -15,12 +15,14 @@
 
 pub mod access;
 pub mod allowance;
+pub mod backup;
 pub mod broker;
 pub mod clock;
 pub mod command;
 pub mod connection;
 pub mod control;
 pub mod delivery;
+pub mod inspection;
 pub mod journal;
 pub mod lifetime;
 pub mod metrics;

@@ -287,3 +287,115 @@ fn good_settings_are_accepted_and_bad_ones_refused_with_what_is_wrong() {
         assert!(said.contains(expected), "{file:?}: {said}");
     }
 }
+
+fn run_on(broker: &Broker, command: &str, more: &[&str]) -> (Option<i32>, String) {
+    let data = broker.data();
+    let output = run(&[&[command, "--data", data.to_str().unwrap()], more].concat());
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into())
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_broker_brings_users_sessions_and_mail_back() {
+    let mut broker = start(false, "");
+    let (alice, bob) = (Device::new("alice"), Device::new("bob"));
+    bob.register(broker.address()).await;
+    let session = async |address| {
+        let token = bob.token("b");
+        let login = Some(("bob", token.as_str()));
+        Link::connect_to_session(address, "b", login, false, 600)
+            .await
+            .unwrap()
+    };
+    let mut inbox = session(broker.address()).await;
+    inbox.subscribe("inbox/bob").await;
+    inbox.disconnect().await;
+    let mut sender = alice.connect(broker.address(), "a").await;
+    let envelopes = ["one", "two", "three"].map(|text| alice.seal(&bob, text));
+    for envelope in &envelopes {
+        let sent = sender
+            .publish("inbox/bob", false, envelope.as_bytes())
+            .await;
+        assert_eq!(sent, PubAckReason::Success);
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup");
+    let file_name = file.to_str().unwrap();
+    let (code, said) = run_on(&broker, "backup", &[file_name]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("2 users"), "{said}");
+    let (code, said) = run_on(&broker, "backup", &[file_name]);
+    assert_eq!(code, Some(1), "nothing is overwritten: {said}");
+    assert!(said.contains("exists"), "{said}");
+    let (code, said) = run_on(&broker, "check", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a broker runs"), "{said}");
+
+    broker.kill();
+    let (code, said) = run_on(&broker, "check", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("all is well"), "{said}");
+    let (code, said) = run_on(&broker, "restore", &[file_name]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("not empty"), "{said}");
+
+    std::fs::remove_dir_all(broker.data()).unwrap();
+    let (code, said) = run_on(&broker, "restore", &[file_name]);
+    assert_eq!(code, Some(0), "{said}");
+    broker.restart();
+    let mut inbox = session(broker.address()).await;
+    assert!(inbox.session_present);
+    for envelope in &envelopes {
+        assert_eq!(&inbox.receive().await.payload[..], envelope.as_bytes());
+    }
+}
+
+#[test]
+fn a_backup_that_is_damaged_anywhere_is_refused_and_leaves_nothing() {
+    let mut broker = start(true, "");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup");
+    let mut client = Raw::connect(broker.address(), &Connect::v311("a"));
+    client.send(b"\x33\x06\x00\x01t\x00\x01x");
+    client.expect(b"\x40\x02\x00\x01");
+    assert!(broker.stop().success());
+    // From the files of a broker that does not run.
+    let (code, said) = run_on(&broker, "backup", &[file.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let whole = std::fs::read(&file).unwrap();
+    let copy = dir.path().join("copy");
+    let data = dir.path().join("restored");
+    let restore = |bytes: &[u8]| {
+        std::fs::write(&copy, bytes).unwrap();
+        let (copy, data) = (copy.to_str().unwrap(), data.to_str().unwrap());
+        run(&["restore", "--data", data, copy])
+    };
+    let step = whole.len() / 20;
+    for at in (0..whole.len()).step_by(step) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x20;
+        for bytes in [&damaged[..], &whole[..at]] {
+            let output = restore(bytes);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{at}: {said}");
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "{at}");
+    }
+    let longer = restore(&[&whole[..], b"x"].concat());
+    assert_eq!(longer.status.code(), Some(1), "{longer:?}");
+    assert!(restore(&whole).status.success());
+}
+
+#[test]
+fn check_says_what_is_wrong() {
+    let mut broker = start(true, "");
+    assert!(broker.stop().success());
+    std::fs::write(broker.data().join("users/mallory.json"), "{}").unwrap();
+    let (code, said) = run_on(&broker, "check", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("mallory.json") && said.contains("damaged"),
+        "{said}"
+    );
+}

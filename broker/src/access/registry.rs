@@ -199,6 +199,18 @@ impl Registry {
         })
     }
 
+    /// The directory of users' files.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The deployment.
+    #[must_use]
+    pub fn realm(&self) -> &Realm {
+        &self.realm
+    }
+
     /// What is known of a name.
     #[must_use]
     pub fn record(&self, user: &UserId) -> Option<Record> {
@@ -475,6 +487,36 @@ impl Registry {
             .remove(user);
         Ok(())
     }
+}
+
+/// Reads every user's file in a directory; says how many there are, and which of them are not what was written. Whoever calls it
+/// sees to it that no broker uses the directory.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn inspect(dir: &Path, realm: &Realm) -> io::Result<(u64, Vec<OpenError>)> {
+    let (mut count, mut damaged) = (0, Vec::new());
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        count += 1;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(why) => {
+                damaged.push(OpenError::Io { path, why });
+                continue;
+            }
+        };
+        let why = match Record::parse(&text, realm) {
+            Ok((user, _)) if path.file_stem().is_some_and(|stem| stem == user.as_str()) => continue,
+            Ok((user, _)) => format!("it is {user}'s"),
+            Err(why) => why,
+        };
+        damaged.push(OpenError::Damaged { path, why });
+    }
+    Ok((count, damaged))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What an operator does to a broker: to the running one, or to the files of one that does not run.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rumqttd::protocol::DisconnectReasonCode;
 use sealpost_core::{IdentityKey, Timestamp, UserId};
@@ -15,9 +17,15 @@ use crate::access::registry::{
     AdministerError, BundleTurn, Claim, Invited, Record, RegisterError, Registry, Standing,
 };
 use crate::access::rules::Rules;
+use crate::backup::taking::{Contents, Taken};
 use crate::broker::Broker;
 use crate::clock;
 use crate::delivery::wire::Goodbye;
+use crate::journal::disk::DiskStore;
+use crate::journal::store::Store;
+
+/// How often whoever waits for a backup is told that it is still being written.
+const STILL_WRITING: Duration = Duration::from_secs(5);
 
 /// Users in one page.
 const PAGE: usize = 1_000;
@@ -144,7 +152,7 @@ impl Administration {
         }
         let (what, user) = describe(&request);
         let user = user.to_owned();
-        let performed = self.change(request).await;
+        let performed = self.change(request, &items).await;
         let outcome = match &performed {
             Ok(()) => "done",
             Err(failed) => &failed.message,
@@ -178,7 +186,7 @@ impl Administration {
         Ok(())
     }
 
-    async fn change(&self, request: Request) -> Result<(), Failed> {
+    async fn change(&self, request: Request, items: &mpsc::Sender<Value>) -> Result<(), Failed> {
         let now = clock::now();
         match request {
             Request::Users { .. } => {}
@@ -225,6 +233,7 @@ impl Administration {
                 self.registry.set_password(&user, hash, now).await?;
                 self.disconnect(&user, "the password has changed; log in again");
             }
+            Request::Backup { file } => self.back_up(file, items).await?,
             Request::Drain {} => match &self.broker {
                 Some(broker) => broker.life.drain(),
                 None => return fail("no broker runs on this data directory", ""),
@@ -246,6 +255,57 @@ impl Administration {
                 AdministerError::Registered(user.clone()).into()
             }
         })
+    }
+
+    /// Writes a backup; tells now and then that it still does, and at the end how much there was.
+    async fn back_up(&self, file: PathBuf, items: &mpsc::Sender<Value>) -> Result<(), Failed> {
+        if !file.is_absolute() {
+            return fail("a backup needs the whole path of its file", "");
+        }
+        let journal = match &self.broker {
+            Some(broker) => broker.board.journal().snapshot().await,
+            None => {
+                let dir = self.registry.dir().with_file_name("journal");
+                if !dir.is_dir() {
+                    return fail(format!("there is no journal at {dir:?}"), "");
+                }
+                DiskStore::open(&dir).and_then(|store| store.snapshot())
+            }
+        };
+        let journal = match journal {
+            Ok(journal) => journal,
+            Err(error) => return fail(error, "nothing was written"),
+        };
+        let contents = Contents {
+            journal,
+            users: self.registry.dir().to_owned(),
+            realm: self.registry.realm().clone(),
+            now: clock::now(),
+        };
+        let writing = tokio::task::spawn_blocking(move || contents.write_to(&file));
+        tokio::pin!(writing);
+        let written = loop {
+            tokio::select! {
+                written = &mut writing => break written,
+                () = tokio::time::sleep(STILL_WRITING) => {
+                    // Nobody has to listen.
+                    let _ = items.send(Value::from("writing")).await;
+                }
+            }
+        };
+        match written {
+            Ok(Ok(taken)) => {
+                let Taken { users, rows, bytes } = taken;
+                let said = serde_json::json!({"users": users, "rows": rows, "bytes": bytes});
+                let _ = items.send(said).await;
+                Ok(())
+            }
+            Ok(Err(error)) => fail(
+                error,
+                "the broker writes it, as the user that it runs as: choose a place where it can, and where there is none of that name",
+            ),
+            Err(error) => fail(error, ""),
+        }
     }
 
     async fn reload(&self) -> Result<(), Failed> {
@@ -309,6 +369,7 @@ fn describe(request: &Request) -> (&'static str, &str) {
         Request::ResetIdentity { user, .. } => ("reset-identity", user),
         Request::SetPassword { user, hash: None } => ("remove-password", user),
         Request::SetPassword { user, .. } => ("set-password", user),
+        Request::Backup { .. } => ("backup", ""),
         Request::Drain {} => ("drain", ""),
         Request::Reload {} => ("reload", ""),
     }

@@ -1,5 +1,7 @@
 //! What is said over the control socket.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -66,6 +68,11 @@ pub enum Request {
         /// The PHC string.
         #[serde(default)]
         hash: Option<String>,
+    },
+    /// Write a backup.
+    Backup {
+        /// The file, with its whole path; there must be none of that name.
+        file: PathBuf,
     },
     /// Say that the broker is not ready any more, and end it as SIGTERM does.
     Drain {},

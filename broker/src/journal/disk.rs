@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use super::store::{Durability, Row, Store, StoreError, Table, Write};
+use super::store::{Durability, Row, Snapshot, Store, StoreError, Table, Write};
 
 /// Bytes of one table's newest writes in memory, before they become a file. Small: the mail of people who are connected
 /// is gone again before it fills, and a restart reads at most this much of each table again.
@@ -132,8 +132,40 @@ impl Store for DiskStore {
         Ok(rows)
     }
 
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(DiskSnapshot {
+            snapshot: self.database.snapshot(),
+            tables: self.tables.clone(),
+        }))
+    }
+
     fn free(&self) -> Option<u64> {
         let stat = rustix::fs::statvfs(&self.dir).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Tables on disk as they were.
+struct DiskSnapshot {
+    snapshot: fjall::Snapshot,
+    tables: Vec<(Table, Keyspace)>,
+}
+
+impl std::fmt::Debug for DiskSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskSnapshot").finish_non_exhaustive()
+    }
+}
+
+impl Snapshot for DiskSnapshot {
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Row>, StoreError> {
+        let found = self.tables.iter().find(|(known, _)| *known == table);
+        let (_, keyspace) = found.ok_or_else(|| failed("no such table"))?;
+        let rows = self.snapshot.range(keyspace, from..).take(limit);
+        rows.map(|guard| {
+            let (key, value) = guard.into_inner().map_err(failed)?;
+            Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        })
+        .collect()
     }
 }

@@ -109,6 +109,23 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Bytes that are free on the medium, or none where nobody can say.
     fn free(&self) -> Option<u64>;
+
+    /// All tables as they are now, whatever is written later.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`], also where a store cannot do that.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Err(StoreError::Failed("this store takes no snapshots".into()))
+    }
+}
+
+/// All tables as they were at one moment.
+pub trait Snapshot: Send + Sync + std::fmt::Debug + 'static {
+    /// At most `limit` rows in order whose keys are `from` or later.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Row>, StoreError>;
 }
 
 /// Why a store cannot go on.
