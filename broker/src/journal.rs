@@ -109,6 +109,8 @@ struct Pending {
     changes: Vec<Change>,
     bytes: usize,
     done: Vec<Done>,
+    /// Somebody waits for it to be written.
+    wanted: bool,
     closing: bool,
 }
 
@@ -223,12 +225,18 @@ impl Journal {
         *self.shared.committed.borrow()
     }
 
-    /// Waits until a group is written; for ever if the journal has failed, for the process ends then.
-    pub async fn reached(&self, group: u64) {
-        // Somebody waits now.
-        if self.committed() < group {
+    /// Has the group written soon if it is the one that is being recorded.
+    fn want(&self, group: u64) {
+        let mut pending = self.pending();
+        if group == self.group() {
+            pending.wanted = true;
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Waits until a group is written; for ever if the journal has failed, for the process ends then.
+    pub async fn reached(&self, group: u64) {
+        self.want(group);
         let mut committed = self.shared.committed.subscribe();
         // The sender lives as long as `self`.
         let _ = committed.wait_for(|committed| *committed >= group).await;

@@ -8,6 +8,7 @@ use rumqttd::protocol::{
     ConnAck, ConnAckProperties, ConnectReturnCode, DisconnectReasonCode, Packet,
 };
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use crate::access::audit::Source;
 use crate::allowance::{Pace, Ration};
 use crate::broker::Broker;
 use crate::clock;
+use crate::delivery::board::Joining;
 use crate::delivery::session::{Attachment, SessionKey};
 use crate::delivery::wire::{Goodbye, Wire};
 use crate::protocol::packet::{IncomingConnect, PacketError, Version, encode};
@@ -254,7 +256,11 @@ impl Joined {
             share,
             attachment.clone(),
         );
-        let (session, session_present) = match joined {
+        let Joining {
+            session,
+            present: session_present,
+            recorded,
+        } = match joined {
             Ok(joined) => joined,
             Err(error) => return deny(ConnectReturnCode::QuotaExceeded, error.to_string()),
         };
@@ -291,7 +297,6 @@ impl Joined {
             session_present: session_present && !is_3_1,
             code: ConnectReturnCode::Success,
         };
-        wire.answer(Packet::ConnAck(connack, Some(properties)));
         // One and a half times what the client promised; 0 turns the check off (MQTT 5.0, section 3.1.2.10).
         let promised = if imposed {
             longest_silence
@@ -302,7 +307,7 @@ impl Joined {
         let keep_alive =
             keep_alive.map(|seconds| Duration::from_millis(u64::from(seconds) * 1_500));
         let carried = session.unreleased();
-        Ok(Joined {
+        let joined = Joined {
             broker: Arc::clone(broker),
             principal,
             session,
@@ -318,6 +323,18 @@ impl Joined {
             source: Source::Address(channel.peer),
             refusals: 0,
             _present: present,
-        })
+        };
+        if recorded {
+            // From here on the session is left again if this connection ends meanwhile.
+            let (done, kept) = oneshot::channel();
+            broker.board.journal().after(move || {
+                let _ = done.send(());
+            });
+            if kept.await.is_err() {
+                return deny(ConnectReturnCode::ServerUnavailable, "");
+            }
+        }
+        wire.answer(Packet::ConnAck(connack, Some(properties)));
+        Ok(joined)
     }
 }

@@ -8,7 +8,7 @@ use rumqttd::protocol::{QoS, RetainForwardRule};
 use sealpost_core::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::board::{Board, Bounds, Posted};
+use crate::delivery::board::{Board, Bounds, Joining, Posted};
 use crate::delivery::mailbox::Share;
 use crate::delivery::receipt::Receipt;
 use crate::delivery::session::{Attachment, Filled, Session, SessionKey};
@@ -118,7 +118,9 @@ impl Bench {
             client_id: client_id.into(),
         };
         let attachment = attachment(receive_maximum);
-        let (session, present) = self
+        let Joining {
+            session, present, ..
+        } = self
             .board
             .join(&key, clean_start, expiry, SHARE, attachment.clone())
             .unwrap();

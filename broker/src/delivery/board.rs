@@ -1,7 +1,7 @@
 //! The board: who subscribed to what, what is retained, and every session. Connections and the dispatcher meet here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ struct Members {
     sessions: HashMap<SessionKey, Member>,
     /// By the whole filter, `$share/…`.
     groups: HashMap<FilterName, Group>,
+    /// The journal's group with the latest beginning or end of a durable session.
+    unsettled: u64,
 }
 
 /// What became of a post.
@@ -104,6 +106,19 @@ pub enum Posted {
     },
     /// Nobody got it, for this reason.
     Refused(Outcome),
+}
+
+/// A connection and its session.
+#[derive(Debug)]
+pub struct Joining {
+    /// The session.
+    pub session: Arc<Session>,
+    /// Whether it was there before.
+    pub present: bool,
+    /// Whether its beginning, or the end of one before it, may not be on disk yet. The client is not told before that: if a
+    /// crash brought the old session back, each side would take the other's packet identifiers for those of a
+    /// conversation that is over.
+    pub recorded: bool,
 }
 
 /// What the board holds, for those who look after it.
@@ -187,7 +202,7 @@ impl Board {
         for recovered in sessions {
             let share = share(&recovered.record.owner);
             let RecoveredSession {
-                id,
+                id: session_id,
                 record,
                 subscriptions,
                 received,
@@ -195,7 +210,7 @@ impl Board {
             } = recovered;
             // Connected until the end, so nobody noted how much it had been sent: all of it, perhaps.
             let sent = record.detached.map(|_| record.sent);
-            let mailbox = self.recovered_mailbox(id, share, mailbox, sent);
+            let mailbox = self.recovered_mailbox(session_id, share, mailbox, sent);
             let expiry = Duration::from_secs(record.expiry.into());
             let detached = record
                 .detached
@@ -231,6 +246,16 @@ impl Board {
                                 members: 0,
                             }
                         });
+                        if group.mailbox.id() != Some(id) {
+                            // A loss of power kept this, and not the end of the group before.
+                            let group = group.mailbox.id();
+                            self.journal.record(Change::Subscribe(
+                                session_id,
+                                filter.clone(),
+                                subscription.clone(),
+                                group,
+                            ));
+                        }
                         group.members += 1;
                         session.join_group(&filter, &group.mailbox, subscription);
                     }
@@ -242,6 +267,9 @@ impl Board {
                 }
             }
             members.sessions.insert(key, Member { session, filters });
+        }
+        for id in groups.into_keys() {
+            self.journal.record(Change::End(id));
         }
     }
 
@@ -257,7 +285,7 @@ impl Board {
         Arc::new(Mailbox::recovered(kept, share, totals, mailbox, sent))
     }
 
-    /// Joins a connection to its session, old or new. Returns the session and whether it was there before.
+    /// Joins a connection to its session, old or new.
     ///
     /// # Errors
     /// [`BoardError`] when a new one would be too many.
@@ -268,7 +296,8 @@ impl Board {
         expiry: Duration,
         share: Share,
         attachment: Attachment,
-    ) -> Result<(Arc<Session>, bool), BoardError> {
+    ) -> Result<Joining, BoardError> {
+        let _turn = self.journal.turn();
         let mut members = self.members();
         let anew = members
             .sessions
@@ -305,7 +334,14 @@ impl Board {
             }
         };
         session.attach(attachment, expiry);
-        Ok((session, present))
+        if !present && session.is_durable() {
+            self.unsettle(&mut members);
+        }
+        Ok(Joining {
+            session,
+            present,
+            recorded: self.journal.committed() < members.unsettled,
+        })
     }
 
     /// Makes room for another session of the key's owner, if need be by ending one that is not connected and holds
@@ -344,6 +380,7 @@ impl Board {
         expiry: Option<Duration>,
         now: Timestamp,
     ) -> Departure {
+        let _turn = self.journal.turn();
         // Before the session is let go: nobody may join it between its end and its removal.
         let mut members = self.members();
         let lives = members
@@ -416,6 +453,7 @@ impl Board {
     /// sessions that hold others up for too long.
     pub fn tidy(&self, now: Timestamp) {
         let instant = Instant::now();
+        let turn = self.journal.turn();
         let mut members = self.members();
         let expired = members
             .sessions
@@ -439,13 +477,16 @@ impl Board {
             }
         }
         drop(members);
-        let turn = self.journal.turn();
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         for topic in topics.expired(now) {
             topics.forget(&topic);
             self.journal.record(Change::Forget(topic));
         }
         drop(turn);
+        if self.journal.is_full() {
+            // While all is refused nothing is written, and it is with each write that the journal looks at the disk.
+            self.journal.after(|| ());
+        }
     }
 
     /// What is counted of its mailboxes and of the messages that go through it.
@@ -505,6 +546,15 @@ impl Board {
             self.remove(members, &member.session, filter);
         }
         member.session.end();
+        if member.session.is_durable() {
+            self.unsettle(members);
+        }
+    }
+
+    /// A durable session begins or ends in this turn of the journal, which is synced for whoever connects next.
+    fn unsettle(&self, members: &mut Members) {
+        members.unsettled = self.journal.group();
+        self.journal.after(|| ());
     }
 
     /// Removes a subscription from the topics, and a group with its last member.
@@ -542,7 +592,9 @@ impl Board {
     ) -> Result<(), BoardError> {
         let _turn = self.journal.turn();
         let mut members = self.members();
-        let Members { sessions, groups } = &mut *members;
+        let Members {
+            sessions, groups, ..
+        } = &mut *members;
         let Some(member) = sessions
             .get_mut(session.key())
             .filter(|member| Arc::ptr_eq(&member.session, session))
@@ -634,6 +686,7 @@ impl Board {
 
     /// Removes a subscription. Returns whether it was there.
     pub fn unsubscribe(&self, session: &Arc<Session>, filter: &FilterName) -> bool {
+        let _turn = self.journal.turn();
         let mut members = self.members();
         let member = members.sessions.get_mut(session.key());
         let Some(member) = member.filter(|member| Arc::ptr_eq(&member.session, session)) else {
@@ -738,9 +791,11 @@ impl Board {
         let recorded = deliveries
             .iter()
             .any(|(subscriber, delivery)| kept(subscriber, delivery.qos));
-        // At QoS 2 nobody may see it before it is certain that it is not taken twice.
-        let waits = exactly_once(post).is_some_and(|origin| recorded || origin.is_durable());
-        let after = waits.then(|| self.journal.group());
+        // At QoS 2 nobody may see it before it is certain that it is not taken twice, and that its packet identifier does not
+        // come back with another message after a restart.
+        let waits = (post.qos == QoS::ExactlyOnce && recorded)
+            || exactly_once(post).is_some_and(|origin| origin.is_durable());
+        let after = waits.then(Arc::<AtomicBool>::default);
         let mut waiting = Vec::new();
         let mut readers = 0;
         if let Some(sender) = &post.message.sender
@@ -754,14 +809,16 @@ impl Board {
         for (subscriber, delivery) in deliveries {
             let mailbox = subscriber.mailbox();
             readers += usize::from(!mailbox.share().archive);
-            mailbox.push(delivery, post.receipt.as_ref(), after);
+            mailbox.push(delivery, post.receipt.as_ref(), after.as_ref());
             if waits {
                 waiting.push(Arc::clone(mailbox));
             }
         }
-        if waits {
-            self.journal
-                .after(move || waiting.iter().for_each(|mailbox| mailbox.wake()));
+        if let Some(after) = after {
+            self.journal.after(move || {
+                after.store(true, Ordering::Release);
+                waiting.iter().for_each(|mailbox| mailbox.wake());
+            });
         }
         Posted::Delivered { recorded, readers }
     }

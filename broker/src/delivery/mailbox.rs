@@ -10,7 +10,7 @@
 //! than the topics subscribed to, and leave first, for mail may need the keys that came before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -101,8 +101,8 @@ pub struct Entry {
     pub again: bool,
     /// Whether its receiver has it and only the release is due (QoS 2).
     pub released: bool,
-    /// The journal's group that must be committed before it is sent; 0 for none (QoS 2).
-    after: u64,
+    /// Set once it may be sent (QoS 2).
+    after: Option<Arc<AtomicBool>>,
     hold: Option<Hold>,
 }
 
@@ -201,7 +201,7 @@ impl Mailbox {
         sent: Option<u64>,
     ) -> Mailbox {
         let last = recovered.last.unwrap_or(0);
-        let mut state = State {
+        let state = State {
             next_seq: last.max(sent.unwrap_or(0)) + 1,
             behind: recovered.first,
             last_behind: last,
@@ -215,10 +215,20 @@ impl Mailbox {
                 .collect(),
             ..State::default()
         };
+        totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
+        let mailbox = Mailbox {
+            kept: Some(kept),
+            share,
+            totals,
+            state: Mutex::new(state),
+        };
+        let mut state = mailbox.lock();
         for Kept { seq, note, message } in recovered.newest {
             let again = seq <= state.sent;
             state.add(&message, true);
-            state.supersede(Entry {
+            let size = message.size();
+            mailbox.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+            let old = state.supersede(Entry {
                 seq,
                 delivery: Delivery {
                     qos: note.qos(),
@@ -228,18 +238,17 @@ impl Mailbox {
                 },
                 again,
                 released: note.released,
-                after: 0,
+                after: None,
                 hold: None,
             });
+            // It was in flight when the process ended.
+            if let Some(old) = old {
+                state.done(&mailbox, &old);
+            }
         }
-        totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
         state.waiting = (state.messages > 0).then(|| (state.next_seq - 1, Instant::now()));
-        Mailbox {
-            kept: Some(kept),
-            share,
-            totals,
-            state: Mutex::new(state),
-        }
+        drop(state);
+        mailbox
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -314,13 +323,13 @@ impl Mailbox {
         self.lock().sent
     }
 
-    /// Adds a message. `receipt`: what its publisher waits for. `after_commit`: whether it may be sent only when all that
-    /// is recorded in this turn of the journal is on disk.
+    /// Adds a message. `receipt`: what its publisher waits for. `after_commit`: set once it may be sent, if that
+    /// is not at once.
     pub fn push(
         &self,
         delivery: Delivery,
         receipt: Option<&Arc<Receipt>>,
-        after_commit: Option<u64>,
+        after_commit: Option<&Arc<AtomicBool>>,
     ) -> Pushed {
         let mut state = self.lock();
         let size = delivery.message.size();
@@ -363,7 +372,7 @@ impl Mailbox {
             delivery,
             again: false,
             released: false,
-            after: after_commit.unwrap_or(0),
+            after: after_commit.cloned(),
             hold: None,
         };
         let mut pushed = Pushed::Queued;
@@ -407,17 +416,17 @@ impl Mailbox {
                 state.wait(reader);
                 return Next::Empty;
             };
-            let committed = entry.after == 0
-                || self
-                    .kept
-                    .as_ref()
-                    .is_none_or(|(journal, _)| entry.after <= journal.committed());
+            let after = entry.after.as_ref();
+            let committed = after.is_none_or(|committed| committed.load(Ordering::Acquire));
             let expired = !entry.released && entry.delivery.message.is_expired(now);
             if !expired && !committed {
                 state.wait(reader);
                 return Next::Wait;
             }
             if !expired && !may(entry.delivery.qos, entry.seq) {
+                // If it was this reader's turn, it is another's now.
+                state.hungry.retain(|other| !Arc::ptr_eq(other, reader));
+                state.wake_one();
                 return Next::Wait;
             }
             let entry = if is_newest {
@@ -509,7 +518,7 @@ impl Mailbox {
                 seq,
                 again,
                 released: note.released,
-                after: 0,
+                after: None,
                 hold: None,
                 delivery: Delivery {
                     qos: note.qos(),
@@ -541,7 +550,8 @@ impl Mailbox {
             .iter()
             .find(|entry| entry.delivery.qos != QoS::AtMostOnce)
             .map(|entry| entry.seq);
-        for mut entry in unfinished {
+        // The latest first: of what replaces each other, that one stays.
+        for mut entry in unfinished.into_iter().rev() {
             entry.again = true;
             if !entry.delivery.message.supersedes {
                 first = Some(first.map_or(entry.seq, |first| first.min(entry.seq)));

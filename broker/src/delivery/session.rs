@@ -69,6 +69,8 @@ pub struct Session {
 
 #[derive(Debug)]
 struct State {
+    /// Nothing of it is recorded any more.
+    ended: bool,
     expiry: Duration,
     detached: Option<Detached>,
     attachment: Option<Attachment>,
@@ -153,6 +155,7 @@ impl Session {
             mailbox,
             kept,
             state: Mutex::new(State {
+                ended: false,
                 expiry,
                 detached: Some(Detached {
                     since: Instant::now(),
@@ -345,6 +348,7 @@ impl Session {
     /// The session is over: nothing of it is kept.
     pub fn end(&self) {
         let mut state = self.lock();
+        state.ended = true;
         state.received.clear();
         self.mailbox.end();
     }
@@ -450,6 +454,8 @@ impl Session {
 
     /// The client has a message of QoS 2 (PUBREC).
     pub fn received(&self, wire: &Arc<Wire>, pkid: u16) {
+        // What is recorded is in the group that is waited for.
+        let _turn = self.kept.as_ref().map(|(journal, _)| journal.turn());
         let mut state = self.lock();
         if !state.is_attached_to(wire) {
             return;
@@ -541,7 +547,7 @@ impl Session {
     pub fn settle_reception(&self, pkid: u16, taken: bool) -> Vec<Arc<Receipt>> {
         let mut state = self.lock();
         let before = if taken {
-            if let Some((journal, id)) = &self.kept {
+            if let Some((journal, id)) = self.kept.as_ref().filter(|_| !state.ended) {
                 journal.record(Change::Received(*id, pkid));
             }
             state.received.insert(pkid, Reception::Taken)

@@ -67,6 +67,20 @@ impl Committer {
             })
     }
 
+    /// For tests: writes what was recorded so far, on this thread. Returns whether there was anything to do.
+    #[cfg(test)]
+    pub(crate) fn step(&mut self) -> bool {
+        let mut pending = self.journal.pending();
+        if pending.changes.is_empty() && pending.done.is_empty() && self.ended.is_empty() {
+            return false;
+        }
+        pending.wanted = true;
+        drop(pending);
+        let group = self.take();
+        self.commit(group).unwrap();
+        true
+    }
+
     fn run(&mut self) -> Result<(), StoreError> {
         loop {
             let group = self.take();
@@ -83,7 +97,8 @@ impl Committer {
         let shared = &self.journal.shared;
         let mut pending = self.journal.pending();
         loop {
-            let urgent = !pending.done.is_empty()
+            let urgent = pending.wanted
+                || !pending.done.is_empty()
                 || pending.changes.len() >= LAZY_CHANGES
                 || pending.closing
                 || !self.ended.is_empty();
@@ -119,6 +134,7 @@ impl Committer {
             closing: pending.closing,
         };
         pending.bytes = 0;
+        pending.wanted = false;
         drop(pending);
         drop(turns);
         group

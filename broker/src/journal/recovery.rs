@@ -234,6 +234,8 @@ impl Reading {
             let seq = number(Table::Queue, seq)?;
             let note = Note::decode(&value)?;
             self.saw(id);
+            // Its message may be gone: another one with that number would be taken for it.
+            self.next_message = self.next_message.max(note.message + 1);
             if !self.present.contains(&note.message) {
                 self.stray(Table::Queue, &key);
                 return Ok(());

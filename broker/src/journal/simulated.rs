@@ -27,6 +27,8 @@ struct State {
 #[derive(Debug, Default)]
 pub struct SimulatedStore {
     state: Mutex<State>,
+    /// Held by whoever keeps the disk from taking anything.
+    gate: Mutex<()>,
 }
 
 fn apply(tables: &mut Tables, batch: &[Write]) {
@@ -59,7 +61,13 @@ impl SimulatedStore {
                 free: state.free,
                 ..State::default()
             }),
+            gate: Mutex::default(),
         }
+    }
+
+    /// While the guard lives, the disk takes nothing: who commits waits.
+    pub fn stall(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the commit after `commits` more fail, and all after it.
@@ -89,6 +97,7 @@ impl SimulatedStore {
 
 impl Store for SimulatedStore {
     fn commit(&self, batch: Vec<Write>, durability: Durability) -> Result<(), StoreError> {
+        let _open = self.stall();
         let mut state = self.lock();
         match &mut state.fails_in {
             Some(0) => return Err(StoreError::Failed("simulated: the disk is gone".into())),

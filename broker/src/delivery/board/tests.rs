@@ -22,7 +22,7 @@ fn a_session_that_was_joined_again_is_not_forgotten_by_the_end_of_the_old_connec
     let (board, filter) = (&bench.board, FilterName::parse("t").unwrap());
     for round in 0..5_000 {
         let old = attachment(None);
-        let (session, _) = board
+        let Joining { session, .. } = board
             .join(&key(), true, Duration::ZERO, SHARE, old.clone())
             .unwrap();
         let new = attachment(None);
@@ -36,7 +36,7 @@ fn a_session_that_was_joined_again_is_not_forgotten_by_the_end_of_the_old_connec
             board
                 .join(&key(), false, DURABLE, SHARE, new.clone())
                 .unwrap()
-                .0
+                .session
         });
         board
             .subscribe(&joined, &filter, subscription(QOS_1), &EVERY, now())
@@ -59,7 +59,7 @@ fn retained_messages_fill_no_mailbox_beyond_its_quota() {
     };
     let bench = Bench::new();
     let (board, filter) = (&bench.board, FilterName::parse("t").unwrap());
-    let (session, _) = board
+    let Joining { session, .. } = board
         .join(&key(), true, DURABLE, share, attachment(None))
         .unwrap();
     let client = bench.client("publisher", Duration::ZERO);
@@ -425,7 +425,7 @@ async fn the_longest_filters_and_topics_end_nobody() {
     let committing = committer.spawn().unwrap();
     let board = Board::new(bounds(), journal);
     board.recover(recovered, |_| SHARE, now());
-    let (session, _) = board
+    let Joining { session, .. } = board
         .join(&key(), true, DURABLE, SHARE, attachment(None))
         .unwrap();
     let subscribe = |length| {
@@ -475,7 +475,7 @@ async fn no_sender_fills_a_mailbox_for_the_others() {
         let joined = bench
             .board
             .join(&key, false, DURABLE, share, attachment(None));
-        joined.unwrap().0
+        joined.unwrap().session
     };
     let write = |bench: &Bench, from: &str, to: &str| {
         let origin = join(bench, from);
@@ -518,4 +518,144 @@ async fn no_sender_fills_a_mailbox_for_the_others() {
     assert_eq!(fill(&bench, "mallory", "alice"), 0);
     assert_eq!(fill(&bench, "bob", "alice"), 50, "75 for whom she wrote to");
     assert_eq!(fill(&bench, "carol", "alice"), 0, "full is full");
+}
+
+#[tokio::test]
+async fn key_bundles_in_flight_at_a_crash_leave_the_newest_and_nothing_else() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "keys/+", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    for text in ["oldest", "older", "newest"] {
+        let mut post = bench.a_post(&alice, "keys/alice", text, QOS_1);
+        Arc::get_mut(&mut post.message).unwrap().supersedes = true;
+        bench.board.post(&post);
+        if text != "newest" {
+            assert_eq!(bob.sent().await.len(), 1);
+        }
+    }
+    bench.synced().await;
+    let bench = bench.kill();
+    let bob = bench.client("b", DURABLE);
+    let texts = bob.texts().await;
+    assert_eq!(texts, [(3, "newest".into())]);
+    bob.session.acknowledge(bob.wire(), 3);
+    bench.synced().await;
+    assert_eq!(bench.board.load().kept_bytes, 0);
+    assert_eq!(bench.store.len(Table::Queue), 0);
+    assert_eq!(bench.store.len(Table::Messages), 0);
+}
+
+/// Refused publishes write nothing, so nothing but a look at the disk can tell that there is room again.
+#[tokio::test]
+async fn room_on_the_disk_is_noticed_although_all_that_comes_is_refused() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.store.set_free(1);
+    bench.synced().await;
+    let refused = Posted::Refused(Outcome::QuotaExceeded);
+    assert_eq!(bench.post(&alice, "t", "x", QOS_1), refused);
+    bench.store.set_free(1 << 30);
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while bench.post(&alice, "t", "x", QOS_1) == refused {
+        assert!(std::time::Instant::now() < until, "refused for ever");
+        bench.board.tidy(now());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The first to be woken has no room in its window, for mail of its own.
+#[tokio::test]
+async fn a_member_without_room_that_is_woken_passes_the_turn_on() {
+    use futures_util::FutureExt;
+    let bench = Bench::new();
+    let stuck = bench.client_with("stuck", Duration::ZERO, false, Some(1));
+    let idle = bench.client("idle", Duration::ZERO);
+    bench.subscribe(&stuck, "own", QOS_1);
+    for member in [&stuck, &idle] {
+        bench.subscribe(member, "$share/g/t", QOS_1);
+        member.wire().wake.notified().await;
+        assert_eq!(member.sent().await, []);
+    }
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "own", "never acknowledged", QOS_1);
+    assert_eq!(stuck.sent().await.len(), 1);
+    let woken = |client: &crate::delivery::bench::Client| {
+        client.wire().wake.notified().now_or_never().is_some()
+    };
+    woken(&stuck);
+    bench.post(&alice, "t", "for the group", QOS_1);
+    if woken(&stuck) {
+        assert_eq!(stuck.sent().await, []);
+    }
+    assert!(woken(&idle), "the message waits and nobody knows");
+    assert_eq!(idle.sent().await.len(), 1);
+}
+
+/// A packet identifier that the receiver knows must not come back with another message after a crash.
+#[tokio::test]
+async fn a_will_of_qos_2_too_is_delivered_only_after_the_commit() {
+    let bench = Bench::new();
+    let bob = bench.client("b", DURABLE);
+    bench.subscribe(&bob, "t", QoS::ExactlyOnce);
+    bench.synced().await;
+    let alice = bench.client("a", Duration::ZERO);
+    let stalled = bench.store.stall();
+    bench.post(&alice, "t", "will", QoS::ExactlyOnce);
+    let mut out = bytes::BytesMut::new();
+    bob.session.fill(bob.wire(), &mut out, 1 << 20, now());
+    drop(stalled);
+    assert!(
+        out.is_empty(),
+        "a crash now would forget what the client has"
+    );
+    bench.synced().await;
+    assert_eq!(bob.texts().await, [(1, "will".into())]);
+}
+
+#[tokio::test]
+async fn a_publish_of_a_session_that_has_ended_meanwhile_leaves_nothing_on_disk() {
+    let bench = Bench::new();
+    let alice = bench.client("a", DURABLE);
+    bench.synced().await;
+    assert!(alice.session.receive(7, &receipt()));
+    let post = bench.a_post(&alice, "t", "x", QoS::ExactlyOnce);
+    let (session, attachment) = (&alice.session, &alice.attachment);
+    bench
+        .board
+        .leave(session, attachment, Some(Duration::ZERO), now());
+    bench.synced().await;
+    bench.board.post(&Post { pkid: 7, ..post });
+    assert_eq!(bench.close().len(Table::Received), 0);
+}
+
+/// A row whose message is gone must not lead to a new one because numbers begin again.
+#[tokio::test]
+async fn nobody_gets_the_mail_of_others_whatever_two_losses_of_power_leave() {
+    let bench = Bench::new();
+    let [bob, carol] = ["b", "c"].map(|id| bench.client(id, DURABLE));
+    bench.subscribe(&bob, "t", QOS_1);
+    bench.subscribe(&carol, "+", QOS_1);
+    let alice = bench.client("a", Duration::ZERO);
+    bench.post(&alice, "t", "for both", QOS_1);
+    bench.synced().await;
+    for reader in [&bob, &carol] {
+        let (pkid, _) = reader.texts().await[0].clone();
+        let group = bench.board.journal().group();
+        reader.session.acknowledge(reader.wire(), pkid);
+        bench.board.journal().reached(group).await;
+    }
+    // Of these two changes the second survives: the message is gone, and the first row of it is not.
+    let mut survives = [false, true].into_iter();
+    let bench = bench.lose_power(|| survives.next().unwrap());
+    let alice = bench.client("a", Duration::ZERO);
+    let group = bench.board.journal().group();
+    bench.post(&alice, "u", "for carol alone", QOS_1);
+    bench.board.journal().reached(group).await;
+    let mut first = true;
+    let bench = bench.lose_power(|| !std::mem::take(&mut first));
+    let bob = bench.client("b", DURABLE);
+    assert_eq!(bob.texts().await, []);
 }

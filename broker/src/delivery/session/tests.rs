@@ -400,6 +400,25 @@ async fn a_newer_key_bundle_replaces_the_older_one_that_waits() {
     assert_eq!(alone.kept_bytes(), 0);
 }
 
+/// Both are in flight when the reader leaves: it comes back to the newer one.
+#[tokio::test]
+async fn of_two_key_bundles_in_flight_the_newer_one_is_sent_again() {
+    let alone = Alone::new();
+    let session = Arc::new(alone.session(DURABLE));
+    let client = attach(&session, DURABLE, None);
+    for text in ["older", "newer"] {
+        let mut delivery = delivery(text, QoS::AtLeastOnce);
+        Arc::get_mut(&mut delivery.message).unwrap().supersedes = true;
+        session.mailbox().push(delivery, None, None);
+        assert_eq!(client.texts().await.len(), 1);
+    }
+    session.detach(client.wire(), None, now());
+    let client = attach(&session, DURABLE, None);
+    assert_eq!(client.texts().await, [(2, "newer".into())]);
+    session.acknowledge(client.wire(), 2);
+    assert_eq!(alone.kept_bytes(), 0);
+}
+
 #[tokio::test]
 async fn a_message_of_qos_2_is_released_when_a_restart_would_not_send_it_again() {
     let alone = Alone::new();
