@@ -2,7 +2,7 @@
 //! wire to a client that is connected.
 
 #[cfg(test)]
-mod bench;
+pub(crate) mod bench;
 pub mod board;
 pub mod correspondents;
 pub mod mailbox;

@@ -103,9 +103,9 @@ pub async fn run(
 }
 
 /// A receipt and how it is to be settled once the journal has what it is for.
-type Waiting = (Arc<Receipt>, Outcome);
+pub(super) type Waiting = (Arc<Receipt>, Outcome);
 
-fn settle(receipts: Vec<Waiting>) {
+pub(super) fn settle(receipts: Vec<Waiting>) {
     for (receipt, outcome) in receipts {
         receipt.settle(outcome);
     }
@@ -113,7 +113,7 @@ fn settle(receipts: Vec<Waiting>) {
 
 /// Posts a message. Returns its receipt if that waits for the journal: until then it is not settled, for a failed journal
 /// lets go of it.
-fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
+pub(super) fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waiting> {
     let Ordered {
         payload,
         rider:
