@@ -90,7 +90,11 @@ impl Process {
         let board = Board::new(bounds(), journal);
         board.recover(recovered, |_| SHARE, now);
         if let Some(bundle) = bundle {
-            board.restore(bundle);
+            let number = board.journal().next_message();
+            board.restore(&Arc::new(Message {
+                number,
+                ..Message::clone(bundle)
+            }));
         }
         Process {
             store,

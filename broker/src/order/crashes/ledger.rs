@@ -76,7 +76,8 @@ impl Ledger {
     pub(super) fn bundle(&self) -> Option<Arc<Message>> {
         let id = self.bundle?;
         Some(Arc::new(Message {
-            number: u64::from(u32::MAX),
+            // Each process has its own for it.
+            number: 0,
             topic: TopicName::parse(b"keys/x").unwrap(),
             payload: id.to_string().into(),
             properties: None,
