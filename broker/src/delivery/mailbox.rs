@@ -10,7 +10,7 @@
 //! than the topics subscribed to, and leave first, for mail may need the keys that came before it.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +21,14 @@ use tokio::time::Instant;
 use crate::delivery::receipt::Receipt;
 use crate::delivery::wire::Wire;
 use crate::journal::record::{MailboxId, Note};
-use crate::journal::recovery::RecoveredMailbox;
-use crate::journal::{Change, Journal, Kept};
-use crate::metrics::meters::PublishMeter;
+use crate::journal::{Change, Journal};
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
+
+mod loading;
+mod quota;
+
+pub use quota::{Sender, Share, Totals};
 
 /// Messages in the memory of a mailbox from which on a kept one is behind, and the acknowledgements of those who write
 /// to another are held.
@@ -33,49 +36,6 @@ pub const LIVE_MESSAGES: usize = 1_000;
 
 /// Bytes, likewise; for a mailbox that is not kept, those that its reader has not acknowledged count too.
 pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Messages loaded from disk at once, and bytes at which that ends.
-const LOAD_MESSAGES: usize = 256;
-const LOAD_BYTES: usize = 1024 * 1024;
-
-/// What a mailbox may hold, and whose it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Whether it is an archiver's, who keeps mail but is never whom it is for.
-    pub archive: bool,
-    /// Messages.
-    pub messages: usize,
-    /// Bytes, as [`Message::size`] counts them.
-    pub bytes: usize,
-    /// Percent of it that one sender may fill to whom the owner has written.
-    pub sender: usize,
-    /// Percent of it that one sender may fill to whom the owner never wrote.
-    pub stranger: usize,
-}
-
-/// Who wants to put something into a mailbox.
-#[derive(Debug, Clone, Copy)]
-pub struct Sender<'a> {
-    /// The user's name.
-    pub name: &'a str,
-    /// Whether the mailbox's owner has written to them.
-    pub known: bool,
-}
-
-/// What all mailboxes are counted in.
-#[derive(Debug, Default)]
-pub struct Totals {
-    /// Bytes that kept mailboxes are owed, in memory or on disk.
-    pub kept_bytes: AtomicUsize,
-    /// Messages of QoS 0 that were dropped because a reader was too slow or away.
-    pub dropped: AtomicU64,
-    /// Messages that expired before they were delivered.
-    pub expired: AtomicU64,
-    /// Publishes that were written to clients.
-    pub sent: AtomicU64,
-    /// Publishes, by how they ended.
-    pub publishes: PublishMeter,
-}
 
 /// A message for one reader.
 #[derive(Debug, Clone)]
@@ -191,66 +151,6 @@ impl Mailbox {
         }
     }
 
-    /// A kept mailbox as it was left. `sent`: the highest sequence number that was sent, or none where nobody knows.
-    #[must_use]
-    pub fn recovered(
-        kept: (Journal, MailboxId),
-        share: Share,
-        totals: Arc<Totals>,
-        recovered: RecoveredMailbox,
-        sent: Option<u64>,
-    ) -> Mailbox {
-        let last = recovered.last.unwrap_or(0);
-        let state = State {
-            next_seq: last.max(sent.unwrap_or(0)) + 1,
-            behind: recovered.first,
-            last_behind: last,
-            sent: sent.unwrap_or(last),
-            messages: recovered.messages,
-            bytes: recovered.bytes,
-            senders: recovered
-                .senders
-                .into_iter()
-                .map(|(sender, load)| (sender.into(), load))
-                .collect(),
-            ..State::default()
-        };
-        totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
-        let mailbox = Mailbox {
-            kept: Some(kept),
-            share,
-            totals,
-            state: Mutex::new(state),
-        };
-        let mut state = mailbox.lock();
-        for Kept { seq, note, message } in recovered.newest {
-            let again = seq <= state.sent;
-            state.add(&message, true);
-            let size = message.size();
-            mailbox.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
-            let old = state.supersede(Entry {
-                seq,
-                delivery: Delivery {
-                    qos: note.qos(),
-                    retain: note.retain,
-                    subscription_ids: note.subscription_ids,
-                    message,
-                },
-                again,
-                released: note.released,
-                after: None,
-                hold: None,
-            });
-            // It was in flight when the process ended.
-            if let Some(old) = old {
-                state.done(&mailbox, &old);
-            }
-        }
-        state.waiting = (state.messages > 0).then(|| (state.next_seq - 1, Instant::now()));
-        drop(state);
-        mailbox
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,33 +171,6 @@ impl Mailbox {
     #[must_use]
     pub fn share(&self) -> Share {
         self.share
-    }
-
-    /// Whether a kept mailbox takes another message of this size, all of them together not having more than
-    /// `all` bytes, and its sender not more than their share, so that nobody keeps others' mail out. A mailbox that is not
-    /// kept always does.
-    #[must_use]
-    pub fn has_room(&self, size: usize, all: usize, sender: Option<Sender<'_>>) -> bool {
-        if self.kept.is_none() {
-            return true;
-        }
-        let state = self.lock();
-        let of_sender = sender.is_none_or(|Sender { name, known }| {
-            let percent = if known {
-                self.share.sender
-            } else {
-                self.share.stranger
-            };
-            let (messages, bytes) = state.senders.get(name).copied().unwrap_or_default();
-            // The first always fits a share, however small.
-            messages == 0
-                || (messages < self.share.messages.saturating_mul(percent) / 100
-                    && bytes + size <= self.share.bytes.saturating_mul(percent) / 100)
-        });
-        of_sender
-            && state.messages < self.share.messages
-            && state.bytes + size <= self.share.bytes
-            && self.totals.kept_bytes.load(Ordering::Relaxed) + size <= all
     }
 
     /// Messages owed, and their bytes, those sent and not acknowledged too.
@@ -478,63 +351,6 @@ impl Mailbox {
         if self.kept.is_some() { state.group } else { 0 }
     }
 
-    /// Loads the next entries from disk. Ends the journal when they cannot be read.
-    pub async fn load(&self) {
-        let Some((journal, id)) = &self.kept else {
-            return;
-        };
-        let (from, last, group) = {
-            let mut state = self.lock();
-            let Some(from) = state.behind.filter(|_| !state.loading) else {
-                return;
-            };
-            state.loading = true;
-            (from, state.last_behind, state.group)
-        };
-        // The connection that this is done for may end before it is done.
-        let loading = Loading(self);
-        // What is recorded and not yet written cannot be read.
-        journal.reached(group).await;
-        let loaded = journal.load(*id, from, LOAD_MESSAGES, LOAD_BYTES).await;
-        let mut state = self.lock();
-        let loaded = match loaded {
-            // Since then, somebody came or left: they begin again.
-            _ if state.behind != Some(from) => {
-                drop(state);
-                drop(loading);
-                return;
-            }
-            Ok(loaded) => loaded,
-            Err(error) => {
-                drop(state);
-                journal.fail(error);
-                return;
-            }
-        };
-        for Kept { seq, note, message } in loaded.entries {
-            state.queue_bytes += message.size();
-            let again = seq <= state.sent;
-            state.queue.push_back(Entry {
-                seq,
-                again,
-                released: note.released,
-                after: None,
-                hold: None,
-                delivery: Delivery {
-                    qos: note.qos(),
-                    retain: note.retain,
-                    subscription_ids: note.subscription_ids,
-                    message,
-                },
-            });
-        }
-        // All that was on disk alone when the reading began has been read, and nothing has come since.
-        let caught_up = (loaded.exhausted || loaded.next > last) && state.last_behind == last;
-        state.behind = (!caught_up).then_some(loaded.next);
-        drop(state);
-        drop(loading);
-    }
-
     /// A reader has come.
     pub fn enter(&self) {
         self.lock().readers += 1;
@@ -663,17 +479,6 @@ impl Mailbox {
     }
 }
 
-/// A load from disk; its end, however it comes, lets the next one begin.
-struct Loading<'a>(&'a Mailbox);
-
-impl Drop for Loading<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.loading = false;
-        state.wake_all();
-    }
-}
-
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if self.kept.is_some() {
@@ -691,32 +496,6 @@ impl State {
             && !self.ended
         {
             self.group = journal.record(change(*id));
-        }
-    }
-
-    fn add(&mut self, message: &Message, by_sender: bool) {
-        let size = message.size();
-        self.messages += 1;
-        self.bytes += size;
-        if let Some(sender) = message.sender.as_ref().filter(|_| by_sender) {
-            let (messages, bytes) = self.senders.entry(Arc::clone(sender)).or_default();
-            *messages += 1;
-            *bytes += size;
-        }
-    }
-
-    fn subtract(&mut self, message: &Message) {
-        let size = message.size();
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(size);
-        if let Some(sender) = &message.sender
-            && let Some((messages, bytes)) = self.senders.get_mut(sender)
-        {
-            *messages = messages.saturating_sub(1);
-            *bytes = bytes.saturating_sub(size);
-            if *messages == 0 {
-                self.senders.remove(sender);
-            }
         }
     }
 

@@ -2,8 +2,11 @@ use super::*;
 use crate::delivery::bench::{
     Bench, DURABLE, SHARE, attachment, bounds, now, receipt, subscription,
 };
+use crate::delivery::topics::Post;
 use crate::journal::simulated::SimulatedStore;
 use crate::journal::store::Table;
+use crate::protocol::message::Message;
+use crate::protocol::outcome::Outcome;
 
 const QOS_1: QoS = QoS::AtLeastOnce;
 const EVERY: RetainForwardRule = RetainForwardRule::OnEverySubscribe;

@@ -1,8 +1,13 @@
+use super::sending::PKIDS;
 use super::*;
 use crate::delivery::bench::{Bench, Client, DURABLE, Sent, attachment, now, read, receipt};
+use crate::delivery::mailbox::Delivery;
 use crate::delivery::mailbox::{LIVE_MESSAGES, Pushed, Totals};
+use crate::delivery::receipt::Receipt;
 use crate::protocol::message::Message;
+use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::TopicName;
+use bytes::BytesMut;
 
 const SHARE: Share = Share {
     archive: false,

@@ -1,0 +1,182 @@
+//! A message on the board: to all who subscribed, or to nobody.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use rumqttd::protocol::QoS;
+use sealpost_core::Topic;
+
+use super::Board;
+use crate::delivery::mailbox::Sender;
+use crate::delivery::session::Session;
+use crate::delivery::topics::{Post, Subscriber, Topics};
+use crate::journal::Change;
+use crate::protocol::message::Message;
+use crate::protocol::outcome::Outcome;
+
+/// What became of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posted {
+    /// Delivered.
+    Delivered {
+        /// Whether something of it is in the journal, and its publisher's acknowledgement has to wait for that.
+        recorded: bool,
+        /// Sessions that it matched, archivers' not counted.
+        readers: usize,
+    },
+    /// Nobody got it, for this reason.
+    Refused(Outcome),
+}
+
+impl Board {
+    /// Delivers a post to all who subscribed, or to nobody. Called in the one order.
+    pub fn post(&self, post: &Post) -> Posted {
+        let _turn = self.journal.turn();
+        let posted = if post.retain {
+            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+            self.post_retained(&mut topics, post)
+        } else {
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            self.deliver(&topics, post)
+        };
+        if let Some(origin) = exactly_once(post) {
+            let taken = matches!(posted, Posted::Delivered { .. });
+            for receipt in origin.settle_reception(post.pkid, taken) {
+                // They wait for the same as the first.
+                match posted {
+                    Posted::Refused(outcome) => receipt.settle(outcome),
+                    Posted::Delivered { .. } => self
+                        .journal
+                        .after(move || receipt.settle(Outcome::Accepted)),
+                }
+            }
+            if let Posted::Delivered { readers, recorded } = posted {
+                return Posted::Delivered {
+                    readers,
+                    recorded: recorded || origin.is_durable(),
+                };
+            }
+        }
+        posted
+    }
+
+    fn post_retained(&self, topics: &mut Topics, post: &Post) -> Posted {
+        let message = &post.message;
+        let keeps = !message.payload.is_empty() && !message.supersedes;
+        if !topics.can_retain(message) || (keeps && self.journal.is_full()) {
+            return Posted::Refused(Outcome::QuotaExceeded);
+        }
+        let posted = self.deliver(topics, post);
+        let Posted::Delivered { readers, .. } = posted else {
+            return posted;
+        };
+        topics.retain(message, post.qos);
+        if message.supersedes {
+            // Key bundles are kept with their users.
+            return posted;
+        }
+        self.journal.record(if message.payload.is_empty() {
+            Change::Forget(message.topic.clone())
+        } else {
+            Change::Retain(Arc::clone(message), post.qos)
+        });
+        Posted::Delivered {
+            recorded: true,
+            readers,
+        }
+    }
+
+    fn deliver(&self, topics: &Topics, post: &Post) -> Posted {
+        let deliveries = topics.deliveries(post);
+        let size = post.message.size();
+        let kept =
+            |subscriber: &Subscriber, qos| qos != QoS::AtMostOnce && subscriber.mailbox().is_kept();
+        let sender = |subscriber: &Subscriber| {
+            let name = post.message.sender.as_deref()?;
+            let Subscriber::Session(session) = subscriber else {
+                return None;
+            };
+            let owner = session.user()?;
+            let known = **owner == *name || self.correspondents.has_answered(owner, name);
+            Some(Sender { name, known })
+        };
+        // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
+        // from changing their keys.
+        let full = !post.message.supersedes
+            && deliveries.iter().any(|(subscriber, delivery)| {
+                kept(subscriber, delivery.qos)
+                    && (self.journal.is_full()
+                        || !subscriber.mailbox().has_room(
+                            size,
+                            self.bounds.mailbox_bytes,
+                            sender(subscriber),
+                        ))
+            });
+        if full {
+            return Posted::Refused(Outcome::QuotaExceeded);
+        }
+        let recorded = deliveries
+            .iter()
+            .any(|(subscriber, delivery)| kept(subscriber, delivery.qos));
+        // At QoS 2 nobody may see it before it is certain that it is not taken twice, and that its packet identifier does not
+        // come back with another message after a restart.
+        let waits = (post.qos == QoS::ExactlyOnce && recorded)
+            || exactly_once(post).is_some_and(|origin| origin.is_durable());
+        let after = waits.then(Arc::<AtomicBool>::default);
+        let mut waiting = Vec::new();
+        let mut readers = 0;
+        if let Some(sender) = &post.message.sender
+            && let Ok(Topic::Inbox(other)) = Topic::parse(post.message.topic.as_str())
+            && self.correspondents.answer(sender, other.as_str())
+        {
+            let other = other.to_string();
+            self.journal
+                .record(Change::Answered(Arc::clone(sender), other));
+        }
+        for (subscriber, delivery) in deliveries {
+            let mailbox = subscriber.mailbox();
+            readers += usize::from(!mailbox.share().archive);
+            mailbox.push(delivery, post.receipt.as_ref(), after.as_ref());
+            if waits {
+                waiting.push(Arc::clone(mailbox));
+            }
+        }
+        if let Some(after) = after {
+            self.journal.after(move || {
+                after.store(true, Ordering::Release);
+                waiting.iter().for_each(|mailbox| mailbox.wake());
+            });
+        }
+        Posted::Delivered { recorded, readers }
+    }
+
+    /// Tells what the broker says of itself: at QoS 0 to whoever subscribed, and retained for those who come later. It
+    /// has no place in the one order, and none in the journal.
+    pub fn announce(&self, message: &Arc<Message>) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let post = Post {
+            message: Arc::clone(message),
+            qos: QoS::AtMostOnce,
+            pkid: 0,
+            retain: true,
+            origin: None,
+            receipt: None,
+        };
+        for (subscriber, delivery) in topics.deliveries(&post) {
+            subscriber.mailbox().push(delivery, None, None);
+        }
+        topics.retain(message, QoS::AtMostOnce);
+    }
+
+    /// Puts a retained message in place without delivering it: what a restart brings back.
+    pub fn restore(&self, message: &Arc<Message>) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(message, QoS::AtLeastOnce);
+    }
+}
+
+/// The session whose client sends the message again until it knows that it is taken, and must not be taken twice.
+fn exactly_once(post: &Post) -> Option<&Arc<Session>> {
+    let origin = post.origin.as_ref();
+    origin.filter(|_| post.qos == QoS::ExactlyOnce && post.pkid != 0)
+}
