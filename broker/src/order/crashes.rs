@@ -460,7 +460,7 @@ impl Schedule {
         }
         self.ledger.check(&self.readers);
         self.check_retained();
-        for table in [Table::Queue, Table::Messages] {
+        for table in [Table::Queue, Table::Messages, Table::Received] {
             let rows = self.process.rows(table);
             assert!(rows.is_empty(), "{table:?} after all is read: {rows:?}");
         }

@@ -75,12 +75,16 @@ impl Session {
         };
         let complete = Packet::PubComp(PubComp { pkid, reason }, None);
         match &self.kept {
-            Some((journal, id)) if reason == PubCompReason::Success => {
-                journal.record(Change::Completed(*id, pkid));
+            Some((journal, id)) => {
+                if reason == PubCompReason::Success {
+                    journal.record(Change::Completed(*id, pkid));
+                }
+                // Also when it was released before: that may not be on disk yet, and a crash would bring the identifier back
+                // while the client uses it for another message.
                 let wire = Arc::clone(wire);
                 journal.after(move || wire.answer(complete));
             }
-            _ => wire.answer(complete),
+            None => wire.answer(complete),
         }
     }
 

@@ -480,3 +480,26 @@ async fn a_message_of_qos_2_sent_again_before_it_has_its_place_waits_for_that_to
     session.release(&publisher, 5);
     assert!(session.receive(5, &receipt()));
 }
+
+/// Or a crash in between brings the identifier back, and the client's next message under it is taken for the old one.
+#[tokio::test]
+async fn a_release_sent_again_is_answered_only_when_the_first_is_on_disk() {
+    let alone = Alone::new();
+    let session = Arc::new(alone.session(DURABLE));
+    let publisher = attachment(None).wire;
+    assert!(session.receive(7, &receipt()));
+    session.settle_reception(7, true);
+    let answers = || {
+        let mut out = BytesMut::new();
+        publisher.write_due(&mut out);
+        out.len()
+    };
+    // Nothing is committed within a turn.
+    let turn = alone.bench.board.journal().turn();
+    session.release(&publisher, 7);
+    session.release(&publisher, 7);
+    assert_eq!(answers(), 0);
+    drop(turn);
+    alone.bench.synced().await;
+    assert!(answers() > 0);
+}
