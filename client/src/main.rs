@@ -26,7 +26,10 @@ fn main() -> ExitCode {
             let stop = CancellationToken::new();
             let ended = runtime.block_on(async {
                 let started = signals::watch(stop.clone());
-                command::run(cli, stop, || started.store(true, Ordering::SeqCst)).await
+                Box::pin(command::run(cli, stop, || {
+                    started.store(true, Ordering::SeqCst)
+                }))
+                .await
             });
             // A read of standard input may still block a thread: do not wait for it.
             runtime.shutdown_background();
