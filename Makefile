@@ -6,7 +6,7 @@ CARGO ?= cargo
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools conformance fuzz run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools conformance fuzz soak run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ fuzz: ## Fuzz the broker's decoder and conversations for FUZZ_SECONDS (60) each
 		RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir broker/fuzz -s none $$target $$found broker/fuzz/corpus/$$target -- \
 			-max_total_time=$${FUZZ_SECONDS:-60} -dict=broker/fuzz/mqtt.dict || exit 1; \
 	done
+
+soak: ## Kill -9 the broker under load SEALPOST_KILL_ROUNDS (100) times and account for every message (minutes)
+	$(CARGO) build --workspace --locked
+	SEALPOST_KILL_ROUNDS=$${SEALPOST_KILL_ROUNDS:-100} $(CARGO) test --locked -p sealpost-tests --test kills -- --nocapture
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
 	$(CARGO) build --workspace --locked

@@ -12,8 +12,11 @@ mod flood;
 mod lab;
 pub mod packet;
 mod process;
+mod publisher;
 pub mod raw;
 mod round_trip;
+mod subscriber;
+mod weather;
 
 pub use archiver::Archiver;
 pub use broker::{Broker, BrokerOptions};
@@ -22,8 +25,11 @@ pub use device::{Device, Link, now};
 pub use flood::Flood;
 pub use lab::{Lab, exporter};
 pub use process::Process;
+pub use publisher::Publisher;
 pub use raw::Raw;
 pub use round_trip::{assert_round_trip, client_program};
+pub use subscriber::{Habit, Notes, Subscriber};
+pub use weather::Weather;
 
 use std::path::PathBuf;
 use std::time::Duration;

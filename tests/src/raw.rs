@@ -128,7 +128,10 @@ impl Raw {
     /// Opens a connection and says nothing.
     #[must_use]
     pub fn open(broker: SocketAddr) -> Raw {
-        let socket = TcpStream::connect(broker).unwrap();
+        Raw::over(TcpStream::connect(broker).unwrap())
+    }
+
+    fn over(socket: TcpStream) -> Raw {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -150,6 +153,16 @@ impl Raw {
         assert_eq!((first, body[1]), (0x20, 0), "{body:x?}");
         let present = body[0] == 1;
         (raw, present)
+    }
+
+    /// As [`Raw::connect_present`] to a broker that may end at any time. `None` when there is none, or it ended.
+    #[must_use]
+    pub fn try_connect(broker: SocketAddr, connect: &Connect<'_>) -> Option<(Raw, bool)> {
+        let mut raw = Raw::over(TcpStream::connect(broker).ok()?);
+        raw.send(&connect.packet());
+        let (first, body) = raw.read()?;
+        assert_eq!((first, body[1]), (0x20, 0), "{body:x?}");
+        Some((raw, body[0] == 1))
     }
 
     /// Sends bytes. That the broker has hung up is no error: it may do that halfway.
