@@ -28,7 +28,7 @@ struct Spelled {
     realm: String,
     listen: String,
     data: PathBuf,
-    registration: Registration,
+    registration: String,
     plain_remote: bool,
     open: bool,
     tls: Option<SpelledTls>,
@@ -146,7 +146,7 @@ impl Default for Spelled {
             realm: Realm::default().to_string(),
             listen: "127.0.0.1:1883".into(),
             data: "sealpost-broker".into(),
-            registration: Registration::default(),
+            registration: "auto".into(),
             plain_remote: false,
             open: false,
             archivers: Vec::new(),
@@ -165,11 +165,9 @@ impl Default for Spelled {
 }
 
 /// Who may claim a name that nobody has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
     /// Anybody, at the first login, on loopback; elsewhere nobody without an invitation.
-    #[default]
     Auto,
     /// Anybody, at the first login.
     Open,
@@ -594,6 +592,12 @@ impl Spelled {
         let log = levels
             .find(|level| level.word() == self.log)
             .ok_or_else(|| bad("log", &self.log, "is not error, warn, info, debug or trace"))?;
+        let registration = match self.registration.as_str() {
+            "auto" => Registration::Auto,
+            "open" => Registration::Open,
+            "closed" => Registration::Closed,
+            other => return Err(bad("registration", other, "is not auto, open or closed")),
+        };
         let log_format = match self.log_format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
@@ -629,7 +633,7 @@ impl Spelled {
             tls,
             origins,
             data: self.data,
-            open_registration: match self.registration {
+            open_registration: match registration {
                 Registration::Auto => remote.is_none(),
                 Registration::Open => true,
                 Registration::Closed => false,

@@ -284,7 +284,10 @@ pub fn not_sent(to: &str, error: &PublishError) -> Failure {
                 }
                 RefusalCode::TopicNameInvalid => format!("Is {to} a user of this broker?"),
                 RefusalCode::QuotaExceeded => {
-                    format!("The mailbox of {to} is full. Try again when {to} has read their mail.")
+                    format!(
+                        "The mailbox of {to} is full, or your share of it, or the broker's disk. Try again when {to} has read \
+                         their mail; if it lasts, ask the broker's operator."
+                    )
                 }
                 RefusalCode::PayloadFormatInvalid => {
                     "Does the broker run another version of Sealpost, or for another --realm?"

@@ -399,3 +399,25 @@ fn check_says_what_is_wrong() {
         "{said}"
     );
 }
+
+/// What the settings name is read too: a file that `serve` would refuse cannot be used.
+#[test]
+fn check_config_reads_the_files_that_the_settings_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for settings in [
+        "rules = \"gone.toml\"",
+        "[tls]\ncertificate = \"gone.pem\"\nkey = \"gone.key\"",
+    ] {
+        let file = dir.path().join("broker.toml");
+        std::fs::write(&file, settings).unwrap();
+        let checked = std::process::Command::new(sealpost_tests::program("sealpost-broker"))
+            .current_dir(dir.path())
+            .arg("check-config")
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(!checked.status.success(), "{settings}");
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(said.contains("gone"), "{said}");
+    }
+}

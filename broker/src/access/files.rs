@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use rustix::fs::{Gid, Uid, fchown};
+
 /// Makes a directory, and those above it, that only its owner enters. One that is there stays as it is.
 pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
@@ -19,7 +21,26 @@ pub(super) fn create_private(path: &Path) -> io::Result<File> {
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    give_to_owner_of_directory(&file, path)?;
+    Ok(file)
+}
+
+/// What an administrator makes as root belongs to whoever owns the directory: the broker could not read it otherwise.
+fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let Some(dir) = path
+        .parent()
+        .filter(|_| rustix::process::geteuid().is_root())
+    else {
+        return Ok(());
+    };
+    let owner = fs::metadata(dir)?;
+    if owner.uid() != 0 {
+        let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+        fchown(file, Some(user), Some(group))?;
+    }
+    Ok(())
 }
 
 /// A file that only its owner reads, to add to.
@@ -28,7 +49,9 @@ pub(super) fn append_private(path: &Path) -> io::Result<File> {
     options.append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    give_to_owner_of_directory(&file, path)?;
+    Ok(file)
 }
 
 /// What was created, renamed or removed in a directory stays so.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use super::GlobalArguments;
 use super::failure::{Code, Failure};
+use crate::access::rules::Rules;
+use crate::server::ServeError;
 use crate::settings::Settings;
+use crate::transport::listeners::ListenError;
 
 /// What checking takes.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -25,7 +28,14 @@ pub(super) fn run(global: GlobalArguments, arguments: CheckConfigArguments) -> R
             "leave --config out: sealpost-broker check-config FILE",
         ));
     }
-    Settings::load(Some(arguments.file.clone()), overrides)?;
+    let settings = Settings::load(Some(arguments.file.clone()), overrides)?;
+    // What they name is read as `serve` reads it.
+    if let Some(tls) = &settings.tls {
+        tls.files.load().map_err(ListenError::from)?;
+    }
+    if let Some(rules) = &settings.rules {
+        Rules::read(rules).map_err(ServeError::from)?;
+    }
     println!("{} can be used", arguments.file.display());
     Ok(())
 }

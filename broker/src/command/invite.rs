@@ -57,10 +57,10 @@ impl InvitationArguments {
         } else {
             eprintln!(
                 "An invitation for {user}, good once and for {}. Whoever has it can be {user}: hand it over as you would a \
-                 password. {user} uses it with the first command:\n  \
-                 SEALPOST_INVITATION=<it> sealpost --user {user} --realm {} keys init",
+                 password. {user} uses it with the first command that connects, with this broker's --broker and --realm where they are \
+                 not the defaults:\n  SEALPOST_INVITATION=<it> sealpost --user {user} keys init\n\
+                 Whoever has keys already takes another one: … sealpost --user {user} listen",
                 tell(self.expires),
-                target.settings().realm,
             );
             writeln!(stdout, "{}", secret.as_str())
         };

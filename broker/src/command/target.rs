@@ -32,11 +32,6 @@ impl Target {
         })
     }
 
-    /// The settings.
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Has a request done, and hands on what comes.
     pub(super) fn ask(
         &mut self,
