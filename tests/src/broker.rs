@@ -1,7 +1,7 @@
 //! A broker under test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use tempfile::TempDir;
@@ -19,6 +19,14 @@ pub struct BrokerOptions {
     pub open: bool,
     /// Settings in TOML.
     pub settings: String,
+    /// The data directory, when it has to be somewhere in particular.
+    pub data: Option<PathBuf>,
+}
+
+impl BrokerOptions {
+    fn data(&self, dir: &Path) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| dir.join("data"))
+    }
 }
 
 /// A broker on a port of its own.
@@ -80,7 +88,7 @@ impl Broker {
     /// Its data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.options.data(self.dir.path())
     }
 
     /// Runs a command of the operator's on its data directory, with this on standard input.
@@ -166,7 +174,7 @@ fn launch(options: &BrokerOptions, dir: PathBuf, listen: &str) -> Process {
     command
         .args(["--listen", listen])
         .arg("--data")
-        .arg(dir.join("data"));
+        .arg(options.data(&dir));
     for archiver in &options.archivers {
         command.args(["--archiver", archiver]);
     }

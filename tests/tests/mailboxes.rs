@@ -1,0 +1,177 @@
+//! Mailboxes on a real disk: one that is full, and one reader that is away for long.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sealpost_tests::packet::packet;
+use sealpost_tests::raw::{Connect, publish, publish5};
+use sealpost_tests::{Broker, BrokerOptions, Flood, Raw};
+
+/// Session expiry of an hour.
+const KEPT: &[u8] = b"\x11\x00\x00\x0e\x10";
+const QUOTA_EXCEEDED: u8 = 0x97;
+
+fn kept(client_id: &str) -> Connect<'_> {
+    Connect {
+        clean: false,
+        properties: KEPT,
+        ..Connect::v5(client_id)
+    }
+}
+
+/// A small file system in memory.
+struct SmallDisk {
+    dir: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    const MIB: usize = 128;
+
+    /// Mounts it, when this user may.
+    fn mount() -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={}m", SmallDisk::MIB);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]);
+        let mounted = mount.arg(dir.path()).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk { dir });
+        }
+        // Not by a macro: those are silent when the test passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED the test of a full disk: this user may not mount a tmpfs"
+        );
+        None
+    }
+
+    /// Fills it until fewer than this many MiB are free.
+    fn fill(&self, left: usize) -> PathBuf {
+        let path = self.dir.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        for _ in left..SmallDisk::MIB {
+            if file.write_all(&vec![0; 1024 * 1024]).is_err() {
+                break;
+            }
+        }
+        path
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.dir.path()).status();
+    }
+}
+
+/// Publishes at QoS 1 in MQTT 5 and returns the PUBACK's reason.
+fn reason(writer: &mut Raw, flags: u8, topic: &str, payload: &str) -> u8 {
+    writer.send(&publish5(0b0010 | flags, topic, 7, b"", payload.as_bytes()));
+    let (first, body) = writer.read().expect("a PUBACK");
+    assert_eq!((first, &body[..2]), (0x40, &b"\x00\x07"[..]));
+    body.get(2).copied().unwrap_or(0)
+}
+
+/// The next message must be this one at QoS 1; acknowledges it.
+fn receive(reader: &mut Raw, topic: &str, payload: &str) {
+    let (first, body) = reader.read().expect("a message");
+    let at = 2 + topic.len();
+    assert_eq!(first >> 1 & 0b11, 1);
+    assert_eq!(std::str::from_utf8(&body[at + 3..]).unwrap(), payload);
+    reader.send(&packet(0x40, &body[at..at + 2]));
+}
+
+#[test]
+fn a_full_disk_refuses_mail_with_a_reason_serves_readers_and_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let mut broker = Broker::start(BrokerOptions {
+        open: true,
+        settings: format!("[limits]\ndisk_reserve = {}", 48 * 1024 * 1024),
+        data: Some(disk.path().join("data")),
+        ..BrokerOptions::default()
+    });
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    reader.subscribe(5, "t", 1);
+    reader.disconnect();
+    let mut clean = Raw::connect(broker.address(), &Connect::v5("clean"));
+    clean.subscribe(5, "c", 1);
+    let mut writer = Raw::connect(broker.address(), &Connect::v5("writer"));
+    assert_eq!(reason(&mut writer, 0, "t", "0"), 0);
+
+    let filler = disk.fill(32);
+    // The disk is looked at with every group that is written, so the first may still pass.
+    let mut taken = 1;
+    while reason(&mut writer, 0, "t", &taken.to_string()) == 0 {
+        taken += 1;
+        assert!(taken < 100, "the disk is full");
+    }
+    broker.process.expect_error("the disk is almost full");
+    assert_eq!(reason(&mut writer, 0, "t", "refused"), QUOTA_EXCEEDED);
+    assert_eq!(reason(&mut writer, 1, "r", "refused"), QUOTA_EXCEEDED);
+    let mut old = Raw::connect(broker.address(), &Connect::v311("old"));
+    old.send(&publish(0b0010, "t", 7, b"refused"));
+    assert_eq!(old.read_to_end(), [], "no PUBACK, and the end");
+    assert_eq!(reason(&mut writer, 0, "c", "not kept"), 0);
+    receive(&mut clean, "c", "not kept");
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    for number in 0..taken {
+        receive(&mut reader, "t", &number.to_string());
+    }
+    reader.disconnect();
+
+    std::fs::remove_file(filler).unwrap();
+    broker
+        .process
+        .expect_error("there is room on the disk again");
+    assert_eq!(reason(&mut writer, 0, "t", "taken again"), 0);
+    broker.kill();
+    broker.restart();
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    receive(&mut reader, "t", "taken again");
+    reader.disconnect();
+}
+
+#[test]
+fn the_mail_of_an_absent_reader_costs_disk_and_no_memory_and_outlives_kill_9_in_order() {
+    const MESSAGES: usize = 20_000;
+    // More than may be in memory, so that whoever kept the mail there would be found.
+    const BYTES: usize = 16 * 1024;
+    // What docs/durability.md comes to for a few connections, most of it the store's newest writes.
+    const MOST_KIB: u64 = 300 * 1024;
+    let mut broker = Broker::start(BrokerOptions {
+        open: true,
+        ..BrokerOptions::default()
+    });
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    reader.subscribe(5, "t", 1);
+    reader.disconnect();
+    let text = |number: usize| format!("{number:0>BYTES$}");
+    let mut flood = Flood::connect(broker.address(), "", "", "writer");
+    for number in 0..MESSAGES {
+        flood.publish("t", text(number).as_bytes());
+    }
+    flood.finish();
+    let peak = broker.process.peak_kib();
+    assert!(0 < peak && peak < MOST_KIB, "{peak} KiB to take it");
+
+    broker.kill();
+    broker.restart();
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    for number in 0..MESSAGES {
+        receive(&mut reader, "t", &text(number));
+    }
+    reader.disconnect();
+    let restarted = broker.process.peak_kib();
+    assert!(
+        0 < restarted && restarted < MOST_KIB,
+        "{restarted} KiB to give it"
+    );
+    println!("at most {peak} KiB to take it, {restarted} KiB to give it");
+}
