@@ -78,9 +78,10 @@ fuzz: ## Fuzz the broker's decoder and conversations for FUZZ_SECONDS (60) each
 			-max_total_time=$${FUZZ_SECONDS:-60} -dict=broker/fuzz/mqtt.dict || exit 1; \
 	done
 
-soak: ## Kill -9 the broker under load SEALPOST_KILL_ROUNDS (100) times and account for every message (minutes)
+soak: ## Kill -9 the broker SEALPOST_KILL_ROUNDS (100) times, storm it for SEALPOST_SOAK_SECONDS (600), every message accounted for
 	$(CARGO) build --workspace --locked
 	SEALPOST_KILL_ROUNDS=$${SEALPOST_KILL_ROUNDS:-100} $(CARGO) test --locked -p sealpost-tests --test kills -- --nocapture
+	SEALPOST_SOAK_SECONDS=$${SEALPOST_SOAK_SECONDS:-600} $(CARGO) test --locked -p sealpost-tests --test storms -- --nocapture
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
 	$(CARGO) build --workspace --locked

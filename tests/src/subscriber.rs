@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::Raw;
 use crate::packet::packet;
 use crate::raw::Connect;
 use crate::weather::Weather;
+use crate::{Publisher, Raw};
 
 /// Messages between two rests of a slow subscriber, and how long it rests.
 const REST: (u64, Duration) = (20, Duration::from_millis(20));
+/// Of how many messages one makes a reader stall, and for how long at most.
+const STALL: (u32, Duration) = (2_000, Duration::from_secs(1));
 /// Packets at most between two disconnections of one that wanders.
 const STAY: u32 = 400;
 
@@ -35,6 +37,8 @@ pub enum Habit {
     Stays,
     /// Hangs up at random with messages that it has not acknowledged, and comes back at once.
     Wanders,
+    /// Stops reading at random, for up to a second.
+    Stalls,
     /// Rests between messages, with a window of 20 (MQTT 5).
     IsSlow,
 }
@@ -81,12 +85,12 @@ impl Subscriber {
         let (mut notes, mut ended) = (Notes::new(), HashSet::new());
         // QoS 2: identifiers of messages that came and were not released.
         let mut held = HashSet::new();
-        let mut count = 0;
+        let (mut count, mut rng) = (0, rand::rng());
         loop {
             let (mut raw, present) = weather.connect(&self.connect());
             assert!(present, "{}: the session is gone", self.name);
             let mut stay = match self.habit {
-                Habit::Wanders => rand::rng().random_range(1..STAY),
+                Habit::Wanders => rng.random_range(1..STAY),
                 _ => u32::MAX,
             };
             while let Some((first, body)) = raw.read() {
@@ -115,11 +119,42 @@ impl Subscriber {
                     return notes;
                 }
                 count += 1;
+                if self.habit == Habit::Stalls && !weather.ending() && rng.random_ratio(1, STALL.0)
+                {
+                    std::thread::sleep(rng.random_range(Duration::ZERO..STALL.1));
+                }
                 if self.habit == Habit::IsSlow && count % REST.0 == 0 && !weather.ending() {
                     std::thread::sleep(REST.1);
                 }
             }
         }
+    }
+
+    /// All numbers came, each for the first time in its order. Returns how many came again.
+    ///
+    /// # Panics
+    /// When one is missing, or before its turn; at QoS 2 also when one came again.
+    pub fn assert_complete(&self, notes: &Notes, publisher: &Publisher, count: u64) -> usize {
+        let numbers = &notes[&format!("load/{}", publisher.name)];
+        let mut seen = HashSet::new();
+        let first = numbers
+            .iter()
+            .copied()
+            .filter(|number| seen.insert(*number));
+        for (expected, number) in (1..).zip(first) {
+            assert_eq!(number, expected, "{} of {}", self.name, publisher.name);
+        }
+        assert_eq!(
+            seen.len() as u64,
+            count,
+            "{} of {}",
+            self.name,
+            publisher.name
+        );
+        let again = numbers.len() - seen.len();
+        let once = self.qos == 2 && publisher.qos == 2;
+        assert!(!once || again == 0, "{}: {again} came again", self.name);
+        again
     }
 
     /// Answers a PUBREL, or returns the message that came.

@@ -49,6 +49,12 @@ impl Weather {
         self.now.lock().unwrap().ending = true;
     }
 
+    /// Says so when the guard is dropped: also when a test fails, which otherwise would wait for its threads for ever.
+    #[must_use]
+    pub fn end_in_any_case(&self) -> impl Drop + '_ {
+        EndInAnyCase(self)
+    }
+
     /// Whether that has been said.
     #[must_use]
     pub fn ending(&self) -> bool {
@@ -72,5 +78,13 @@ impl Weather {
             }
             std::thread::yield_now();
         }
+    }
+}
+
+struct EndInAnyCase<'a>(&'a Weather);
+
+impl Drop for EndInAnyCase<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
