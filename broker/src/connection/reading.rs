@@ -21,7 +21,7 @@ use crate::delivery::receipt::Receipt;
 use crate::delivery::wire::{Goodbye, Wire};
 use crate::order::dispatcher::Ticket;
 use crate::order::router_link::Submission;
-use crate::protocol::message::split_expiry;
+use crate::protocol::message::{carried, split_expiry};
 use crate::protocol::outcome::Outcome;
 use crate::protocol::packet::{
     Incoming, IncomingDisconnect, IncomingPublish, PacketError, Version,
@@ -81,7 +81,7 @@ fn size(packet: &Incoming) -> usize {
     const PACKET: usize = 256;
     PACKET
         + match packet {
-            Incoming::Publish(publish) => publish.topic.len() + publish.payload.len(),
+            Incoming::Publish(publish) => held(publish),
             Incoming::Subscribe { filters, .. } => {
                 filters.iter().map(|filter| filter.path.len() + 64).sum()
             }
@@ -90,6 +90,12 @@ fn size(packet: &Incoming) -> usize {
             }
             _ => 0,
         }
+}
+
+/// Bytes that a publish holds in memory until it is dealt with.
+fn held(publish: &IncomingPublish) -> usize {
+    let properties = publish.properties.as_ref().map_or(0, carried);
+    publish.topic.len() + publish.payload.len() + properties
 }
 
 /// How much a packet counts towards the messages that a user may send. An acknowledgement counts nothing: it is owed.
@@ -324,6 +330,7 @@ impl Joined {
     }
 
     async fn publish(&mut self, publish: IncomingPublish, batch: &mut Batch) -> Result<(), End> {
+        let bytes = held(&publish);
         let IncomingPublish {
             qos,
             retain,
@@ -368,13 +375,13 @@ impl Joined {
                 return refuse(DisconnectReasonCode::PayloadFormatInvalid, text);
             }
             let wire = &self.attachment.wire;
-            let slot = wire.expect(qos, pkid, payload.len());
+            let slot = wire.expect(qos, pkid, bytes);
             self.count(Outcome::PayloadFormatInvalid);
             wire.complete_with(slot, Outcome::PayloadFormatInvalid, Some(text.into()));
             return Ok(());
         }
         let wire = Arc::clone(&self.attachment.wire);
-        let slot = (qos != QoS::AtMostOnce).then(|| wire.expect(qos, pkid, payload.len()));
+        let slot = (qos != QoS::AtMostOnce).then(|| wire.expect(qos, pkid, bytes));
         let now = clock::now();
         let permitted = self
             .broker

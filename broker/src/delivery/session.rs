@@ -451,6 +451,10 @@ impl Session {
         } else {
             group.as_ref().unwrap_or(&self.mailbox).release(entry)
         };
+        // One that says it again and again and reads nothing is owed one release, not a queue without end.
+        if releases.iter().any(|(waiting, _)| *waiting == pkid) {
+            return;
+        }
         releases.push_back((pkid, group));
         drop(state);
         match &self.kept {

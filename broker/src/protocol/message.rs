@@ -46,13 +46,30 @@ pub fn split_expiry(
     )
 }
 
+/// Bytes that a publish's properties carry. A packet may be made of nothing else, so whatever counts publishes counts them.
+#[must_use]
+pub fn carried(properties: &PublishProperties) -> usize {
+    // Two strings and their allocations.
+    const PAIR: usize = 64;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let pairs = properties.user_properties.iter();
+    let pairs = pairs.map(|(name, value)| PAIR + name.len() + value.len());
+    text(&properties.response_topic)
+        + text(&properties.content_type)
+        + properties.correlation_data.as_ref().map_or(0, Bytes::len)
+        + pairs.sum::<usize>()
+}
+
 impl Message {
     /// Bytes that a queue counts for it.
     #[must_use]
     pub fn size(&self) -> usize {
         // The struct, its reference counts and a queue's entry; close enough to bound memory by.
         const OVERHEAD: usize = 192;
-        OVERHEAD + self.topic.as_str().len() + self.payload.len()
+        OVERHEAD
+            + self.topic.as_str().len()
+            + self.payload.len()
+            + self.properties.as_deref().map_or(0, carried)
     }
 
     /// Whether it has expired.
@@ -73,5 +90,35 @@ impl Message {
                 .message_expiry_interval = Some(u32::try_from(left.as_secs()).unwrap_or(u32::MAX));
         }
         properties
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is bounded is bounded by this size; a megabyte in a property is a megabyte.
+    #[test]
+    fn what_a_message_carries_in_its_properties_counts_as_its_payload_does() {
+        let message = |properties: Option<PublishProperties>| Message {
+            number: 1,
+            topic: TopicName::parse(b"t").unwrap(),
+            payload: Bytes::new(),
+            properties: properties.map(Box::new),
+            expires: None,
+            sender: None,
+            supersedes: false,
+        };
+        let bare = message(None).size();
+        assert_eq!(message(Some(PublishProperties::default())).size(), bare);
+        let long = || "x".repeat(10_000);
+        let all = PublishProperties {
+            response_topic: Some(long()),
+            content_type: Some(long()),
+            correlation_data: Some(long().into()),
+            user_properties: vec![(long(), long()), (String::new(), String::new())],
+            ..PublishProperties::default()
+        };
+        assert!(message(Some(all)).size() > bare + 50_000 + 2 * size_of::<(String, String)>());
     }
 }

@@ -424,6 +424,27 @@ async fn of_two_key_bundles_in_flight_the_newer_one_is_sent_again() {
     assert_eq!(alone.kept_bytes(), 0);
 }
 
+/// A client that reads nothing and sends PUBREC without end makes the broker hold nothing for it.
+#[tokio::test]
+async fn a_message_of_qos_2_received_again_and_again_has_one_release_waiting() {
+    let alone = Alone::new();
+    for expiry in [Duration::ZERO, DURABLE] {
+        let session = Arc::new(alone.session(expiry));
+        let client = attach(&session, expiry, None);
+        push_at(&session, "x", QoS::ExactlyOnce);
+        assert_eq!(client.texts().await.len(), 1);
+        for _ in 0..1_000 {
+            session.received(client.wire(), 1);
+        }
+        alone.bench.synced().await;
+        assert_eq!(client.sent().await, [Sent::Release(1)]);
+        // One that got lost is sent again.
+        session.received(client.wire(), 1);
+        assert_eq!(client.sent().await, [Sent::Release(1)]);
+        session.complete(client.wire(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_message_of_qos_2_is_released_when_a_restart_would_not_send_it_again() {
     let alone = Alone::new();
