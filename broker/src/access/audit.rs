@@ -150,6 +150,7 @@ enum Request {
 pub struct Audit {
     /// None when the log is turned off.
     requests: Option<SyncSender<Request>>,
+    /// `None`: what all share for whom there was no place.
     budgets: Mutex<HashMap<Option<Network>, Budget>>,
     lost: std::sync::Arc<AtomicU64>,
 }
@@ -200,7 +201,12 @@ impl Audit {
             Source::Address(address) => Some(address),
             Source::Operator => None,
         };
-        let Some(left_out) = self.take(from.map(Network::from), Instant::now()) else {
+        let left_out = match from {
+            Some(address) => self.take(Network::from(address), Instant::now()),
+            // What the operator does is never left out, whoever floods and however much it is.
+            None => Some(0),
+        };
+        let Some(left_out) = left_out else {
             return;
         };
         let line = Line {
@@ -240,7 +246,8 @@ impl Audit {
     }
 
     /// Whether the source may have another line, and how many it did not have before this one.
-    fn take(&self, network: Option<Network>, now: Instant) -> Option<u64> {
+    fn take(&self, network: Network, now: Instant) -> Option<u64> {
+        let network = Some(network);
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         if !budgets.contains_key(&network) && budgets.len() >= SOURCES {
             // Whoever has all lines again is as good as unknown.
@@ -464,12 +471,32 @@ mod tests {
         let flooder = Network::from(IpAddr::from([192, 0, 2, 1]));
         let now = Instant::now();
         let taken = (0..1_000)
-            .filter(|_| audit.take(Some(flooder), now).is_some())
+            .filter(|_| audit.take(flooder, now).is_some())
             .count();
         assert_eq!(taken, 60);
-        assert_eq!(audit.take(None, now), Some(0));
-        assert_eq!(audit.take(Some(flooder), now + ANOTHER), Some(940));
-        assert_eq!(audit.take(Some(flooder), now + ANOTHER), None);
+        let other = Network::from(IpAddr::from([192, 0, 2, 2]));
+        assert_eq!(audit.take(other, now), Some(0));
+        assert_eq!(audit.take(flooder, now + ANOTHER), Some(940));
+        assert_eq!(audit.take(flooder, now + ANOTHER), None);
+    }
+
+    /// A script that adds a thousand users, while more sources flood than are told apart.
+    #[tokio::test]
+    async fn what_the_operator_does_is_never_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(file(dir.path(), 1_000_000, 1)).unwrap();
+        let now = Instant::now();
+        for source in 0..2 * SOURCES as u32 {
+            audit.take(
+                Network::from(IpAddr::from((0x0a00_0000 + source).to_be_bytes())),
+                now,
+            );
+        }
+        for number in 0..1_000 {
+            audit.record(Source::Operator, done(&number.to_string()));
+        }
+        audit.flush().await;
+        assert_eq!(lines(&dir.path().join("audit.jsonl")).len(), 1_000);
     }
 
     #[tokio::test]
