@@ -1,6 +1,7 @@
 //! Topics: who subscribed to what, and what is retained where.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rumqttd::protocol::QoS;
@@ -67,7 +68,8 @@ struct Retained {
 #[derive(Debug)]
 pub struct Topics {
     subscriptions: Subscriptions<Subscriber, Subscription>,
-    retained: HashMap<TopicName, Retained>,
+    /// By name, so that a filter with wildcards looks only at what begins as it does: not at everybody's key bundles.
+    retained: BTreeMap<TopicName, Retained>,
     retained_bytes: usize,
     max_retained: usize,
     max_retained_bytes: usize,
@@ -80,7 +82,7 @@ impl Topics {
     pub fn new(max_retained: usize, max_retained_bytes: usize) -> Topics {
         Topics {
             subscriptions: Subscriptions::default(),
-            retained: HashMap::new(),
+            retained: BTreeMap::new(),
             retained_bytes: 0,
             max_retained,
             max_retained_bytes,
@@ -160,9 +162,13 @@ impl Topics {
                 kept.map(deliver).into_iter().collect()
             }
             Err(_) => {
+                // `a/#` matches `a` too.
+                let (stem, _) = filter.as_str().split_once(['+', '#']).unwrap_or_default();
+                let stem = stem.strip_suffix('/').unwrap_or(stem);
                 let matching = self
                     .retained
-                    .iter()
+                    .range::<str, _>((Bound::Included(stem), Bound::Unbounded))
+                    .take_while(|(topic, _)| topic.as_str().starts_with(stem))
                     .filter(|(topic, kept)| filter.matches(topic) && !kept.message.is_expired(now));
                 matching.map(|(_, kept)| deliver(kept)).collect()
             }
@@ -239,5 +245,49 @@ fn higher(one: QoS, other: QoS) -> QoS {
         other
     } else {
         one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::bench::{now, subscription};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_filter_finds_exactly_the_retained_messages_that_it_matches() {
+        let names = [
+            "a", "a/", "a/b", "a/b/c", "a0", "ab/b", "b", "/", "/a", "$SYS/a", "$SYS/b/c",
+        ];
+        let mut topics = Topics::new(100, 1 << 20);
+        for name in names {
+            let message = Message {
+                number: 1,
+                topic: TopicName::parse(name.as_bytes()).unwrap(),
+                payload: Bytes::from_static(b"x"),
+                properties: None,
+                expires: None,
+                sender: None,
+                supersedes: false,
+            };
+            topics.retain(&Arc::new(message), QoS::AtLeastOnce);
+        }
+        let filters = [
+            "a", "a/#", "a/+", "a/b/#", "a/+/c", "+", "+/b", "#", "/#", "/+", "+/#", "$SYS/#",
+            "$SYS/+", "c/#", "a/b/+", "ab/#",
+        ];
+        for filter in filters {
+            let filter = FilterName::parse(filter).unwrap();
+            let found = topics.retained(&filter, &subscription(QoS::AtLeastOnce), now());
+            let mut found = found
+                .iter()
+                .map(|delivery| delivery.message.topic.as_str())
+                .collect::<Vec<_>>();
+            found.sort_unstable();
+            let mut expected = names.to_vec();
+            expected.retain(|name| filter.matches(&TopicName::parse(name.as_bytes()).unwrap()));
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{filter:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Sealpost's own topics are [`sealpost_core::Topic`]; these types are what any MQTT client may say.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -38,6 +39,13 @@ pub enum TopicNameError {
 
 /// Levels of a topic or filter: bounds the depth of the subscription tree and the work of one match.
 pub const MAX_LEVELS: usize = 128;
+
+/// Orders and hashes as its text does.
+impl Borrow<str> for TopicName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 impl TopicName {
     /// Parses what a PUBLISH names.
