@@ -104,6 +104,7 @@ impl Broker {
             supersedes: true,
             properties: None,
             expires: None,
+            sender: None,
             origin: None,
             wire,
             receipt: None,

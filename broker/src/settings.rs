@@ -230,7 +230,7 @@ pub struct Limits {
     pub mailbox_messages: usize,
     /// Bytes in one user's mailbox.
     pub mailbox_bytes: usize,
-    /// Percent of a mailbox that one sender may fill to whom its owner has written.
+    /// Percent of a mailbox that one sender may fill to whom its owner has written; of an archiver's queue, any sender.
     pub sender_share: usize,
     /// Percent of a mailbox that one sender may fill to whom its owner never wrote.
     pub stranger_share: usize,
@@ -460,8 +460,9 @@ impl Settings {
                 archive,
                 messages: self.limits.archiver_messages,
                 bytes: self.limits.archiver_bytes,
-                sender: 100,
-                stranger: 100,
+                // Whoever fills an archiver's queue keeps everybody's mail out.
+                sender: self.limits.sender_share,
+                stranger: self.limits.sender_share,
             }
         } else {
             Share {

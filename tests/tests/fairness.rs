@@ -341,3 +341,53 @@ async fn a_slow_reader_of_many_retained_messages_is_not_disconnected_for_holding
         "{log:?}"
     );
 }
+
+/// A will outlives its session; it counts as its owner's all the same.
+#[tokio::test]
+async fn wills_take_no_more_of_a_mailbox_than_their_sender_may() {
+    let broker = Broker::start(BrokerOptions {
+        settings: "[limits]\nmailbox_messages = 8".into(),
+        ..BrokerOptions::default()
+    });
+    let [bob, mallory, carol] = ["bob", "mallory", "carol"].map(Device::new);
+    for device in [&bob, &mallory, &carol] {
+        device.register(broker.address()).await;
+    }
+    let mut away = kept(&broker, &bob, "away").await;
+    away.subscribe("inbox/bob").await;
+    away.disconnect().await;
+    let mut watch = bob.connect(broker.address(), "watch").await;
+    watch.subscribe("inbox/bob").await;
+    let vanish = |device: &Device, client_id: &str| {
+        let envelope = device.seal(&bob, "gone");
+        let payload = envelope.as_bytes();
+        let body = [
+            b"\x00\x04MQTT\x04\xce\x00\x00",
+            &prefixed(client_id)[..],
+            &prefixed("inbox/bob"),
+            &u16::try_from(payload.len()).unwrap().to_be_bytes(),
+            payload,
+            &prefixed(device.user.as_str()),
+            &prefixed(&device.token(client_id)),
+        ];
+        let mut socket = TcpStream::connect(broker.address()).unwrap();
+        socket.write_all(&packet(0x10, &body.concat())).unwrap();
+        let mut connack = [0; 4];
+        socket.read_exact(&mut connack).unwrap();
+        assert_eq!(connack, *b"\x20\x02\x00\x00");
+    };
+    for number in 0..6 {
+        vanish(&mallory, &format!("m{number}"));
+    }
+    vanish(&carol, "c");
+    let mut of_mallory = 0;
+    while sender(&watch.receive().await.payload) != "carol" {
+        of_mallory += 1;
+    }
+    assert!(of_mallory <= 2, "a quarter of 8, and not {of_mallory}");
+}
+
+fn sender(envelope: &[u8]) -> String {
+    let envelope = sealpost_core::Envelope::parse(envelope).unwrap();
+    envelope.from().to_string()
+}

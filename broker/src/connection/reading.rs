@@ -403,6 +403,7 @@ impl Joined {
                     return Ok(());
                 }
                 let (properties, expires) = split_expiry(properties, now);
+                let sender = self.session.user().cloned();
                 let origin = Some(Arc::clone(&self.session));
                 wire.count_submitted();
                 let rider = Ticket {
@@ -413,6 +414,7 @@ impl Joined {
                     supersedes: turn.is_some(),
                     properties,
                     expires,
+                    sender,
                     origin,
                     wire,
                     receipt,

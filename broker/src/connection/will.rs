@@ -196,6 +196,10 @@ async fn publish(broker: &Broker, departed: Departed<Principal>) -> Result<bool,
         }
     };
     let (properties, expires) = split_expiry(properties, clock::now());
+    let sender = match &principal {
+        Principal::User(name) => Some(name.as_str().into()),
+        Principal::Archiver(_) | Principal::Operator(_) | Principal::Anyone => None,
+    };
     wire.count_submitted();
     let rider = Ticket {
         topic,
@@ -205,6 +209,7 @@ async fn publish(broker: &Broker, departed: Departed<Principal>) -> Result<bool,
         supersedes: false,
         properties,
         expires,
+        sender,
         // A session that has ended has no subscription left that could ask for no local messages.
         origin: session.upgrade(),
         wire,

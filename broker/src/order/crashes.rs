@@ -506,6 +506,7 @@ fn ordered(
             supersedes: sent.supersedes,
             properties: None,
             expires: sent.expires,
+            sender: None,
             origin: Some(Arc::clone(&origin.session)),
             wire: Arc::clone(origin.wire()),
             receipt,

@@ -39,6 +39,8 @@ pub struct Ticket {
     pub properties: Option<Box<PublishProperties>>,
     /// When it is worth nothing any more.
     pub expires: Option<Timestamp>,
+    /// The user who published it, where one did: whose share of a mailbox it takes. A will's outlives its session.
+    pub sender: Option<Arc<str>>,
     /// The session that published it, if it lives.
     pub origin: Option<Arc<Session>>,
     /// The connection that published it.
@@ -125,6 +127,7 @@ pub(super) fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waitin
                 supersedes,
                 properties,
                 expires,
+                sender,
                 origin,
                 wire,
                 receipt,
@@ -136,7 +139,7 @@ pub(super) fn dispatch(ordered: Ordered<Ticket>, board: &Board) -> Option<Waitin
         payload,
         properties,
         expires,
-        sender: origin.as_ref().and_then(|origin| origin.user().cloned()),
+        sender,
         supersedes,
     });
     let post = Post {

@@ -93,6 +93,9 @@ impl Board {
             |subscriber: &Subscriber, qos| qos != QoS::AtMostOnce && subscriber.mailbox().is_kept();
         let sender = |subscriber: &Subscriber| {
             let name = post.message.sender.as_deref()?;
+            if subscriber.mailbox().share().archive {
+                return Some(Sender { name, known: true });
+            }
             let Subscriber::Session(session) = subscriber else {
                 return None;
             };

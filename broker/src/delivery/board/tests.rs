@@ -523,6 +523,44 @@ async fn no_sender_fills_a_mailbox_for_the_others() {
     assert_eq!(fill(&bench, "carol", "alice"), 0, "full is full");
 }
 
+/// An archiver reads everybody's mail: whoever could fill its queue would stop everybody's.
+#[tokio::test]
+async fn no_sender_fills_an_archivers_queue_for_the_others() {
+    for filter in ["inbox/+", "$share/g/inbox/+"] {
+        let share = Share {
+            archive: true,
+            messages: 100,
+            ..SHARE
+        };
+        let bench = Bench::new();
+        let key = SessionKey {
+            owner: "archiver:depot".into(),
+            client_id: "c".into(),
+        };
+        let archiver = bench
+            .board
+            .join(&key, false, DURABLE, share, attachment(None))
+            .unwrap()
+            .session;
+        let filter = FilterName::parse(filter).unwrap();
+        bench
+            .board
+            .subscribe(&archiver, &filter, subscription(QOS_1), &EVERY, now())
+            .unwrap();
+        let origin = bench.client("origin", Duration::ZERO);
+        let taken = |sender: &str| {
+            let taken = (0..200).filter(|_| {
+                let mut post = bench.a_post(&origin, "inbox/nobody", "x", QOS_1);
+                Arc::get_mut(&mut post.message).unwrap().sender = Some(sender.into());
+                matches!(bench.board.post(&post), Posted::Delivered { .. })
+            });
+            taken.count()
+        };
+        assert_eq!(taken("mallory"), 75);
+        assert_eq!(taken("bob"), 25, "what is left");
+    }
+}
+
 #[tokio::test]
 async fn key_bundles_in_flight_at_a_crash_leave_the_newest_and_nothing_else() {
     let bench = Bench::new();
