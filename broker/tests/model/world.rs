@@ -1,7 +1,7 @@
 //! What MQTT promises, in memory: sessions, subscriptions, retained messages and what each client is owed.
 //!
 //! It says no more than the standards do: order within a topic and not across topics; a message once, for a broker that
-//! does not crash; QoS 0 to somebody who is away may come or not.
+//! does not crash; QoS 0 to somebody who is away may come or not; a group's message to any one of its members.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,6 +14,18 @@ pub(crate) struct Asked {
     pub(crate) id: Option<usize>,
 }
 
+impl Asked {
+    /// A group's message, as the member that asks for this gets it.
+    fn of_group(&self, due: &Due) -> Due {
+        Due {
+            qos: due.qos.min(self.qos),
+            retain: due.retain && self.as_published,
+            ids: self.id.into_iter().collect(),
+            ..due.clone()
+        }
+    }
+}
+
 /// A message that a session is owed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Due {
@@ -24,6 +36,8 @@ pub(crate) struct Due {
     pub(crate) ids: BTreeSet<usize>,
     /// Whether it may fail to come: QoS 0 that met nobody.
     pub(crate) optional: bool,
+    /// Whether it may have been sent to a connection that ended before it was read.
+    pub(crate) again: bool,
 }
 
 /// A PUBLISH as a client got it.
@@ -39,10 +53,42 @@ pub(crate) struct Got {
     pub(crate) pkid: u16,
 }
 
+/// How far the delivery of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The client got PUBLISH.
+    Sent,
+    /// The client answered PUBREC.
+    Received,
+    /// The client got PUBREL.
+    Released,
+}
+
 #[derive(Debug, Clone)]
 struct InFlight {
     pkid: u16,
     due: Due,
+    stage: Stage,
+    /// The shared filter by which it came, and the message as the group has it.
+    group: Option<(String, Due)>,
+}
+
+/// What a client answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// PUBACK.
+    Acknowledged(u16),
+    /// PUBREC.
+    Received(u16),
+    /// PUBCOMP.
+    Complete(u16),
+}
+
+/// Those who share a subscription, and what none of them has.
+#[derive(Debug, Default)]
+struct Group {
+    members: BTreeMap<String, Asked>,
+    owed: Vec<Due>,
 }
 
 /// One client's session.
@@ -79,6 +125,18 @@ pub(crate) struct Publish {
 pub(crate) struct World {
     sessions: BTreeMap<String, Session>,
     retained: BTreeMap<String, Publish>,
+    /// By the whole filter, `$share/…`.
+    groups: BTreeMap<String, Group>,
+}
+
+/// Where a group's packet identifiers begin, which the broker counts down; a session's own it counts up. A message that
+/// comes both ways looks the same otherwise.
+const SHARED_PKIDS: u16 = 0x8000;
+
+/// The filter that a group shares.
+fn shared(filter: &str) -> Option<&str> {
+    let (_, inner) = filter.strip_prefix("$share/")?.split_once('/')?;
+    Some(inner)
 }
 
 impl World {
@@ -95,8 +153,9 @@ impl World {
             .get(client)
             .is_some_and(|session| session.durable);
         if clean || !kept {
-            self.sessions.remove(client);
+            self.forget(client);
         }
+        self.give_back(client, None);
         let present = self.sessions.contains_key(client);
         let session = self
             .sessions
@@ -118,6 +177,7 @@ impl World {
 
     /// A connection has ended. Returns whether the session ended with it.
     pub(crate) fn leave(&mut self, client: &str) -> bool {
+        self.give_back(client, None);
         let Some(session) = self.sessions.get_mut(client) else {
             return true;
         };
@@ -127,9 +187,71 @@ impl World {
         }
         let ended = !session.durable;
         if ended {
-            self.sessions.remove(client);
+            self.forget(client);
         }
         ended
+    }
+
+    /// A session changes hands just now: QoS 0 may come or not.
+    pub(crate) fn excuse(&mut self, client: &str) {
+        if let Some(session) = self.sessions.get_mut(client) {
+            for due in &mut session.owed {
+                due.optional |= due.qos == 0;
+            }
+        }
+    }
+
+    /// A connection ends before its client has read all: what is owed may have been sent.
+    pub(crate) fn unread(&mut self, client: &str) {
+        if let Some(session) = self.sessions.get_mut(client) {
+            session.owed.iter_mut().for_each(|due| due.again = true);
+        }
+        for group in self.groups.values_mut() {
+            if let Some(asked) = group.members.get(client) {
+                for due in &mut group.owed {
+                    due.again = true;
+                    due.optional |= due.qos.min(asked.qos) == 0;
+                }
+            }
+        }
+    }
+
+    /// What a client has not acknowledged of its groups' messages, or of one group's, is for the others.
+    fn give_back(&mut self, client: &str, of: Option<&str>) {
+        let Some(session) = self.sessions.get_mut(client) else {
+            return;
+        };
+        let mut kept = VecDeque::new();
+        for in_flight in std::mem::take(&mut session.in_flight) {
+            match in_flight.group {
+                Some((filter, due)) if of.is_none_or(|of| of == filter) => {
+                    if let Some(group) = self.groups.get_mut(&filter) {
+                        group.owed.push(Due { again: true, ..due });
+                    }
+                }
+                _ => kept.push_back(in_flight),
+            }
+        }
+        session.in_flight = kept;
+        for group in self.groups.values_mut() {
+            if group.members.contains_key(client) {
+                for due in &mut group.owed {
+                    due.optional |= due.qos == 0;
+                }
+            }
+        }
+    }
+
+    fn leave_group(&mut self, client: &str, filter: &str) -> bool {
+        self.give_back(client, Some(filter));
+        let Some(group) = self.groups.get_mut(filter) else {
+            return false;
+        };
+        let known = group.members.remove(client).is_some();
+        if group.members.is_empty() {
+            self.groups.remove(filter);
+        }
+        known
     }
 
     /// Whether the session outlives its connection.
@@ -141,11 +263,20 @@ impl World {
 
     /// The session has ended.
     pub(crate) fn forget(&mut self, client: &str) {
+        for filter in self.groups.keys().cloned().collect::<Vec<_>>() {
+            self.leave_group(client, &filter);
+        }
         self.sessions.remove(client);
     }
 
     /// A client subscribes. `forward`: retain handling, 0 to 2.
     pub(crate) fn subscribe(&mut self, client: &str, filter: &str, asked: Asked, forward: u8) {
+        if shared(filter).is_some() {
+            // It brings nothing of what is retained.
+            let group = self.groups.entry(filter.into()).or_default();
+            group.members.insert(client.into(), asked);
+            return;
+        }
         let session = self.sessions.get_mut(client).expect("a session");
         let known = session.asked.insert(filter.into(), asked.clone()).is_some();
         if forward == 0 || (forward == 1 && !known) {
@@ -158,6 +289,7 @@ impl World {
                         retain: true,
                         ids: asked.id.into_iter().collect(),
                         optional: false,
+                        again: false,
                     });
                 }
             }
@@ -166,6 +298,9 @@ impl World {
 
     /// A client unsubscribes. Returns whether it was subscribed.
     pub(crate) fn unsubscribe(&mut self, client: &str, filter: &str) -> bool {
+        if shared(filter).is_some() {
+            return self.leave_group(client, filter);
+        }
         let session = self.sessions.get_mut(client).expect("a session");
         session.asked.remove(filter).is_some()
     }
@@ -189,7 +324,26 @@ impl World {
                 retain: publish.retain && found.iter().any(|asked| asked.as_published),
                 ids: found.iter().filter_map(|asked| asked.id).collect(),
                 optional: qos == 0 && !session.connected,
+                again: false,
             });
+        }
+        for (filter, group) in &mut self.groups {
+            let sessions = &self.sessions;
+            let connected = |member| {
+                let session: Option<&Session> = sessions.get(member);
+                session.is_some_and(|session| session.connected)
+            };
+            if shared(filter).is_some_and(|inner| matches(inner, &publish.topic)) {
+                group.owed.push(Due {
+                    topic: publish.topic.clone(),
+                    payload: publish.payload.clone(),
+                    qos: publish.qos.min(1),
+                    retain: publish.retain,
+                    ids: BTreeSet::new(),
+                    optional: publish.qos == 0 && !group.members.keys().any(connected),
+                    again: false,
+                });
+            }
         }
         if publish.retain {
             self.retained.remove(&publish.topic);
@@ -204,6 +358,118 @@ impl World {
     /// # Errors
     /// What is wrong with that.
     pub(crate) fn accept(&mut self, client: &str, got: &Got) -> Result<(), String> {
+        if got.pkid >= SHARED_PKIDS {
+            return self.accept_shared(client, got);
+        }
+        match self.accept_own(client, got) {
+            Ok(optional) => {
+                if optional {
+                    self.may_be_shared(client, got);
+                }
+                Ok(())
+            }
+            Err(_) if got.qos == 0 && self.accept_shared(client, got).is_ok() => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// What needed not come by the client's own subscription may have come by a group's.
+    fn may_be_shared(&mut self, client: &str, got: &Got) {
+        for group in self.groups.values_mut() {
+            if let Some(asked) = group.members.get(client) {
+                for due in &mut group.owed {
+                    due.optional |= same(&asked.of_group(due), got);
+                }
+            }
+        }
+    }
+
+    fn accept_shared(&mut self, client: &str, got: &Got) -> Result<(), String> {
+        let session = self.sessions.get_mut(client).ok_or("no session")?;
+        if session.unacknowledged() >= session.window && got.qos > 0 {
+            return Err(format!("more than {} in flight", session.window));
+        }
+        if session.in_flight.iter().any(|other| other.pkid == got.pkid) && got.qos > 0 {
+            return Err("a packet identifier that is taken".into());
+        }
+        for (filter, group) in &mut self.groups {
+            let Some(asked) = group.members.get(client) else {
+                continue;
+            };
+            let fits = |due: &Due| same(&asked.of_group(due), got) && (due.again || !got.dup);
+            // Of those that look the same, the one that has to come.
+            let found = group.owed.iter().position(|due| fits(due) && !due.optional);
+            let Some(at) = found.or_else(|| group.owed.iter().position(fits)) else {
+                continue;
+            };
+            let original = group.owed.remove(at);
+            if got.qos > 0 {
+                let in_flight = InFlight {
+                    pkid: got.pkid,
+                    due: asked.of_group(&original),
+                    stage: Stage::Sent,
+                    group: Some((filter.clone(), original)),
+                };
+                // Before what is still to be sent again.
+                let at = session.unacknowledged();
+                session.in_flight.insert(at, in_flight);
+            }
+            return Ok(());
+        }
+        Err("no group of its owes that".into())
+    }
+
+    /// A client got a PUBREL.
+    ///
+    /// # Errors
+    /// What is wrong with that.
+    pub(crate) fn accept_release(&mut self, client: &str, pkid: u16) -> Result<(), String> {
+        let session = self.sessions.get_mut(client).ok_or("no session")?;
+        let sent = session.unacknowledged();
+        let again = session.in_flight.get_mut(sent);
+        if let Some(again) = again.filter(|again| again.pkid == pkid) {
+            if again.stage == Stage::Sent {
+                return Err("a PUBREL before PUBREC".into());
+            }
+            if sent >= session.window {
+                return Err(format!("more than {} in flight", session.window));
+            }
+            again.stage = Stage::Released;
+            session.resend -= 1;
+            return Ok(());
+        }
+        let mut waiting = session.in_flight.iter_mut().take(sent);
+        let first = waiting.find(|in_flight| in_flight.stage == Stage::Received);
+        match first {
+            Some(first) if first.pkid == pkid => first.stage = Stage::Released,
+            first => return Err(format!("{first:?} was to be released first")),
+        }
+        Ok(())
+    }
+
+    /// Whether this connection's client has sent a PUBREC and not yet got its PUBREL.
+    pub(crate) fn awaits_release(&self, client: &str) -> bool {
+        self.sessions.get(client).is_some_and(|session| {
+            let mut sent = session.in_flight.iter().take(session.unacknowledged());
+            sent.any(|in_flight| in_flight.stage == Stage::Received)
+        })
+    }
+
+    /// A group's message that a connected member should have got.
+    pub(crate) fn stuck(&self) -> Option<String> {
+        self.groups.iter().find_map(|(filter, group)| {
+            let due = group.owed.iter().find(|due| !due.optional)?;
+            let takes = |member| {
+                let session: Option<&Session> = self.sessions.get(member);
+                session.is_some_and(|it| it.connected && it.unacknowledged() < it.window)
+            };
+            let member = group.members.keys().find(|member| takes(*member))?;
+            Some(format!("{filter} owes {due:?}, and {member} takes it"))
+        })
+    }
+
+    /// Whether what came needed not come.
+    fn accept_own(&mut self, client: &str, got: &Got) -> Result<bool, String> {
         let session = self.sessions.get_mut(client).ok_or("no session")?;
         if session.resend > 0 {
             let at = session.unacknowledged();
@@ -212,23 +478,28 @@ impl World {
             }
             let again = session.in_flight.get(at).ok_or("nothing to send again")?;
             session.resend -= 1;
-            return match same(&again.due, got) && got.dup && got.pkid == again.pkid {
-                true => Ok(()),
+            let is_same = same(&again.due, got) && got.dup && got.pkid == again.pkid;
+            return match is_same && again.stage == Stage::Sent {
+                true => Ok(false),
                 false => Err(format!("{again:?} was to be sent again")),
             };
-        }
-        if got.dup {
-            return Err("a duplicate of nothing".into());
         }
         let of_topic = |due: &Due| due.topic == got.topic;
         loop {
             let Some(at) = session.owed.iter().position(of_topic) else {
                 return Err("nothing is owed on that topic".into());
             };
+            let due = session.owed.get(at).expect("an index just found");
+            if !same(due, got) && !due.optional {
+                return Err(format!("{due:?} was owed first"));
+            }
             let due = session.owed.remove(at).expect("an index just found");
             if same(&due, got) {
+                if got.dup && !due.again {
+                    return Err("a duplicate of nothing".into());
+                }
                 if got.qos == 0 {
-                    return Ok(());
+                    return Ok(due.optional);
                 }
                 if session.in_flight.len() >= session.window {
                     return Err(format!("more than {} in flight", session.window));
@@ -238,11 +509,13 @@ impl World {
                     return Err("a packet identifier that is 0 or taken".into());
                 }
                 let pkid = got.pkid;
-                session.in_flight.push_back(InFlight { pkid, due });
-                return Ok(());
-            }
-            if !due.optional {
-                return Err(format!("{due:?} was owed first"));
+                session.in_flight.push_back(InFlight {
+                    pkid,
+                    due,
+                    stage: Stage::Sent,
+                    group: None,
+                });
+                return Ok(false);
             }
         }
     }
@@ -265,14 +538,37 @@ impl World {
         Ok(())
     }
 
-    /// The client acknowledges the oldest in flight; returns its packet identifier and QoS.
-    pub(crate) fn acknowledge(&mut self, client: &str) -> Option<(u16, u8)> {
+    /// The client answers the oldest delivery that waits for it: a PUBREL if `complete` and there is one, else a PUBLISH.
+    pub(crate) fn answer(&mut self, client: &str, complete: bool) -> Option<Answer> {
         let session = self.sessions.get_mut(client)?;
-        if session.unacknowledged() == 0 {
-            return None;
+        let sent = session.unacknowledged();
+        let at = |stage| {
+            let mut sent = session.in_flight.iter().take(sent);
+            sent.position(|in_flight| in_flight.stage == stage)
+        };
+        let (publish, release) = (at(Stage::Sent), at(Stage::Released));
+        let at = if complete {
+            release.or(publish)
+        } else {
+            publish.or(release)
+        }?;
+        let in_flight = session.in_flight.get_mut(at)?;
+        let pkid = in_flight.pkid;
+        if in_flight.stage == Stage::Sent && in_flight.due.qos == 2 {
+            in_flight.stage = Stage::Received;
+            return Some(Answer::Received(pkid));
         }
-        let oldest = session.in_flight.pop_front()?;
-        Some((oldest.pkid, oldest.due.qos))
+        let done = session.in_flight.remove(at)?;
+        Some(match done.stage {
+            Stage::Released => Answer::Complete(pkid),
+            _ => Answer::Acknowledged(pkid),
+        })
+    }
+
+    /// The PUBREC that the client answered has said that it does not want the message.
+    pub(crate) fn refuse(&mut self, client: &str, pkid: u16) {
+        let session = self.sessions.get_mut(client).expect("a session");
+        session.in_flight.retain(|other| other.pkid != pkid);
     }
 }
 
