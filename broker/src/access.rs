@@ -2,7 +2,6 @@
 
 pub mod admission;
 pub mod audit;
-mod files;
 pub mod nonces;
 pub mod password;
 pub mod permission;

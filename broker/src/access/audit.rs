@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::access::files::append_private;
 use crate::access::throttle::Network;
 use crate::clock;
+use crate::files::append_private;
 
 /// Lines that wait for the disk, of about 200 bytes each.
 const QUEUE: usize = 4_096;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use sealpost_core::{IdentityKey, LOGIN_WINDOW, LoginToken, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::access::files::{create_private, sync_dir};
 use crate::clock;
+use crate::files::{create_private, sync_dir};
 
 /// Logins of one identity in two minutes (20 a second, far above what scripts need): their nonces are remembered for that
 /// long, and at this many further ones wait rather than make room for a replay. Others are not held up.

@@ -15,7 +15,7 @@ use sealpost_core::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::access::files::{create_private_dir, replace, sync_dir};
+use crate::files::{create_private_dir, replace, sync_dir};
 
 pub use administering::AdministerError;
 pub use record::{Invited, Record, Standing};

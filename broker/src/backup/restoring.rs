@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sealpost_core::{Realm, UserId};
 
 use super::reader::{Item, ReadError, Reader};
 use super::taking::Taken;
+use crate::files::{create_private_dir, sync_dir};
 use crate::inspection;
 use crate::journal::disk::DiskStore;
 use crate::journal::store::{Durability, Store, StoreError, Write};
@@ -100,8 +101,7 @@ pub fn restore(file: &Path, data: &Path, realm: &Realm) -> Result<Taken, Restore
     let filled = fill(file, &beside, realm).and_then(|taken| {
         fs::rename(&beside, &data).map_err(at(&data))?;
         let above = data.parent().unwrap_or(&data);
-        let synced = fs::File::open(above).and_then(|dir| dir.sync_all());
-        synced.map_err(at(above))?;
+        sync_dir(above).map_err(at(above))?;
         Ok(taken)
     });
     if filled.is_err() {
@@ -109,11 +109,6 @@ pub fn restore(file: &Path, data: &Path, realm: &Realm) -> Result<Taken, Restore
         let _ = fs::remove_dir_all(&beside);
     }
     filled
-}
-
-fn private_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(dir)
 }
 
 fn fill(file: &Path, dir: &Path, realm: &Realm) -> Result<Taken, RestoreError> {
@@ -126,7 +121,7 @@ fn fill(file: &Path, dir: &Path, realm: &Realm) -> Result<Taken, RestoreError> {
         why,
     };
     let users_dir = dir.join("users");
-    private_dir(&users_dir).map_err(at(&users_dir))?;
+    create_private_dir(&users_dir).map_err(at(&users_dir))?;
     let store = DiskStore::open(&dir.join("journal"))?;
     let (mut users, mut rows) = (0, 0);
     let mut batch = Vec::new();

@@ -137,24 +137,16 @@ fn not_read(error: &std::io::Error) -> Failure {
 }
 
 fn list(target: &mut Target) -> Result<(), Failure> {
-    let mut after = None;
     let mut names = String::new();
-    loop {
-        let mut page = Vec::new();
-        target.ask(&Request::Users { after }, |item| page.push(item))?;
-        let Some(last) = page.last().and_then(|last| last.get("user")?.as_str()) else {
-            break;
-        };
-        after = Some(last.to_owned());
-        for item in &page {
-            if item.get("password").and_then(serde_json::Value::as_bool) == Some(true)
-                && let Some(name) = item.get("user").and_then(serde_json::Value::as_str)
-            {
-                names.push_str(name);
-                names.push('\n');
-            }
+    target.each_user(|item| {
+        if item.get("password").and_then(serde_json::Value::as_bool) == Some(true)
+            && let Some(name) = item.get("user").and_then(serde_json::Value::as_str)
+        {
+            names.push_str(name);
+            names.push('\n');
         }
-    }
+        Ok(())
+    })?;
     std::io::stdout()
         .write_all(names.as_bytes())
         .map_err(|error| Failure::new(Code::Failed, format!("cannot write: {error}"), ""))

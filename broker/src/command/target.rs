@@ -55,6 +55,23 @@ impl Target {
         self.do_on_files(request, item)
     }
 
+    /// Asks for all users, page by page, and hands each on.
+    pub(super) fn each_user(
+        &mut self,
+        mut user: impl FnMut(Value) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let mut page = Vec::new();
+            self.ask(&Request::Users { after }, |item| page.push(item))?;
+            let Some(last) = page.last().and_then(|last| last.get("user")?.as_str()) else {
+                return Ok(());
+            };
+            after = Some(last.to_owned());
+            page.into_iter().try_for_each(&mut user)?;
+        }
+    }
+
     fn do_on_files(
         &mut self,
         request: &Request,

@@ -94,36 +94,26 @@ fn list(target: &mut Target, json: bool) -> Result<(), Failure> {
             "USER", "STANDING", "SINCE"
         ))?;
     }
-    let mut after = None;
-    loop {
-        let mut page = Vec::new();
-        target.ask(&Request::Users { after }, |item| page.push(item))?;
-        let Some(last) = page.last().and_then(|last| last.get("user")?.as_str()) else {
-            break;
-        };
-        after = Some(last.to_owned());
-        for item in page {
-            if json {
-                print(writeln!(out, "{item}"))?;
-                continue;
-            }
-            let user: UserLine = serde_json::from_value(item).map_err(|error| {
-                Failure::new(
-                    Code::Failed,
-                    format!("the broker's answer is not understood: {error}"),
-                    "this program and the running broker may be of different versions",
-                )
-            })?;
-            print(writeln!(
-                out,
-                "{:<24} {:<9} {:<10} {}",
-                user.user,
-                standing(user.standing),
-                date(user.registered),
-                proofs(&user)
-            ))?;
+    target.each_user(|item| {
+        if json {
+            return print(writeln!(out, "{item}"));
         }
-    }
+        let user: UserLine = serde_json::from_value(item).map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("the broker's answer is not understood: {error}"),
+                "this program and the running broker may be of different versions",
+            )
+        })?;
+        print(writeln!(
+            out,
+            "{:<24} {:<9} {:<10} {}",
+            user.user,
+            standing(user.standing),
+            date(user.registered),
+            proofs(&user)
+        ))
+    })?;
     print(out.flush())
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use super::store::{Durability, Row, Snapshot, Store, StoreError, Table, Write};
+use crate::files::create_private_dir;
 
 /// Bytes of one table's newest writes in memory, before they become a file. Small: the mail of people who are connected
 /// is gone again before it fills, and a restart reads at most this much of each table again.
@@ -78,14 +79,6 @@ impl DiskStore {
         let (_, keyspace) = found.ok_or_else(|| failed("no such table"))?;
         Ok(keyspace)
     }
-}
-
-fn create_private_dir(dir: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }
 
 impl Store for DiskStore {

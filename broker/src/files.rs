@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{Gid, Uid, fchown};
 
 /// Makes a directory, and those above it, that only its owner enters. One that is there stays as it is.
-pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -16,7 +16,7 @@ pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// An empty file that only its owner reads.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -44,7 +44,7 @@ fn give_to_owner_of_directory(file: &File, path: &Path) -> io::Result<()> {
 }
 
 /// A file that only its owner reads, to add to.
-pub(super) fn append_private(path: &Path) -> io::Result<File> {
+pub(crate) fn append_private(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
@@ -55,12 +55,12 @@ pub(super) fn append_private(path: &Path) -> io::Result<File> {
 }
 
 /// What was created, renamed or removed in a directory stays so.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 /// Old or new, whatever happens in between.
-pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = dir.join(format!("{name}.new"));
     let mut file = create_private(&new)?;
     file.write_all(bytes)?;
