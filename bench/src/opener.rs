@@ -66,7 +66,7 @@ impl Opener<'_> {
         };
         match open(&envelope, &recipient, self.pinned, seen, cache) {
             Ok(Content::Text { text }) => Ok((*envelope.id(), text)),
-            Ok(Content::Other { kind, .. }) => Err(format!("a message of kind {kind:?}")),
+            Ok(other) => Err(format!("a message of kind {:?}", other.kind())),
             Err(error) => Err(error.to_string()),
         }
     }

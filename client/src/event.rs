@@ -224,7 +224,13 @@ impl Event {
     pub fn message(from: &UserId, id: &MessageId, ts: Timestamp, content: &Content) -> Event {
         let (text, other) = match content {
             Content::Text { text } => (Some(text.clone()), None),
-            Content::Other { json, .. } => (None, serde_json::from_str(json).ok()),
+            other => (
+                None,
+                other
+                    .to_json()
+                    .ok()
+                    .and_then(|json| serde_json::from_str(&json).ok()),
+            ),
         };
         Event::Message {
             from: from.to_string(),

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::envelope::TAG_LEN;
 use crate::json::{EncodingError, Object};
 use crate::padding::{MAX_PLAINTEXT, padded_length};
+use crate::receipt::{RECEIPT, Receipt};
 
 /// The kind of [`Content::Text`].
 const TEXT: &str = "text";
@@ -43,6 +44,9 @@ pub enum ContentError {
     /// Its `kind` is `text`, but `text` is missing or is no string.
     #[error("the content has no text")]
     BadText,
+    /// Its `kind` is `receipt`, but it names no messages, too many, or one by something that is no id and digest.
+    #[error("the content is no receipt")]
+    BadReceipt,
     /// The `kind` beside the JSON is not the one in it.
     #[error("the content is of another kind than stated")]
     OtherKind,
@@ -57,7 +61,9 @@ pub enum Content {
         /// The text.
         text: String,
     },
-    /// Any other kind: `receipt`, `reading`, `file`, or one that is yet to be invented.
+    /// `{"kind":"receipt",…}`: messages of ours that arrived.
+    Receipt(Receipt),
+    /// Any other kind: `reading`, `file`, or one that is yet to be invented.
     Other {
         /// Its kind.
         kind: String,
@@ -89,6 +95,11 @@ impl Content {
                 text: string("text").ok_or(ContentError::BadText)?,
             });
         }
+        if kind == RECEIPT {
+            return Receipt::read(&object)
+                .map(Self::Receipt)
+                .ok_or(ContentError::BadReceipt);
+        }
         Ok(Self::Other {
             kind,
             json: json.to_owned(),
@@ -100,6 +111,7 @@ impl Content {
     pub fn kind(&self) -> &str {
         match self {
             Self::Text { .. } => TEXT,
+            Self::Receipt(_) => RECEIPT,
             Self::Other { kind, .. } => kind,
         }
     }
@@ -117,6 +129,7 @@ impl Content {
                 json.push('}');
                 Ok(json)
             }
+            Self::Receipt(receipt) => Ok(receipt.to_json()),
             Self::Other { kind, json } => match Self::parse(json)? {
                 Self::Other { kind: stated, .. } if stated == *kind => Ok(json.clone()),
                 _ => Err(ContentError::OtherKind),

@@ -98,6 +98,7 @@ mod message_id;
 mod name;
 mod open;
 mod padding;
+mod receipt;
 mod safety_number;
 mod seal;
 #[cfg(test)]
@@ -127,6 +128,7 @@ pub use name::{MAX_NAME, NameError, Realm, UserId};
 pub use open::{BurstCache, MAX_CACHED_KEYS, OpenError, Recipient, Seen, open};
 pub use padding::{MAX_PLAINTEXT, MIN_PLAINTEXT, padded_length};
 pub use rand_core;
+pub use receipt::{MAX_RECEIPTED, Receipt, ReceiptError, ReceiptState, Receipted};
 pub use safety_number::{SafetyNumber, SafetyNumberError};
 pub use seal::{MAX_BURST_DURATION, MAX_BURST_MESSAGES, SealError, Sealer};
 pub use timestamp::{Timestamp, TimestampError};

@@ -29,6 +29,8 @@ from encoding import (
     SURROGATE,
     b64,
     id_text,
+    message_id,
+    read_array,
     read_object,
     time_text,
     transcript,
@@ -47,6 +49,7 @@ RSA_ALG = "RSA-OAEP-256"
 MAX_BUNDLE = 16_384
 MAX_ENVELOPE = 98_304
 MAX_PLAINTEXT = 65_536
+MAX_RECEIPTED = 256
 MAX_ENCRYPTION = 4
 MAX_LINKS = 8
 MAX_SEQ = 2**53 - 1
@@ -444,7 +447,7 @@ def string(raw):
 
 
 def parse_content(plaintext):
-    """The kind, and the text or, of another kind, the JSON."""
+    """The kind, and the text, the receipt or, of another kind, the JSON."""
     text = utf8(plaintext).rstrip(" ")
     pairs = read_object(text)
     members = dict(pairs)
@@ -453,12 +456,41 @@ def parse_content(plaintext):
     kind = string(members.get("kind"))
     if kind is None or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", kind):
         raise Refused("bad-kind")
+    if kind == "receipt":
+        return kind, parse_receipt(members)
     if kind != "text":
         return kind, text
     text = string(members.get("text"))
     if text is None:
         raise Refused("bad-text")
     return kind, text
+
+
+def parse_receipt(members):
+    """8.3: the state, and the id and digest of each message."""
+    state = string(members.get("state"))
+    try:
+        messages = [parse_receipted(raw) for raw in read_array(members["messages"])]
+    except (KeyError, ValueError, Refused):
+        raise Refused("bad-receipt") from None
+    if state is None or not 1 <= len(messages) <= MAX_RECEIPTED:
+        raise Refused("bad-receipt")
+    return {"state": "read" if state == "read" else "delivered", "messages": messages}
+
+
+def parse_receipted(raw):
+    pairs = read_object(raw)
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Refused("duplicate-member")
+    name, digest = string(members["id"]), string(members["digest"])
+    if name is None or digest is None:
+        raise Refused("wrong-type")
+    message_id(name)
+    data = base64.b64decode(digest, validate=True)
+    if len(data) != 32 or b64(data) != digest:
+        raise Refused("wrong-length")
+    return {"id": name, "digest": digest}
 
 
 def printable(text):

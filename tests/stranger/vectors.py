@@ -146,7 +146,7 @@ def envelope(case, people):
 def says(value, expected):
     kind, text = value
     same("kind", kind, expected["kind"])
-    same("content", text, expected["text" if kind == "text" else "json"])
+    same("content", text, expected[kind if kind in ("text", "receipt") else "json"])
 
 
 def opening(case, people):

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
     BundleCase, ContentCase, ContentSays, EnvelopeCase, File, InvitationCase, KeyCase, KeyIdCase,
-    LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, SafetyCase, SignatureCase,
-    TranscriptCase, TrustCase, Wire,
+    LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, ReceiptSays, ReceiptedSays,
+    SafetyCase, SignatureCase, TranscriptCase, TrustCase, Wire,
 };
 use crate::{outcome, path};
 
@@ -285,11 +285,29 @@ fn says(content: &Content) -> ContentSays {
             kind,
             text: Some(text.clone()),
             json: None,
+            receipt: None,
+        },
+        Content::Receipt(receipt) => ContentSays {
+            kind,
+            text: None,
+            json: None,
+            receipt: Some(ReceiptSays {
+                state: receipt.state().as_str().to_owned(),
+                messages: receipt
+                    .messages()
+                    .iter()
+                    .map(|message| ReceiptedSays {
+                        id: message.id.to_string(),
+                        digest: BASE64_STANDARD.encode(message.digest),
+                    })
+                    .collect(),
+            }),
         },
         Content::Other { json, .. } => ContentSays {
             kind,
             text: None,
             json: Some(json.clone()),
+            receipt: None,
         },
     }
 }

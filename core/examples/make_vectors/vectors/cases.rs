@@ -179,6 +179,20 @@ pub(crate) struct ContentSays {
     pub(crate) text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) json: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<ReceiptSays>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiptSays {
+    pub(crate) state: String,
+    pub(crate) messages: Vec<ReceiptedSays>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiptedSays {
+    pub(crate) id: String,
+    pub(crate) digest: String,
 }
 
 /// `padding.json`

@@ -1,7 +1,7 @@
 //! Plaintexts and how long they are made.
 
-use super::cases::{ContentCase, ContentSays, PaddingCase};
-use super::people::wire;
+use super::cases::{ContentCase, ContentSays, PaddingCase, ReceiptSays, ReceiptedSays};
+use super::people::{base64, wire};
 
 /// The padded length, computed with floating point and division where the crate uses masks.
 pub(crate) fn padded(length: usize) -> usize {
@@ -40,7 +40,132 @@ pub(crate) fn text(text: &str) -> ContentSays {
         kind: "text".to_owned(),
         text: Some(text.to_owned()),
         json: None,
+        receipt: None,
     }
+}
+
+const ID: &str = "018bcfe5-6800-7abc-8def-0123456789ab";
+
+fn receipted(byte: u8) -> ReceiptedSays {
+    ReceiptedSays {
+        id: ID.to_owned(),
+        digest: base64(&[byte; 32]),
+    }
+}
+
+/// The JSON of a receipt for these.
+fn receipt_json(state: &str, messages: &[ReceiptedSays]) -> String {
+    let messages: Vec<String> = messages
+        .iter()
+        .map(|message| format!(r#"{{"id":"{}","digest":"{}"}}"#, message.id, message.digest))
+        .collect();
+    format!(
+        r#"{{"kind":"receipt","state":"{state}","messages":[{}]}}"#,
+        messages.join(",")
+    )
+}
+
+fn receipts() -> Vec<ContentCase> {
+    let many = |count| (0..count).map(|_| receipted(1)).collect::<Vec<_>>();
+    let good = |name: &str, json: String, state: &str, messages: Vec<ReceiptedSays>| ContentCase {
+        name: name.to_owned(),
+        plaintext: wire(plaintext(&json)),
+        expect: "ok".to_owned(),
+        content: Some(ContentSays {
+            kind: "receipt".to_owned(),
+            text: None,
+            json: None,
+            receipt: Some(ReceiptSays {
+                state: state.to_owned(),
+                messages,
+            }),
+        }),
+    };
+    let bad = |name: &str, json: String| ContentCase {
+        name: name.to_owned(),
+        plaintext: wire(plaintext(&json)),
+        expect: "bad-receipt".to_owned(),
+        content: None,
+    };
+    let two = vec![receipted(1), receipted(2)];
+    let one = receipt_json("delivered", &[receipted(1)]);
+    vec![
+        good(
+            "a receipt for two messages",
+            receipt_json("delivered", &two),
+            "delivered",
+            two.clone(),
+        ),
+        good(
+            "a receipt for what was read",
+            receipt_json("read", &two),
+            "read",
+            two.clone(),
+        ),
+        good(
+            "an unknown state is a delivery at least",
+            receipt_json("framed", &two),
+            "delivered",
+            two,
+        ),
+        good(
+            "unknown members of a receipt are ignored",
+            one.replace("\"}]", "\",\"at\":1}],\"by\":2"),
+            "delivered",
+            vec![receipted(1)],
+        ),
+        good(
+            "256 messages",
+            receipt_json("delivered", &many(256)),
+            "delivered",
+            many(256),
+        ),
+        bad("257 messages", receipt_json("delivered", &many(257))),
+        bad("a receipt for nothing", receipt_json("delivered", &[])),
+        bad(
+            "a receipt without a state",
+            one.replace(r#""state":"delivered","#, ""),
+        ),
+        bad(
+            "a receipt whose state is a number",
+            one.replace(r#""delivered""#, "1"),
+        ),
+        bad(
+            "a receipt without messages",
+            r#"{"kind":"receipt","state":"read"}"#.to_owned(),
+        ),
+        bad(
+            "messages that are no array",
+            r#"{"kind":"receipt","state":"read","messages":{}}"#.to_owned(),
+        ),
+        bad(
+            "a message that is no object",
+            r#"{"kind":"receipt","state":"read","messages":[1]}"#.to_owned(),
+        ),
+        bad(
+            "a message without an id",
+            one.replace(&format!(r#""id":"{ID}","#), ""),
+        ),
+        bad(
+            "a message with an id in capitals",
+            one.replace(ID, &ID.to_uppercase()),
+        ),
+        bad(
+            "a message with two digests",
+            one.replace("\"}]", "\",\"digest\":\"\"}]"),
+        ),
+        bad(
+            "a digest of 31 bytes",
+            one.replace(&base64(&[1; 32]), &base64(&[1; 31])),
+        ),
+        bad(
+            "a digest in another base64",
+            one.replace(
+                &base64(&[1; 32]),
+                "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+            ),
+        ),
+    ]
 }
 
 pub(crate) fn contents() -> Vec<ContentCase> {
@@ -55,6 +180,7 @@ pub(crate) fn contents() -> Vec<ContentCase> {
             kind: kind.to_owned(),
             text: None,
             json: Some(json.to_owned()),
+            receipt: None,
         };
         good(&format!("another kind: {kind}"), json, content)
     };
@@ -96,12 +222,12 @@ pub(crate) fn contents() -> Vec<ContentCase> {
             text("hi"),
         ),
         other("reading", r#"{"kind":"reading","celsius":21.5}"#),
-        other("receipt", r#"{"kind":"receipt","ids":[]}"#),
         other(
             "org.example.chess-1",
             r#"{"kind":"org.example.chess-1","move":"e4"}"#,
         ),
     ];
+    cases.extend(receipts());
     let (longest, too_long) = ("k".repeat(64), "k".repeat(65));
     let of_kind = |kind: &str| format!(r#"{{"kind":"{kind}"}}"#);
     cases.push(other(&longest, &of_kind(&longest)));

@@ -108,6 +108,7 @@ fn good() -> Vec<OpeningCase> {
                 kind: "reading".to_owned(),
                 text: None,
                 json: Some(reading.to_owned()),
+                receipt: None,
             },
         ),
         OpeningCase {
