@@ -2,7 +2,9 @@
 
 CARGO ?= cargo
 # Always the whole workspace: a part of it would be built again with other features of the same dependencies.
-# Runs, data and logs of the run-* targets live here; nothing else is written outside target/.
+# Where cargo puts programs.
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
+# Data of the run-* targets lives here; nothing else is written outside of cargo's target directory.
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
@@ -11,12 +13,12 @@ STATE ?= .demo
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## Build everything (target/debug)
+build: ## Build everything (into target/debug, or where CARGO_TARGET_DIR says)
 	$(CARGO) build --workspace --locked
 
 demo: ## Broker, archiver, alice and bob as real processes: they talk sealed, the archive is shown
 	$(CARGO) build --workspace --locked
-	tests/demo target/debug
+	tests/demo $(PROGRAMS)/debug
 
 test: test-tools ## Install what tests need, then run all of them
 	$(CARGO) build --workspace --locked
@@ -57,8 +59,8 @@ vectors: ## Write the test vectors again (the same bytes, unless the format chan
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench
-	target/release/sealpost-bench compare
-	target/release/sealpost-bench pipe
+	$(PROGRAMS)/release/sealpost-bench compare
+	$(PROGRAMS)/release/sealpost-bench pipe
 
 bench-tools:
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto \
@@ -85,12 +87,12 @@ soak: ## Kill -9 the broker SEALPOST_KILL_ROUNDS (100) times, storm it for SEALP
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
 	$(CARGO) build --workspace --locked
-	target/debug/sealpost-broker --config config/broker.toml --data $(STATE)/broker \
-		--archiver "archiver=$$(target/debug/sealpost-archiver key --dir $(STATE)/archive)"
+	$(PROGRAMS)/debug/sealpost-broker --config config/broker.toml --data $(STATE)/broker \
+		--archiver "archiver=$$($(PROGRAMS)/debug/sealpost-archiver key --dir $(STATE)/archive)"
 
 run-archiver: ## Run an archiver beside it
 	$(CARGO) build --workspace --locked
-	target/debug/sealpost-archiver run --broker mqtt://127.0.0.1:1883 --dir $(STATE)/archive
+	$(PROGRAMS)/debug/sealpost-archiver run --broker mqtt://127.0.0.1:1883 --dir $(STATE)/archive
 
 clean: ## Remove what was built and what run-* kept
 	$(CARGO) clean
