@@ -7,8 +7,6 @@ use rumqttd::protocol::QoS;
 use sealpost_core::{Topic, UserId};
 use tokio_util::sync::CancellationToken;
 
-use tokio::sync::watch;
-
 use crate::access::admission::{Admission, Principal};
 use crate::access::audit::Audit;
 use crate::access::permission::Permission;
@@ -41,8 +39,6 @@ pub struct Broker {
     pub audit: Arc<Audit>,
     /// How much an address and a user may do.
     pub allowances: Allowances,
-    /// Tells those who read files that they are to be read again.
-    pub reload: watch::Sender<()>,
     /// Where the broker is in its life.
     pub life: Arc<Lifetime>,
     /// Connections and logins, counted.

@@ -11,6 +11,7 @@ mod passwd;
 mod reload;
 mod restore;
 mod serve;
+mod span;
 mod target;
 mod users;
 
@@ -22,6 +23,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::command::backup::BackupArguments;
 use crate::command::certificate::CertificateArguments;
 use crate::command::check_config::CheckConfigArguments;
+use crate::command::drain::DrainArguments;
 use crate::command::failure::Failure;
 use crate::command::invite::InviteArguments;
 use crate::command::passwd::PasswdArguments;
@@ -57,6 +59,20 @@ struct GlobalArguments {
 }
 
 impl GlobalArguments {
+    /// The flags as they were given, for a shell, each with a space before it.
+    fn flags(&self) -> String {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let given = [
+            ("--config", path(&self.config)),
+            ("--data", path(&self.data)),
+            ("--realm", self.realm.clone()),
+        ];
+        let flag = |(flag, value): (&str, Option<String>)| {
+            value.map(|value| format!(" {flag} {}", quoted(&value)))
+        };
+        given.into_iter().filter_map(flag).collect()
+    }
+
     /// The same as overrides of settings, and the file to read the others from.
     fn into_overrides(self) -> (Option<PathBuf>, Overrides) {
         let GlobalArguments {
@@ -73,6 +89,16 @@ impl GlobalArguments {
     }
 }
 
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the broker; the default.
@@ -86,8 +112,8 @@ enum Command {
     /// Administer static passwords, for devices whose MQTT library knows nothing else.
     Passwd(PasswdArguments),
     /// End the running broker as SIGTERM does: it says that it is not ready any more, goes on for as long as the settings
-    /// say, refuses newcomers, disconnects its clients with the reason, and writes all it has.
-    Drain,
+    /// say, refuses newcomers, disconnects its clients with the reason, and writes all it has. Returns when it has ended.
+    Drain(DrainArguments),
     /// Write all that the broker keeps into one file, also while it runs.
     Backup(BackupArguments),
     /// Make a data directory (--data; there must be nothing) from a backup.
@@ -116,20 +142,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             .error(ErrorKind::ArgumentConflict, text)
             .exit();
     }
-    match command {
+    let flags = global.flags();
+    let done = match command {
         None => serve::run(global, serve),
         Some(Command::Serve(serve)) => serve::run(global, serve),
         Some(Command::Certificate(certificate)) => certificate::run(global, certificate),
         Some(Command::Invite(invite)) => invite::run(global, invite),
         Some(Command::Users(users)) => users::run(global, users),
         Some(Command::Passwd(passwd)) => passwd::run(global, passwd),
-        Some(Command::Drain) => drain::run(global),
+        Some(Command::Drain(drain)) => drain::run(global, drain),
         Some(Command::Backup(backup)) => backup::run(global, backup),
         Some(Command::Restore(restore)) => restore::run(global, restore),
         Some(Command::Check) => check::run(global),
         Some(Command::CheckConfig(check)) => check_config::run(global, check),
         Some(Command::Reload) => reload::run(global),
-    }
+    };
+    done.map_err(|failure| failure.repeating(&flags))
 }
 
 #[cfg(test)]
@@ -139,6 +167,28 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_in_hints_repeat_the_flags_that_were_given() {
+        let line = [
+            "x",
+            "check",
+            "--config",
+            "it's here.toml",
+            "--data",
+            "/var/lib/x",
+        ];
+        let arguments = Arguments::try_parse_from(line).unwrap();
+        let flags = arguments.global.flags();
+        assert_eq!(flags, r" --config 'it'\''s here.toml' --data /var/lib/x");
+        let hint =
+            "see `sealpost-broker users list`, or `sealpost keys show`, or `sealpost-broker check`";
+        let failure = Failure::new(failure::Code::Failed, "no", hint).repeating(" --data d");
+        assert_eq!(
+            failure.hint,
+            "see `sealpost-broker users list --data d`, or `sealpost keys show`, or `sealpost-broker check --data d`"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`administration::Administration::perform`]; the same code then works on the files alone when no broker runs.
 
 pub mod administration;
+pub mod answer;
 pub mod caller;
 pub mod request;
 pub mod socket;

@@ -29,6 +29,7 @@ pub mod lifetime;
 pub mod metrics;
 pub mod order;
 pub mod protocol;
+mod seconds;
 pub mod server;
 pub mod service;
 pub mod settings;

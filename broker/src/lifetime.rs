@@ -98,6 +98,12 @@ impl Lifetime {
         self.clients.token()
     }
 
+    /// How many clients are connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// Refuses newcomers and disconnects clients with the reason, for as long as `wait`. Returns whether all were gone by
     /// then.
     pub async fn close(&self, wait: Duration) -> bool {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -143,7 +143,10 @@ pub async fn run(
 
     let connections = TaskTracker::new();
     let control = ControlSocket::bind(&broker.settings.data).map_err(ServeError::Control)?;
-    let administration = Arc::new(Administration::of_broker(Arc::clone(&broker)));
+    let administration = Arc::new(Administration::of_broker(
+        Arc::clone(&broker),
+        listeners.certificates(),
+    ));
     let mut controlling =
         tokio::spawn(control.serve(Arc::clone(&administration), shutdown.clone()));
     let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Control)?;
@@ -201,9 +204,13 @@ pub async fn run(
                 break Err(ServeError::Control(io::Error::other("its task has failed")));
             }
             _ = hangup.recv() => {
-                // It says itself what could not be reloaded, and that what was before stays.
-                let (items, _) = mpsc::channel(1);
-                let _ = administration.perform(Request::Reload {}, items).await;
+                let administration = Arc::clone(&administration);
+                // Files may lie on a network; nobody waits for them here.
+                tokio::spawn(async move {
+                    // It says itself what could not be reloaded, and that what was before stays.
+                    let (items, _) = mpsc::channel(1);
+                    let _ = administration.perform(Request::Reload {}, items).await;
+                });
             }
         }
     };
@@ -330,7 +337,6 @@ fn put_together(settings: Settings, life: Arc<Lifetime>) -> Result<Assembled, Se
     let allowances = Allowances::new(settings.limits.address, settings.limits.user);
     let broker = Arc::new(Broker {
         allowances,
-        reload: watch::Sender::new(()),
         settings,
         registry,
         admission,

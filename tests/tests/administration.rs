@@ -2,7 +2,7 @@
 
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode, SubscribeReasonCode};
 use sealpost_core::{Invitation, LoginPassword, LoginToken, Realm};
-use sealpost_tests::{Broker, BrokerOptions, Device, Link, Process, program};
+use sealpost_tests::{Broker, BrokerOptions, Device, Lab, Link, Process, program};
 
 fn broker() -> Broker {
     Broker::start(BrokerOptions::default())
@@ -123,7 +123,130 @@ async fn commands_work_on_the_files_when_no_broker_runs() {
     );
     let unknown = broker.administer_with(&["users", "disable", "nobody"], "");
     assert_eq!(unknown.code, 1);
-    assert!(unknown.stderr.contains("users list"), "{unknown:?}");
+    // The hint can be run as it stands.
+    let data = broker.data();
+    let flags = format!("--data {}", data.display());
+    assert!(
+        unknown
+            .stderr
+            .contains("`sealpost-broker users list --config "),
+        "{unknown:?}"
+    );
+    assert!(unknown.stderr.contains(&flags), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn the_list_of_users_tells_who_is_there_who_is_awaited_and_who_came_when() {
+    let mut broker = broker();
+    let alice = Device::new("alice");
+    alice.register(broker.address()).await;
+    let invited = broker.administer(&["invite", "bob", "--json"]);
+    let expires = &invited[invited.find("\"expires\":").unwrap() + 10..];
+    let expires = expires.trim_end_matches('}');
+    broker.administer(&["users", "add", "sensor"]);
+    for name in ["carol", "dave"] {
+        Device::new(name).register(broker.address()).await;
+    }
+    broker.administer(&["users", "disable", "carol"]);
+    broker.administer(&["users", "remove", "dave"]);
+    for restarted in [false, true] {
+        if restarted {
+            broker.kill();
+            broker.restart();
+        }
+        let table = broker.administer(&["users", "list"]);
+        let rows = table.lines().map(|row| {
+            let mut words = row.split_whitespace();
+            (words.next().unwrap(), words.next().unwrap())
+        });
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [
+                ("USER", "STANDING"),
+                ("alice", "active"),
+                ("bob", "invited"),
+                ("carol", "disabled"),
+                ("dave", "removed"),
+                ("sensor", "active"),
+            ]
+        );
+        let list = broker.administer(&["users", "list", "--json"]);
+        let lines = list.lines().collect::<Vec<_>>();
+        let users = lines
+            .iter()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .collect::<Vec<_>>();
+        assert!(users[0]["last_login"].is_number(), "{list}");
+        for other in [1, 3, 4] {
+            assert!(users[other]["last_login"].is_null(), "{list}");
+        }
+        // Times have three decimals here and there.
+        assert!(
+            lines[1].contains(&format!("\"invited_until\":{expires},")),
+            "{invited} {list}"
+        );
+        assert_eq!(expires.rsplit_once('.').unwrap().1.len(), 3);
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_had_has_no_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("nowhere");
+    let output = std::process::Command::new(program("sealpost-broker"))
+        .args(["users", "list", "--data"])
+        .arg(&nowhere)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    assert!(!nowhere.exists());
+}
+
+/// What was in use stays in use, whoever asks is told what is wrong, and so is the log.
+#[tokio::test]
+async fn a_reload_of_bad_files_fails_with_the_reasons_and_changes_nothing() {
+    let lab = Lab::new();
+    let rules = lab.file("rules.toml");
+    let good = "[[rules]]\nusers = [\"*\"]\npublish = [\"home/#\"]\nsubscribe = [\"home/#\"]\n";
+    std::fs::write(&rules, good).unwrap();
+    let broker = Broker::start(BrokerOptions {
+        settings: format!("rules = {rules:?}\n{}", lab.settings()),
+        ..BrokerOptions::default()
+    });
+    broker.administer(&["reload"]);
+    let certificate = std::fs::read(lab.file("server.pem")).unwrap();
+    std::fs::write(lab.file("server.pem"), "none").unwrap();
+    std::fs::write(
+        &rules,
+        "[[rules]]\nusers = [\"*\"]\npublish = [\"inbox/#\"]\n",
+    )
+    .unwrap();
+    let refused = broker.administer_with(&["reload"], "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for said in ["server.pem", "inbox/#", "stays in use"] {
+        assert!(refused.stderr.contains(said), "{refused:?}");
+    }
+    broker.process.hang_up();
+    broker
+        .await_audit(|line| {
+            line["what"] == "reload"
+                && line["outcome"].as_str().is_some_and(|outcome| {
+                    outcome.contains("server.pem") && outcome.contains("inbox/#")
+                })
+        })
+        .await;
+    broker.process.expect_error("server.pem");
+    let alice = Device::new("alice");
+    let mut link = alice.connect(broker.address(), "a").await;
+    assert_eq!(
+        link.subscribe("home/x").await,
+        SubscribeReasonCode::Success(rumqttc::v5::mqttbytes::QoS::AtLeastOnce)
+    );
+    lab.connect(broker.tls_address(), None).await.unwrap();
+    std::fs::write(lab.file("server.pem"), certificate).unwrap();
+    std::fs::write(&rules, good).unwrap();
+    broker.administer(&["reload"]);
 }
 
 #[tokio::test]

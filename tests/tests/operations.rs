@@ -162,9 +162,16 @@ fn a_drain_is_announced_then_newcomers_are_refused_and_clients_told_why() {
     let mut broker = start(true, &settings);
     let metrics = metrics_address(&broker);
     let mut old = Raw::connect(broker.address(), &Connect::v5("old"));
-    let output = run(&["drain", "--data", broker.data().to_str().unwrap()]);
-    assert!(output.status.success(), "{output:?}");
+    let (code, said) = run_on(&broker, "drain", &["--no-wait"]);
+    assert_eq!(code, Some(0), "{said}");
     broker.process.expect_error("draining");
+    // Whoever waits is told what for, and in the end that it was in vain.
+    let (code, said) = run_on(&broker, "drain", &["--timeout", "1s"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("10 minutes") && said.contains("still runs"),
+        "{said}"
+    );
     // It still serves, and says that it will not for long.
     assert_eq!(get(metrics, "/readyz"), (503, "draining\n".into()));
     assert_eq!(get(metrics, "/healthz").0, 200);
@@ -177,6 +184,22 @@ fn a_drain_is_announced_then_newcomers_are_refused_and_clients_told_why() {
     assert_eq!(first, 0xe0, "DISCONNECT");
     assert_eq!(body[0], 0x8b, "Server shutting down");
     assert!(old.read().is_none());
+}
+
+#[test]
+fn drain_returns_when_the_broker_has_ended() {
+    let mut broker = start(true, "");
+    let client = Raw::connect(broker.address(), &Connect::v311("a"));
+    let (code, said) = run_on(&broker, "drain", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the broker has ended"), "{said}");
+    // What it had open is free already.
+    let status = broker.process.wait();
+    assert!(status.success(), "{status}");
+    drop(client);
+    let (code, said) = run_on(&broker, "drain", &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no broker runs"), "{said}");
 }
 
 #[tokio::test]

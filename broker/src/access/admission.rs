@@ -220,15 +220,20 @@ impl Admission {
         let client = attempt.client_id;
         let source = Source::Address(attempt.channel.peer);
         match &admitted {
-            Ok(Admitted { principal, proof }) => self.audit.record(
-                source,
-                Entry::Login {
-                    user: principal.name(),
-                    role: principal.role(),
-                    by: proof.kind(),
-                    client,
-                },
-            ),
+            Ok(Admitted { principal, proof }) => {
+                if let Principal::User(name) = principal {
+                    self.registry.note_login(name, attempt.now);
+                }
+                self.audit.record(
+                    source,
+                    Entry::Login {
+                        user: principal.name(),
+                        role: principal.role(),
+                        by: proof.kind(),
+                        client,
+                    },
+                );
+            }
             Err(denied) => self.audit.record(
                 source,
                 Entry::LoginRefused {

@@ -15,12 +15,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sealpost_core::Timestamp;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::access::throttle::Network;
 use crate::clock;
 use crate::files::append_private;
+use crate::seconds;
 
 /// Lines that wait for the disk, of about 200 bytes each.
 const QUEUE: usize = 4_096;
@@ -121,7 +123,8 @@ pub enum Entry<'a> {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    ts: String,
+    #[serde(with = "seconds")]
+    ts: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<IpAddr>,
     #[serde(flatten)]
@@ -140,7 +143,8 @@ fn is_zero(count: &u64) -> bool {
 
 enum Request {
     Line(Vec<u8>),
-    Reopen,
+    /// Answered when the file is open, or cannot be opened.
+    Reopen(oneshot::Sender<io::Result<()>>),
     /// Answered when everything before it is written.
     Flush(oneshot::Sender<()>),
 }
@@ -210,7 +214,7 @@ impl Audit {
             return;
         };
         let line = Line {
-            ts: clock::now().to_string(),
+            ts: clock::now(),
             from,
             entry: entry.shortened(),
             left_out,
@@ -227,12 +231,22 @@ impl Audit {
     }
 
     /// Opens the file again, which somebody has moved away.
-    pub fn reopen(&self) {
-        if let Some(requests) = &self.requests
-            && requests.try_send(Request::Reopen).is_err()
-        {
-            tracing::warn!("the audit log is too busy to be opened again; ask once more");
+    ///
+    /// # Errors
+    /// When it cannot be opened; it is tried again with the next line.
+    pub async fn reopen(&self) -> io::Result<()> {
+        let Some(requests) = &self.requests else {
+            return Ok(());
+        };
+        let (done, reopened) = oneshot::channel();
+        if requests.try_send(Request::Reopen(done)).is_err() {
+            return Err(io::Error::other(
+                "it is too busy to be opened again; ask once more",
+            ));
         }
+        reopened
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("its thread has ended")))
     }
 
     /// Waits until what was recorded before is written.
@@ -346,7 +360,14 @@ impl Writer {
                     }
                     written
                 }
-                Request::Reopen => self.reopen(),
+                Request::Reopen(done) => {
+                    let reopened = self.reopen();
+                    let told = reopened.as_ref().map(drop);
+                    let _ = done.send(
+                        told.map_err(|error| io::Error::new(error.kind(), error.to_string())),
+                    );
+                    reopened
+                }
                 Request::Flush(done) => {
                     let _ = done.send(());
                     Ok(())
@@ -457,6 +478,9 @@ mod tests {
         let lines = lines(&path);
         assert_eq!(lines[0]["event"], "login-refused");
         assert_eq!(lines[0]["from"], "192.0.2.1");
+        let text = fs::read_to_string(&path).unwrap();
+        let ts = text.strip_prefix("{\"ts\":").unwrap().split(',').next();
+        assert_eq!(ts.unwrap().len(), "1700000000.123".len(), "{text}");
         assert_eq!(lines[0]["client"].as_str().unwrap().chars().count(), SAID);
         assert_eq!(lines[1]["what"], "disable");
         let mode =
@@ -529,7 +553,7 @@ mod tests {
         audit.flush().await;
         let (path, moved) = (dir.path().join("audit.jsonl"), dir.path().join("moved"));
         fs::rename(&path, &moved).unwrap();
-        audit.reopen();
+        audit.reopen().await.unwrap();
         audit.record(Source::Operator, done("two"));
         audit.flush().await;
         assert_eq!(lines(&moved)[0]["what"], "one");
@@ -544,7 +568,7 @@ mod tests {
         fs::create_dir(dir.path().join("gone")).unwrap();
         let audit = Audit::open(to).unwrap();
         fs::remove_dir_all(dir.path().join("gone")).unwrap();
-        audit.reopen();
+        assert!(audit.reopen().await.is_err());
         audit.record(Source::Operator, done("lost"));
         audit.flush().await;
         fs::create_dir(dir.path().join("gone")).unwrap();

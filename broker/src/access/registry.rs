@@ -1,6 +1,7 @@
 //! Who is registered, with which identity, and their key bundles: one small file for each user.
 
 mod administering;
+mod logins;
 mod record;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sealpost_core::{
     BundleError, BundleTimeError, IdentityKey, KeyBundle, Realm, Timestamp, UserId,
 };
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 use crate::files::{create_private_dir, replace, sync_dir};
 
@@ -29,6 +30,8 @@ pub struct Registry {
     users: RwLock<HashMap<UserId, Record>>,
     passwords: AtomicUsize,
     writing: Arc<Mutex<()>>,
+    /// Who notes a login on disk: one at a time, so that a crowd that signs in keeps nobody else waiting.
+    noting: Arc<Semaphore>,
     // Held for as long as the registry lives: one broker to a directory.
     _lock: File,
 }
@@ -195,6 +198,7 @@ impl Registry {
             passwords: AtomicUsize::new(passwords),
             users: RwLock::new(users),
             writing: Arc::default(),
+            noting: Arc::new(Semaphore::new(1)),
             _lock: lock,
         })
     }
@@ -342,6 +346,10 @@ impl Registry {
             registered: if known.used { known.registered } else { now },
             used: true,
             invitation: None,
+            last_login: match claim {
+                Claim::Operator => known.last_login,
+                Claim::First | Claim::Invited(_) => Some(now),
+            },
             // Bundles of an identity that the name was bound to before are another's.
             bundle: None,
             seq: 0,
@@ -451,17 +459,23 @@ impl Registry {
     }
 
     /// Writes a user's file whole, then remembers it. The caller has the turn.
-    async fn write(&self, user: &UserId, record: Record) -> io::Result<()> {
+    async fn write(&self, user: &UserId, mut record: Record) -> io::Result<()> {
         let page = record.write(user).map_err(io::Error::other)?;
         let (dir, name) = (self.dir.clone(), format!("{user}.json"));
         let written = tokio::task::spawn_blocking(move || replace(&dir, &name, &page)).await;
         written.map_err(io::Error::other)??;
         let has_password = record.password.is_some();
-        let old = self
-            .users
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(user.clone(), record);
+        record.noted_login = record.last_login;
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = users
+            .get(user)
+            .filter(|_| record.standing != Standing::Removed)
+        {
+            // Somebody may have signed in meanwhile.
+            record.last_login = record.last_login.max(known.last_login);
+        }
+        let old = users.insert(user.clone(), record);
+        drop(users);
         match (
             old.is_some_and(|record| record.password.is_some()),
             has_password,

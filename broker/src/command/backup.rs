@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::GlobalArguments;
 use super::failure::{Code, Failure};
 use super::target::Target;
+use crate::control::answer::Item;
 use crate::control::request::Request;
 
 /// What a backup takes.
@@ -19,19 +20,12 @@ pub(super) struct BackupArguments {
 pub(super) fn run(global: GlobalArguments, arguments: BackupArguments) -> Result<(), Failure> {
     let file = std::path::absolute(&arguments.file)
         .map_err(|error| Failure::new(Code::Failed, error, ""))?;
-    let mut said = None;
+    let mut said = String::new();
     Target::find(global)?.ask(&Request::Backup { file: file.clone() }, |item| {
-        if item.get("users").is_some() {
-            said = Some(item);
+        if let Item::Written { users, rows, bytes } = item {
+            said = format!("{users} users, {rows} rows of the journal, {bytes} bytes");
         }
     })?;
-    let count = |name| said.as_ref().and_then(|said| said.get(name)?.as_u64());
-    println!(
-        "{}: {} users, {} rows of the journal, {} bytes",
-        file.display(),
-        count("users").unwrap_or(0),
-        count("rows").unwrap_or(0),
-        count("bytes").unwrap_or(0),
-    );
+    println!("{}: {said}", file.display());
     Ok(())
 }

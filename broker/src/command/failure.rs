@@ -40,6 +40,22 @@ impl Failure {
         }
     }
 
+    /// With the flags that say which broker it is about in every command of this program that the hint names, so that it
+    /// can be run as it stands. Such commands are between backquotes, with flags of their own last.
+    #[must_use]
+    pub fn repeating(mut self, flags: &str) -> Failure {
+        let parts = self.hint.split('`').enumerate();
+        let parts = parts.map(|(number, part)| {
+            if number % 2 == 1 && part.starts_with("sealpost-broker ") {
+                format!("{part}{flags}")
+            } else {
+                part.into()
+            }
+        });
+        self.hint = parts.collect::<Vec<_>>().join("`");
+        self
+    }
+
     /// Says it on standard error, and returns the exit code.
     #[must_use]
     pub fn tell(&self) -> ExitCode {

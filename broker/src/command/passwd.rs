@@ -138,11 +138,9 @@ fn not_read(error: &std::io::Error) -> Failure {
 
 fn list(target: &mut Target) -> Result<(), Failure> {
     let mut names = String::new();
-    target.each_user(|item| {
-        if item.get("password").and_then(serde_json::Value::as_bool) == Some(true)
-            && let Some(name) = item.get("user").and_then(serde_json::Value::as_str)
-        {
-            names.push_str(name);
+    target.each_user(|line| {
+        if line.password {
+            names.push_str(&line.user);
             names.push('\n');
         }
         Ok(())

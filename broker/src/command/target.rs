@@ -1,6 +1,7 @@
 //! Which broker a command administers: the running one, through its control socket, or the files of one that does not run.
 
-use serde_json::Value;
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::GlobalArguments;
@@ -8,6 +9,7 @@ use super::failure::{Code, Failure};
 use crate::access::audit::Audit;
 use crate::access::registry::{OpenError, Registry};
 use crate::control::administration::Administration;
+use crate::control::answer::{Item, UserLine};
 use crate::control::caller::{CallError, Caller};
 use crate::control::request::Request;
 use crate::settings::Settings;
@@ -33,11 +35,7 @@ impl Target {
     }
 
     /// Has a request done, and hands on what comes.
-    pub(super) fn ask(
-        &mut self,
-        request: &Request,
-        item: impl FnMut(Value),
-    ) -> Result<(), Failure> {
+    pub(super) fn ask(&mut self, request: &Request, item: impl FnMut(Item)) -> Result<(), Failure> {
         let data = &self.settings.data;
         if self.files.is_none() {
             let connected = Caller::connect(data).map_err(CallError::Io)?;
@@ -45,29 +43,47 @@ impl Target {
                 return Ok(caller.ask(request, item)?);
             }
             if !data.exists() {
-                return Err(Failure::new(
-                    Code::Failed,
-                    format!("there is no broker at {data:?}"),
-                    "name its data directory with --data, or its settings with --config",
-                ));
+                return Err(self.no_broker());
             }
         }
         self.do_on_files(request, item)
     }
 
+    /// Has the running broker end, and returns when it has.
+    pub(super) fn see_off(&self, within: Duration, item: impl FnMut(Item)) -> Result<(), Failure> {
+        let connected = Caller::connect(&self.settings.data).map_err(CallError::Io)?;
+        let caller = connected.ok_or_else(|| self.no_broker())?;
+        Ok(caller.see_off(within, item)?)
+    }
+
+    fn no_broker(&self) -> Failure {
+        let data = &self.settings.data;
+        let message = if data.exists() {
+            format!("no broker runs on {data:?}")
+        } else {
+            format!("there is no broker at {data:?}")
+        };
+        let hint = "name its data directory with --data, or its settings with --config";
+        Failure::new(Code::Failed, message, hint)
+    }
+
     /// Asks for all users, page by page, and hands each on.
     pub(super) fn each_user(
         &mut self,
-        mut user: impl FnMut(Value) -> Result<(), Failure>,
+        mut user: impl FnMut(UserLine) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut after = None;
         loop {
             let mut page = Vec::new();
-            self.ask(&Request::Users { after }, |item| page.push(item))?;
-            let Some(last) = page.last().and_then(|last| last.get("user")?.as_str()) else {
+            self.ask(&Request::Users { after }, |item| {
+                if let Item::User(line) = item {
+                    page.push(line);
+                }
+            })?;
+            let Some(last) = page.last() else {
                 return Ok(());
             };
-            after = Some(last.to_owned());
+            after = Some(last.user.clone());
             page.into_iter().try_for_each(&mut user)?;
         }
     }
@@ -75,7 +91,7 @@ impl Target {
     fn do_on_files(
         &mut self,
         request: &Request,
-        mut item: impl FnMut(Value),
+        mut item: impl FnMut(Item),
     ) -> Result<(), Failure> {
         let files = match self.files.take() {
             Some(files) => files,
@@ -136,6 +152,11 @@ impl From<CallError> for Failure {
         let message = error.to_string();
         match error {
             CallError::Refused { message, hint } => Failure::new(Code::Failed, message, hint),
+            CallError::TookTooLong(_) => Failure::new(
+                Code::Failed,
+                message,
+                "it goes on ending: wait for longer with --timeout; a second SIGTERM cuts its notice short",
+            ),
             CallError::Io(_) => Failure::new(
                 Code::Failed,
                 message,

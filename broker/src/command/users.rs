@@ -3,13 +3,14 @@
 use std::io::{BufWriter, Write};
 
 use clap::Subcommand;
+use sealpost_core::Timestamp;
 
 use super::GlobalArguments;
 use super::failure::{Code, Failure};
 use super::invite::InvitationArguments;
 use super::target::Target;
-use crate::access::registry::Standing;
-use crate::control::administration::UserLine;
+use crate::clock;
+use crate::control::answer::UserLine;
 use crate::control::request::Request;
 
 #[derive(Debug, clap::Args)]
@@ -87,30 +88,28 @@ pub(super) fn run(global: GlobalArguments, arguments: UsersArguments) -> Result<
 /// Prints all users, page by page.
 fn list(target: &mut Target, json: bool) -> Result<(), Failure> {
     let mut out = BufWriter::new(std::io::stdout());
-    if !json {
-        print(writeln!(
-            out,
-            "{:<24} {:<9} {:<10} SIGNS IN WITH",
-            "USER", "STANDING", "SINCE"
-        ))?;
-    }
-    target.each_user(|item| {
+    // Only when there is something to head, and no error instead.
+    let mut headed = json;
+    target.each_user(|user| {
         if json {
-            return print(writeln!(out, "{item}"));
+            let line = serde_json::to_string(&user).map_err(std::io::Error::from);
+            return print(line.and_then(|line| writeln!(out, "{line}")));
         }
-        let user: UserLine = serde_json::from_value(item).map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                format!("the broker's answer is not understood: {error}"),
-                "this program and the running broker may be of different versions",
-            )
-        })?;
+        if !headed {
+            headed = true;
+            print(writeln!(
+                out,
+                "{:<24} {:<9} {:<10} {:<10} SIGNS IN WITH",
+                "USER", "STANDING", "SINCE", "LAST LOGIN"
+            ))?;
+        }
         print(writeln!(
             out,
-            "{:<24} {:<9} {:<10} {}",
+            "{:<24} {:<9} {:<10} {:<10} {}",
             user.user,
-            standing(user.standing),
+            user.standing.word(),
             date(user.registered),
+            user.last_login.map_or("-".into(), date),
             proofs(&user)
         ))
     })?;
@@ -127,14 +126,6 @@ fn print(printed: std::io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Active => "active",
-        Standing::Disabled => "disabled",
-        Standing::Removed => "removed",
-    }
-}
-
 fn proofs(user: &UserLine) -> String {
     let mut proofs = Vec::new();
     if let Some(identity) = &user.identity {
@@ -144,7 +135,12 @@ fn proofs(user: &UserLine) -> String {
         proofs.push("a password".into());
     }
     if let Some(until) = user.invited_until {
-        proofs.push(format!("an invitation, until {}", date(until)));
+        let word = if until < clock::now() {
+            "expired"
+        } else {
+            "until"
+        };
+        proofs.push(format!("an invitation, {word} {}", date(until)));
     }
     if proofs.is_empty() {
         "-".into()
@@ -153,12 +149,12 @@ fn proofs(user: &UserLine) -> String {
     }
 }
 
-/// The day (UTC) of a time in milliseconds, as 2026-01-31. The arithmetic of the civil calendar in eras of 400 years.
-fn date(millis: u64) -> String {
-    const DAY: u64 = 24 * 60 * 60 * 1000;
+/// The day (UTC), as 2026-01-31. The arithmetic of the civil calendar in eras of 400 years.
+fn date(at: Timestamp) -> String {
+    const DAY: u64 = 24 * 60 * 60;
     const ERA: u64 = 146_097;
     // Counted from 1 March of the year 0, so that the leap day comes last.
-    let days = millis / DAY + 719_468;
+    let days = at.seconds() / DAY + 719_468;
     let (era, day_of_era) = (days / ERA, days % ERA);
     let year_of_era =
         (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -189,7 +185,7 @@ mod tests {
             (1_767_225_599, "2025-12-31"),
             (4_107_542_400, "2100-03-01"),
         ] {
-            assert_eq!(date(seconds * 1000), day);
+            assert_eq!(date(Timestamp::from_millis(seconds * 1000).unwrap()), day);
         }
     }
 }

@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use rumqttd::protocol::DisconnectReasonCode;
 use sealpost_core::{IdentityKey, Timestamp, UserId};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::answer::{Item, UserLine};
 use super::request::Request;
 use crate::access::audit::{Audit, Entry, Source};
 use crate::access::password::PasswordHash;
 use crate::access::registry::{
-    AdministerError, BundleTurn, Claim, Invited, Record, RegisterError, Registry, Standing,
+    AdministerError, BundleTurn, Claim, Invited, RegisterError, Registry,
 };
 use crate::access::rules::Rules;
 use crate::backup::taking::{Contents, Taken};
@@ -23,9 +22,13 @@ use crate::clock;
 use crate::delivery::wire::Goodbye;
 use crate::journal::disk::DiskStore;
 use crate::journal::store::Store;
+use crate::transport::certificates::Certificates;
 
 /// How often whoever waits for a backup is told that it is still being written.
 const STILL_WRITING: Duration = Duration::from_secs(5);
+
+/// How often whoever waits for the broker's end is told what it waits for.
+const STILL_CLOSING: Duration = Duration::from_secs(1);
 
 /// Users in one page.
 const PAGE: usize = 1_000;
@@ -37,6 +40,8 @@ pub struct Administration {
     audit: Arc<Audit>,
     /// None when no broker runs.
     broker: Option<Arc<Broker>>,
+    /// Those that TLS is served with, if it is.
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// Why something was not done.
@@ -46,41 +51,6 @@ pub struct Failed {
     pub message: String,
     /// What to do; may be empty.
     pub hint: String,
-}
-
-/// A user, as a list shows them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserLine {
-    /// The name.
-    pub user: String,
-    /// Whether they may act.
-    pub standing: Standing,
-    /// The identity's fingerprint.
-    pub identity: Option<String>,
-    /// When the name was taken, in milliseconds since the epoch.
-    pub registered: u64,
-    /// Until when an invitation waits, in milliseconds since the epoch.
-    pub invited_until: Option<u64>,
-    /// Whether they have a static password.
-    pub password: bool,
-    /// The sequence number of the key bundle that others find.
-    pub bundle: Option<u64>,
-}
-
-impl UserLine {
-    fn new(user: &UserId, record: &Record) -> UserLine {
-        UserLine {
-            user: user.to_string(),
-            standing: record.standing,
-            identity: record.identity.map(|identity| identity.fingerprint()),
-            registered: record.registered.millis(),
-            invited_until: record
-                .invitation
-                .map(|invitation| invitation.expires.millis()),
-            password: record.password.is_some(),
-            bundle: record.published(),
-        }
-    }
 }
 
 impl From<AdministerError> for Failed {
@@ -94,7 +64,7 @@ impl From<AdministerError> for Failed {
             AdministerError::Registered(user) => {
                 return Failed {
                     hint: format!(
-                        "if {user} has lost their keys: sealpost-broker users reset-identity {user}"
+                        "if {user} has lost their keys: `sealpost-broker users reset-identity {user}`"
                     ),
                     message: error.to_string(),
                 };
@@ -124,16 +94,21 @@ impl Administration {
             registry: Arc::new(registry),
             audit: Arc::new(audit),
             broker: None,
+            certificates: None,
         }
     }
 
-    /// Of a running broker.
+    /// Of a running broker, and of the certificates that it serves TLS with.
     #[must_use]
-    pub fn of_broker(broker: Arc<Broker>) -> Administration {
+    pub fn of_broker(
+        broker: Arc<Broker>,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Administration {
         Administration {
             registry: Arc::clone(&broker.registry),
             audit: Arc::clone(&broker.audit),
             broker: Some(broker),
+            certificates,
         }
     }
 
@@ -142,22 +117,23 @@ impl Administration {
     ///
     /// # Errors
     /// [`Failed`]; nothing was changed then.
-    pub async fn perform(
-        &self,
-        request: Request,
-        items: mpsc::Sender<Value>,
-    ) -> Result<(), Failed> {
+    pub async fn perform(&self, request: Request, items: mpsc::Sender<Item>) -> Result<(), Failed> {
         if let Request::Users { after } = request {
             return self.list(after, items).await;
         }
         let (what, user) = describe(&request);
         let user = user.to_owned();
+        let wait = request == Request::Drain { wait: true };
         let performed = self.change(request, &items).await;
         let outcome = match &performed {
             Ok(()) => "done",
             Err(failed) => &failed.message,
         };
-        tracing::info!(what, ?user, outcome, "administration");
+        if performed.is_ok() {
+            tracing::info!(what, ?user, outcome, "administration");
+        } else {
+            tracing::warn!(what, ?user, outcome, "administration");
+        }
         self.audit.record(
             Source::Operator,
             Entry::Administration {
@@ -166,6 +142,9 @@ impl Administration {
                 outcome,
             },
         );
+        if wait && performed.is_ok() {
+            self.tell_until_the_end(&items).await;
+        }
         performed
     }
 
@@ -174,19 +153,18 @@ impl Administration {
         self.audit.flush().await;
     }
 
-    async fn list(&self, after: Option<String>, items: mpsc::Sender<Value>) -> Result<(), Failed> {
+    async fn list(&self, after: Option<String>, items: mpsc::Sender<Item>) -> Result<(), Failed> {
         let after = after.map(|name| parse_user(&name)).transpose()?;
         for (user, record) in self.registry.page(after.as_ref(), PAGE) {
-            let line = serde_json::to_value(UserLine::new(&user, &record));
-            let Ok(line) = line else { continue };
-            if items.send(line).await.is_err() {
+            let line = UserLine::new(&user, &record);
+            if items.send(Item::User(line)).await.is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    async fn change(&self, request: Request, items: &mpsc::Sender<Value>) -> Result<(), Failed> {
+    async fn change(&self, request: Request, items: &mpsc::Sender<Item>) -> Result<(), Failed> {
         let now = clock::now();
         match request {
             Request::Users { .. } => {}
@@ -234,10 +212,7 @@ impl Administration {
                 self.disconnect(&user, "the password has changed; log in again");
             }
             Request::Backup { file } => self.back_up(file, items).await?,
-            Request::Drain {} => match &self.broker {
-                Some(broker) => broker.life.drain(),
-                None => return fail("no broker runs on this data directory", ""),
-            },
+            Request::Drain { .. } => self.drain()?,
             Request::Reload {} => self.reload().await?,
         }
         Ok(())
@@ -258,7 +233,7 @@ impl Administration {
     }
 
     /// Writes a backup; tells now and then that it still does, and at the end how much there was.
-    async fn back_up(&self, file: PathBuf, items: &mpsc::Sender<Value>) -> Result<(), Failed> {
+    async fn back_up(&self, file: PathBuf, items: &mpsc::Sender<Item>) -> Result<(), Failed> {
         if !file.is_absolute() {
             return fail("a backup needs the whole path of its file", "");
         }
@@ -289,15 +264,14 @@ impl Administration {
                 written = &mut writing => break written,
                 () = tokio::time::sleep(STILL_WRITING) => {
                     // Nobody has to listen.
-                    let _ = items.send(Value::from("writing")).await;
+                    let _ = items.send(Item::Writing).await;
                 }
             }
         };
         match written {
             Ok(Ok(taken)) => {
                 let Taken { users, rows, bytes } = taken;
-                let said = serde_json::json!({"users": users, "rows": rows, "bytes": bytes});
-                let _ = items.send(said).await;
+                let _ = items.send(Item::Written { users, rows, bytes }).await;
                 Ok(())
             }
             Ok(Err(error)) => fail(
@@ -308,6 +282,32 @@ impl Administration {
         }
     }
 
+    fn drain(&self) -> Result<(), Failed> {
+        let Some(broker) = &self.broker else {
+            return fail("no broker runs on this data directory", "");
+        };
+        broker.life.drain();
+        Ok(())
+    }
+
+    /// Tells how far the end has come, for as long as there is a process to tell and somebody to be told.
+    async fn tell_until_the_end(&self, items: &mpsc::Sender<Item>) {
+        let Some(broker) = &self.broker else {
+            return;
+        };
+        let notice = broker.settings.shutdown.notice.into();
+        let _ = items.send(Item::Draining { notice }).await;
+        broker.life.goodbye().cancelled().await;
+        loop {
+            let clients = u64::try_from(broker.life.clients()).unwrap_or(u64::MAX);
+            if items.send(Item::Closing { clients }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(STILL_CLOSING).await;
+        }
+    }
+
+    /// Reads every file again. Each that is good is in force afterwards, whatever became of the others.
     async fn reload(&self) -> Result<(), Failed> {
         let Some(broker) = &self.broker else {
             return fail(
@@ -315,23 +315,35 @@ impl Administration {
                 "it reads everything when it starts",
             );
         };
-        broker.audit.reopen();
-        // Certificates; the log says what became of them.
-        broker.reload.send_replace(());
+        let mut bad = Vec::new();
+        if let Err(error) = broker.audit.reopen().await {
+            bad.push(format!("the audit log: {error}"));
+        }
+        if let Some(certificates) = self.certificates.clone() {
+            let read = tokio::task::spawn_blocking(move || certificates.reload()).await;
+            if let Err(why) = read.unwrap_or_else(|error| Err(error.to_string())) {
+                bad.push(format!("TLS: {why}"));
+            }
+        }
         if let Some(path) = broker.settings.rules.clone() {
             let read = tokio::task::spawn_blocking(move || Rules::read(&path)).await;
-            let rules = match read {
-                Ok(Ok(rules)) => rules,
-                Ok(Err(error)) => {
-                    return fail(error, "the rules from before stay in force");
+            match read {
+                Ok(Ok(rules)) => {
+                    tracing::info!(rules = rules.len(), "the rule file was read again");
+                    broker.permission.set_rules(rules);
+                    broker.review_subscriptions();
                 }
-                Err(error) => return fail(error, ""),
-            };
-            tracing::info!(rules = rules.len(), "the rule file was read again");
-            broker.permission.set_rules(rules);
-            broker.review_subscriptions();
+                Ok(Err(error)) => bad.push(error.to_string()),
+                Err(error) => bad.push(error.to_string()),
+            }
         }
-        Ok(())
+        if bad.is_empty() {
+            return Ok(());
+        }
+        fail(
+            bad.join("; "),
+            "what was in use before stays in use; repair the file and reload again",
+        )
     }
 
     /// Ends the connections of a user.
@@ -370,7 +382,7 @@ fn describe(request: &Request) -> (&'static str, &str) {
         Request::SetPassword { user, hash: None } => ("remove-password", user),
         Request::SetPassword { user, .. } => ("set-password", user),
         Request::Backup { .. } => ("backup", ""),
-        Request::Drain {} => ("drain", ""),
+        Request::Drain { .. } => ("drain", ""),
         Request::Reload {} => ("reload", ""),
     }
 }
@@ -393,8 +405,7 @@ fn parse_key(key: &str) -> Result<IdentityKey, Failed> {
     })
 }
 
-fn parse_invited(key: &str, expires: u64) -> Result<Invited, Failed> {
+fn parse_invited(key: &str, expires: Timestamp) -> Result<Invited, Failed> {
     let key = parse_key(key)?;
-    let expires = Timestamp::from_millis(expires).or_else(|error| fail(error, ""))?;
     Ok(Invited { key, expires })
 }

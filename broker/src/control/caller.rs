@@ -3,11 +3,10 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::request::{Answer, MAX_ANSWER, Request};
+use super::answer::{Answer, End, Item, MAX_ANSWER};
+use super::request::Request;
 use super::socket_path::SocketPath;
 
 /// How long the broker may take for each line of its answer.
@@ -31,6 +30,9 @@ pub enum CallError {
     /// The socket failed, or the broker did not answer in time.
     #[error("the broker does not answer at its control socket: {0}")]
     Io(#[from] io::Error),
+    /// It goes on for longer than the caller waits.
+    #[error("the broker still runs after {} s", .0.as_secs())]
+    TookTooLong(Duration),
     /// What came is no answer.
     #[error("the broker's answer is not understood: {0}")]
     NotAnAnswer(#[from] serde_json::Error),
@@ -70,27 +72,71 @@ impl Caller {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub fn ask(mut self, request: &Request, mut item: impl FnMut(Value)) -> Result<(), CallError> {
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        self.0.write_all(&line)?;
+    pub fn ask(mut self, request: &Request, mut item: impl FnMut(Item)) -> Result<(), CallError> {
+        self.say(request)?;
         let mut lines = BufReader::new(self.0);
         loop {
-            let mut line = Vec::new();
-            lines
-                .by_ref()
-                .take(MAX_ANSWER)
-                .read_until(b'\n', &mut line)?;
-            if line.is_empty() {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
-            match serde_json::from_slice(&line)? {
-                Answer::Item { value } => item(value),
-                Answer::Done => return Ok(()),
-                Answer::Failed { message, hint } => {
+            match read(&mut lines)? {
+                None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Some(Answer::Item(value)) => item(value),
+                Some(Answer::End(End::Done)) => return Ok(()),
+                Some(Answer::End(End::Failed { message, hint })) => {
                     return Err(CallError::Refused { message, hint });
                 }
             }
         }
     }
+
+    /// Asks the broker to end, hands on what it says, and returns when the process is gone.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::TookTooLong`] when it has not ended `within` that time.
+    pub fn see_off(
+        mut self,
+        within: Duration,
+        mut item: impl FnMut(Item),
+    ) -> Result<(), CallError> {
+        let until = Instant::now() + within;
+        self.say(&Request::Drain { wait: true })?;
+        let mut lines = BufReader::new(self.0);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(CallError::TookTooLong(within));
+            }
+            lines.get_ref().set_read_timeout(Some(left))?;
+            match read(&mut lines) {
+                // The system closes what a process leaves open.
+                Ok(None) => return Ok(()),
+                Err(CallError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(());
+                }
+                Err(CallError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(CallError::TookTooLong(within));
+                }
+                Err(error) => return Err(error),
+                Ok(Some(Answer::Item(value))) => item(value),
+                Ok(Some(Answer::End(End::Done))) => {}
+                Ok(Some(Answer::End(End::Failed { message, hint }))) => {
+                    return Err(CallError::Refused { message, hint });
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, request: &Request) -> Result<(), CallError> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        Ok(self.0.write_all(&line)?)
+    }
+}
+
+/// The next line; none at the end.
+fn read(lines: &mut BufReader<UnixStream>) -> Result<Option<Answer>, CallError> {
+    let mut line = Vec::new();
+    lines.take(MAX_ANSWER).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
 }

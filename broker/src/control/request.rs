@@ -1,14 +1,14 @@
-//! What is said over the control socket.
+//! What is asked for over the control socket.
 
 use std::path::PathBuf;
 
+use sealpost_core::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::seconds;
 
 /// Bytes of the longest request: a key, a hash and names fit many times over.
 pub const MAX_REQUEST: u64 = 16 * 1024;
-/// Bytes of the longest line of an answer.
-pub const MAX_ANSWER: u64 = 64 * 1024;
 
 /// What the broker is asked to do. No secret is in it: of an invitation it has the public key, of a password the hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,9 @@ pub enum Request {
         user: String,
         /// The invitation's public key, in base64.
         key: String,
-        /// Until when, in milliseconds since the epoch.
-        expires: u64,
+        /// Until when.
+        #[serde(with = "seconds")]
+        expires: Timestamp,
     },
     /// Let a user act again.
     Enable {
@@ -58,8 +59,9 @@ pub enum Request {
         user: String,
         /// The invitation's public key, in base64.
         key: String,
-        /// Until when, in milliseconds since the epoch.
-        expires: u64,
+        /// Until when.
+        #[serde(with = "seconds")]
+        expires: Timestamp,
     },
     /// Set a user's static password, or take it away.
     SetPassword {
@@ -75,29 +77,13 @@ pub enum Request {
         file: PathBuf,
     },
     /// Say that the broker is not ready any more, and end it as SIGTERM does.
-    Drain {},
-    /// Read the rule file again, and open the audit log again. What is bad changes nothing.
+    Drain {
+        /// Tell how far it has come, until the process ends and the connection with it.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Read the rule file and certificates again, and open the audit log again. What is bad changes nothing.
     Reload {},
-}
-
-/// A line of an answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "kebab-case")]
-pub enum Answer {
-    /// Something that was asked for; more follows.
-    Item {
-        /// What.
-        value: Value,
-    },
-    /// It is done; the last line.
-    Done,
-    /// It is not done; the last line.
-    Failed {
-        /// Why.
-        message: String,
-        /// What to do; may be empty.
-        hint: String,
-    },
 }
 
 #[cfg(test)]
@@ -115,6 +101,15 @@ mod tests {
                 },
             ),
             (r#"{"do":"reload"}"#, Request::Reload {}),
+            (r#"{"do":"drain"}"#, Request::Drain { wait: false }),
+            (
+                r#"{"do":"invite","user":"alice","key":"x","expires":1700000000.5}"#,
+                Request::Invite {
+                    user: "alice".into(),
+                    key: "x".into(),
+                    expires: Timestamp::from_millis(1_700_000_000_500).unwrap(),
+                },
+            ),
         ] {
             assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
         }

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::administration::Administration;
-use super::request::{Answer, MAX_REQUEST, Request};
+use super::answer::{Answer, End, Item};
+use super::request::{MAX_REQUEST, Request};
 use super::socket_path::SocketPath;
 
 /// Requests at once. They come from people and scripts of one machine.
@@ -114,14 +115,14 @@ async fn answer(stream: UnixStream, administration: &Administration) -> io::Resu
                 Err(error) => error.to_string(),
                 Ok(_) => "a request ends with a line break".into(),
             };
-            let failed = Answer::Failed {
+            let failed = End::Failed {
                 message: format!("not a request: {why}"),
                 hint: "the command and the broker may be of different versions".into(),
             };
-            return write(&mut writer, &failed).await;
+            return write(&mut writer, &Answer::End(failed)).await;
         }
     };
-    let (items, mut ready) = mpsc::channel(ITEMS);
+    let (items, mut ready) = mpsc::channel::<Item>(ITEMS);
     let performing = administration.perform(request, items);
     tokio::pin!(performing);
     // What was begun is done, also if nobody listens any more.
@@ -129,28 +130,28 @@ async fn answer(stream: UnixStream, administration: &Administration) -> io::Resu
     let performed = loop {
         tokio::select! {
             biased;
-            Some(value) = ready.recv() => {
+            Some(item) = ready.recv() => {
                 if listening.is_ok() {
-                    listening = write(&mut writer, &Answer::Item { value }).await;
+                    listening = write(&mut writer, &Answer::Item(item)).await;
                 }
             }
             performed = &mut performing => break performed,
         }
     };
-    while let Ok(value) = ready.try_recv() {
+    while let Ok(item) = ready.try_recv() {
         if listening.is_ok() {
-            listening = write(&mut writer, &Answer::Item { value }).await;
+            listening = write(&mut writer, &Answer::Item(item)).await;
         }
     }
     listening?;
     let last = match performed {
-        Ok(()) => Answer::Done,
-        Err(failure) => Answer::Failed {
+        Ok(()) => End::Done,
+        Err(failure) => End::Failed {
             message: failure.message,
             hint: failure.hint,
         },
     };
-    write(&mut writer, &last).await
+    write(&mut writer, &Answer::End(last)).await
 }
 
 async fn write(writer: &mut (impl AsyncWriteExt + Unpin), answer: &Answer) -> io::Result<()> {

@@ -6,11 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use tokio::sync::watch;
-
 use super::tls::{CertificateFiles, Loaded, TlsError};
 use crate::clock;
+use rustls::ServerConfig;
 use sealpost_core::Timestamp;
 
 /// How often the files are looked at.
@@ -28,6 +26,8 @@ const DAY: u64 = 24 * 60 * 60;
 #[derive(Debug)]
 pub struct Certificates {
     files: CertificateFiles,
+    /// One reading at a time, so that an older one never replaces a newer one.
+    looking: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -55,6 +55,7 @@ impl Certificates {
         let current = files.load()?;
         let certificates = Certificates {
             files,
+            looking: Mutex::default(),
             state: Mutex::new(State {
                 current,
                 seen,
@@ -76,17 +77,15 @@ impl Certificates {
         Arc::clone(&self.lock().current.config)
     }
 
-    /// Renews the certificates when their files change, and when asked to, until it is dropped.
-    pub async fn renew(self: &Arc<Certificates>, mut reload: watch::Receiver<()>) {
+    /// Renews the certificates when their files change, until it is dropped.
+    pub async fn renew(self: &Arc<Certificates>) {
         loop {
-            let asked = tokio::select! {
-                Ok(()) = reload.changed() => true,
-                () = tokio::time::sleep(LOOK_EVERY) => false,
-            };
+            tokio::time::sleep(LOOK_EVERY).await;
             let certificates = Arc::clone(self);
             // Files may lie on a network.
             let looked = tokio::task::spawn_blocking(move || {
-                certificates.look(asked);
+                // It says itself what is wrong.
+                let _ = certificates.look(false);
                 certificates.warn_of_expiry(clock::now());
             });
             if let Err(error) = looked.await {
@@ -95,15 +94,24 @@ impl Certificates {
         }
     }
 
+    /// Reads the files again, however they look. Waits for the disk. What is bad changes nothing, and is logged too.
+    ///
+    /// # Errors
+    /// Why the files cannot be used.
+    pub fn reload(&self) -> Result<(), String> {
+        self.look(true)
+    }
+
     /// Reads the files again if they have changed, could not be read the last time, or if asked to. What is bad changes
     /// nothing, and is said.
-    pub(super) fn look(&self, asked: bool) {
+    pub(super) fn look(&self, asked: bool) -> Result<(), String> {
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         // Before reading: what changes in between is seen the next time.
         let seen = looks(&self.files);
         {
             let state = self.lock();
             if !asked && seen == state.seen && state.complaint.is_none() {
-                return;
+                return Ok(());
             }
         }
         let loaded = self.files.load().map_err(|error| error.to_string());
@@ -122,12 +130,14 @@ impl Certificates {
                 state.current = loaded;
                 state.complaint = None;
                 state.warned = None;
+                Ok(())
             }
             Err(why) => {
                 if asked || state.complaint.as_ref() != Some(&why) {
                     tracing::error!(why, "TLS goes on with the certificate that it has");
                 }
-                state.complaint = Some(why);
+                state.complaint = Some(why.clone());
+                Err(why)
             }
         }
     }

@@ -114,6 +114,14 @@ impl Listeners {
         self.plain.address
     }
 
+    /// The certificates in use, where TLS is served.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.tls
+            .as_ref()
+            .map(|(_, certificates)| Arc::clone(certificates))
+    }
+
     /// Where TLS is served, if it is.
     #[must_use]
     pub fn tls_address(&self) -> Option<SocketAddr> {
@@ -134,7 +142,6 @@ impl Listeners {
             handshake,
             ..
         } = broker.settings.limits;
-        let reload = broker.reload.subscribe();
         let entrance = Entrance {
             places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
             lobby: Lobby::new(handshakes),
@@ -150,7 +157,7 @@ impl Listeners {
             };
             tokio::join!(
                 entrance.accept(&port.listener, Some(certificates)),
-                certificates.renew(reload),
+                certificates.renew(),
             );
         };
         tokio::join!(entrance.accept(&self.plain.listener, None), tls);

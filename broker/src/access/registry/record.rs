@@ -42,6 +42,10 @@ pub struct Record {
     pub invitation: Option<Invited>,
     /// What a static password is compared with.
     pub password: Option<PasswordHash>,
+    /// When they last signed in, if that is known.
+    pub last_login: Option<Timestamp>,
+    /// As much of that as is on disk.
+    pub(super) noted_login: Option<Timestamp>,
     pub(super) bundle: Option<KeyBundle>,
     /// Of the newest bundle ever taken from this identity, also after it was withdrawn, so that no older one comes back.
     pub seq: u64,
@@ -63,6 +67,9 @@ struct Page {
     invitation: Option<InvitedPage>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     password: Option<String>,
+    /// Milliseconds since the epoch, as all times here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_login: Option<u64>,
     seq: u64,
     bundle: Option<String>,
 }
@@ -96,6 +103,8 @@ impl Record {
             used: false,
             invitation: None,
             password: None,
+            last_login: None,
+            noted_login: None,
             bundle: None,
             seq: 0,
         }
@@ -140,6 +149,7 @@ impl Record {
                 .password
                 .as_ref()
                 .map(|password| password.as_str().to_owned()),
+            last_login: self.last_login.map(Timestamp::millis),
             seq: self.seq,
             // A bundle is ASCII.
             bundle: self
@@ -162,6 +172,8 @@ impl Record {
         let identity = page.identity.as_deref().map(IdentityKey::from_base64);
         let identity = identity.transpose().map_err(|error| told(&error))?;
         let registered = Timestamp::from_millis(page.registered).map_err(|error| told(&error))?;
+        let last_login = page.last_login.map(Timestamp::from_millis);
+        let last_login = last_login.transpose().map_err(|error| told(&error))?;
         let invitation = match page.invitation {
             None => None,
             Some(invitation) => Some(Invited {
@@ -192,6 +204,8 @@ impl Record {
                 used: page.used,
                 invitation,
                 password,
+                last_login,
+                noted_login: last_login,
                 bundle,
                 seq: page.seq,
             },

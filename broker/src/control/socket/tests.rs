@@ -2,7 +2,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 
 use sealpost_core::Realm;
-use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
@@ -41,7 +40,7 @@ impl Office {
         tokio::spawn(socket.serve(administration, self.shutdown.clone()));
     }
 
-    async fn ask(&self, request: Request) -> Result<Vec<Value>, CallError> {
+    async fn ask(&self, request: Request) -> Result<Vec<Item>, CallError> {
         let data = self.data.clone();
         let asking = tokio::task::spawn_blocking(move || {
             let caller = Caller::connect(&data)?.expect("a broker that runs");
@@ -81,7 +80,10 @@ async fn a_request_is_done_and_answered_however_long_the_path_is() {
         office.ask(add("alice")).await.unwrap();
         let users = office.ask(Request::Users { after: None }).await.unwrap();
         assert_eq!(users.len(), 1);
-        assert_eq!(users[0]["user"], "alice");
+        let Some(Item::User(first)) = users.first() else {
+            panic!("{users:?}");
+        };
+        assert_eq!(first.user, "alice");
         let refused = office.ask(add("alice")).await;
         let Err(CallError::Refused { message, hint }) = refused else {
             panic!("{refused:?}");

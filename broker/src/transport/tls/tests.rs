@@ -222,7 +222,7 @@ fn changed_files_are_taken_up_and_bad_ones_change_nothing() {
     let (lab, other) = (Lab::new(), Lab::new());
     let certificates = Certificates::load(lab.files(false)).unwrap();
     let first = certificates.current();
-    certificates.look(false);
+    certificates.look(false).unwrap();
     assert!(
         Arc::ptr_eq(&first, &certificates.current()),
         "nothing changed"
@@ -230,22 +230,22 @@ fn changed_files_are_taken_up_and_bad_ones_change_nothing() {
 
     // The certificate comes before its key: until then the old pair stays.
     fs::copy(&other.server.certificate, &lab.server.certificate).unwrap();
-    certificates.look(false);
+    assert!(certificates.look(false).is_err());
     assert!(Arc::ptr_eq(&first, &certificates.current()));
     fs::copy(&other.server.key, &lab.server.key).unwrap();
-    certificates.look(false);
+    certificates.look(false).unwrap();
     let second = certificates.current();
     assert!(!Arc::ptr_eq(&first, &second));
 
     fs::remove_file(&lab.server.key).unwrap();
-    certificates.look(true);
+    assert!(certificates.look(true).is_err());
     assert!(Arc::ptr_eq(&second, &certificates.current()));
 
     fs::copy(&other.server.key, &lab.server.key).unwrap();
-    certificates.look(false);
+    certificates.look(false).unwrap();
     let third = certificates.current();
     assert!(!Arc::ptr_eq(&second, &third));
-    certificates.look(true);
+    certificates.look(true).unwrap();
     assert!(!Arc::ptr_eq(&third, &certificates.current()), "asked to");
 }
 
@@ -263,6 +263,6 @@ fn an_expired_certificate_does_not_replace_a_good_one() {
     )
     .unwrap();
     fs::write(&lab.server.key, key.serialize_pem()).unwrap();
-    certificates.look(false);
+    assert!(certificates.look(false).is_err());
     assert!(Arc::ptr_eq(&first, &certificates.current()));
 }
