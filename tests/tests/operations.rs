@@ -325,6 +325,49 @@ fn good_settings_are_accepted_and_bad_ones_refused_with_what_is_wrong() {
     }
 }
 
+#[test]
+fn a_mistyped_variable_and_a_directory_in_place_of_a_file_are_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("sealpost-broker"));
+    command.args(["check", "--data"]).arg(dir.path());
+    let output = command.env("SEALPOST_BROKER_LIMTS__HOLD", "3").output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("did you mean SEALPOST_BROKER_LIMITS__HOLD?"),
+        "{said}"
+    );
+    let output = run(&["--config", dir.path().to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("directory") && said.contains("broker.toml"),
+        "{said}"
+    );
+}
+
+/// Wherever the broker is started.
+#[test]
+fn what_the_settings_name_lies_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (home, elsewhere) = (dir.path().join("home"), dir.path().join("elsewhere"));
+    for folder in [&home, &elsewhere] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    let file = home.join("broker.toml");
+    std::fs::write(&file, "data = \"data\"\n").unwrap();
+    let mut command = Command::new(program("sealpost-broker"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--config"])
+        .arg(&file);
+    let mut broker = Process::spawn("broker", command.current_dir(&elsewhere));
+    broker.expect("listening on ");
+    assert!(home.join("data/control.sock").exists());
+    assert!(broker.terminate().success());
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
 fn run_on(broker: &Broker, command: &str, more: &[&str]) -> (Option<i32>, String) {
     let data = broker.data();
     let output = run(&[&[command, "--data", data.to_str().unwrap()], more].concat());

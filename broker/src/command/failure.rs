@@ -1,5 +1,6 @@
 //! The one place that turns errors into what a person is told: what went wrong, what to do, and the exit code.
 
+use std::io;
 use std::process::ExitCode;
 
 use crate::access::registry::OpenError;
@@ -78,7 +79,11 @@ impl From<SettingsError> for Failure {
             SettingsError::MetricsRemote(_) => {
                 "listen on 127.0.0.1 and let whatever asks come there, or accept that with remote = true in [metrics]"
             }
-            SettingsError::UnknownKey(_) => "config/broker.toml lists every key with its default",
+            SettingsError::Unknown(_) => "config/broker.toml lists every key with its default",
+            SettingsError::File { why, .. } if why.kind() == io::ErrorKind::IsADirectory => {
+                "name the file itself, such as /etc/sealpost/broker.toml; a data directory is named with --data"
+            }
+            SettingsError::File { .. } => "config/broker.toml is one to begin with",
             SettingsError::OpenRemote(_) => "use --open on 127.0.0.1 only",
         };
         Failure::new(Code::Usage, error, hint)
