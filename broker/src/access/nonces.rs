@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sealpost_core::{IdentityKey, LOGIN_WINDOW, LoginToken, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,10 @@ use crate::files::{create_private, sync_dir};
 /// Logins of one identity in two minutes (20 a second, far above what scripts need): their nonces are remembered for that
 /// long, and at this many further ones wait rather than make room for a replay. Others are not held up.
 const PER_IDENTITY: usize = 2_400;
+
+/// How long a nonce is remembered at least, by a clock that nobody sets: as long as a token is worth something. When the
+/// broker's clock is put forward and back, tokens of before are new again.
+const REMEMBERED: Duration = Duration::from_secs(2 * LOGIN_WINDOW.as_secs() + 1);
 
 /// A nonce on disk: until when (milliseconds, big-endian), whose, and itself.
 const ENTRY: usize = 8 + 32 + 16;
@@ -55,8 +59,21 @@ pub struct Nonces {
 
 #[derive(Debug, Default)]
 struct Used {
-    by_identity: HashMap<IdentityKey, HashMap<[u8; 16], Timestamp>>,
-    swept: Option<Timestamp>,
+    by_identity: HashMap<IdentityKey, HashMap<[u8; 16], Use>>,
+    swept: Option<Instant>,
+}
+
+/// The use of a nonce: when, and until when its token is worth something.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    at: Instant,
+    until: Timestamp,
+}
+
+impl Use {
+    fn counts(&self, now: Timestamp, instant: Instant) -> bool {
+        self.until >= now || instant.saturating_duration_since(self.at) < REMEMBERED
+    }
 }
 
 #[derive(Debug)]
@@ -73,10 +90,11 @@ impl Nonces {
     pub fn open(dir: &Path, now: Timestamp) -> io::Result<Nonces> {
         let mut file = NonceFile::open(dir, now)?;
         let mut used = Used::default();
+        let at = Instant::now();
         for entry in &file.live {
             if let Some((key, nonce, until)) = parse(entry) {
                 let nonces = used.by_identity.entry(key).or_default();
-                nonces.insert(nonce, until);
+                nonces.insert(nonce, Use { at, until });
             }
         }
         file.live = Vec::new();
@@ -103,7 +121,7 @@ impl Nonces {
         self.used
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, nonce, until, now)?;
+            .insert(key, nonce, until, now, Instant::now())?;
         let (done, written) = oneshot::channel();
         let gone = || NonceError::Disk(io::Error::other("the writer of nonces has ended"));
         let entry = entry(&key, &nonce, until);
@@ -120,20 +138,21 @@ impl Used {
         nonce: [u8; 16],
         until: Timestamp,
         now: Timestamp,
+        instant: Instant,
     ) -> Result<(), NonceError> {
         if self
             .swept
-            .is_none_or(|swept| now.saturating_since(swept) >= LOGIN_WINDOW)
+            .is_none_or(|swept| instant.saturating_duration_since(swept) >= LOGIN_WINDOW)
         {
-            self.swept = Some(now);
+            self.swept = Some(instant);
             self.by_identity.retain(|_, used| {
-                used.retain(|_, until| *until >= now);
+                used.retain(|_, it| it.counts(now, instant));
                 !used.is_empty()
             });
         }
         let used = self.by_identity.entry(key).or_default();
         if used.len() >= PER_IDENTITY {
-            used.retain(|_, until| *until >= now);
+            used.retain(|_, it| it.counts(now, instant));
         }
         if used.contains_key(&nonce) {
             return Err(NonceError::Replayed);
@@ -141,7 +160,7 @@ impl Used {
         if used.len() >= PER_IDENTITY {
             return Err(NonceError::TooOften);
         }
-        used.insert(nonce, until);
+        used.insert(nonce, Use { at: instant, until });
         Ok(())
     }
 }
@@ -265,19 +284,37 @@ mod tests {
             Identity::from_seed(&[2; 32]).key(),
         );
         let mut used = Used::default();
-        let until = at(NOW + 61_000);
+        let (until, instant) = (at(NOW + 61_000), Instant::now());
         for number in 0..PER_IDENTITY as u128 {
-            used.insert(eager, number.to_be_bytes(), until, at(NOW))
+            used.insert(eager, number.to_be_bytes(), until, at(NOW), instant)
                 .unwrap();
         }
         assert!(matches!(
-            used.insert(eager, [0xff; 16], until, at(NOW)),
+            used.insert(eager, [0xff; 16], until, at(NOW), instant),
             Err(NonceError::TooOften)
         ));
-        used.insert(other, [0xff; 16], until, at(NOW)).unwrap();
-        let later = at(NOW + 62_000);
-        used.insert(eager, [0xff; 16], at(NOW + 123_000), later)
+        used.insert(other, [0xff; 16], until, at(NOW), instant)
             .unwrap();
+        let (later, instant) = (at(NOW + 122_000), instant + REMEMBERED);
+        used.insert(eager, [0xff; 16], at(NOW + 183_000), later, instant)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_is_put_forward_and_back_makes_no_used_token_new() {
+        const HOUR: u64 = 3_600_000;
+        let key = Identity::from_seed(&[1; 32]).key();
+        let mut used = Used::default();
+        let (until, start) = (at(NOW + 61_000), Instant::now());
+        used.insert(key, [1; 16], until, at(NOW), start).unwrap();
+        // Late enough to look for nonces that are worth nothing any more.
+        let (ahead, then) = (at(NOW + HOUR), start + LOGIN_WINDOW);
+        used.insert(key, [2; 16], at(NOW + HOUR + 61_000), ahead, then)
+            .unwrap();
+        assert!(matches!(
+            used.insert(key, [1; 16], until, at(NOW + 60_000), then),
+            Err(NonceError::Replayed)
+        ));
     }
 
     #[tokio::test]
