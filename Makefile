@@ -25,7 +25,7 @@ test: test-tools ## Install what tests need, then run all of them
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
-# mqtt.js; mosquitto's clients. What is there already is not asked for again, so that a machine which has everything needs
+# mqtt.js; mosquitto's clients; faketime, which makes clocks jump. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
@@ -35,6 +35,8 @@ test-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends nodejs npm; }
 	@command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto-clients; }
+	@command -v faketime >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends faketime; }
 	tests/stranger/stranger --help >/dev/null
 	tests/clients/mqttjs/mqttjs --install
 
@@ -80,7 +82,7 @@ fuzz: ## Fuzz the broker's decoder and conversations for FUZZ_SECONDS (60) each
 			-max_total_time=$${FUZZ_SECONDS:-60} -dict=broker/fuzz/mqtt.dict || exit 1; \
 	done
 
-soak: ## Kill -9 the broker SEALPOST_KILL_ROUNDS (100) times, storm it for SEALPOST_SOAK_SECONDS (600), every message accounted for
+soak: test-tools ## Kill -9 the broker SEALPOST_KILL_ROUNDS (100) times, then a bad night for SEALPOST_SOAK_SECONDS (600), every message accounted for
 	$(CARGO) build --workspace --locked
 	SEALPOST_KILL_ROUNDS=$${SEALPOST_KILL_ROUNDS:-100} $(CARGO) test --locked -p sealpost-tests --test kills -- --nocapture
 	SEALPOST_SOAK_SECONDS=$${SEALPOST_SOAK_SECONDS:-600} $(CARGO) test --locked -p sealpost-tests --test storms -- --nocapture

@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::{Answer, Archiver, PATIENCE, Process, program};
+use crate::{Answer, Archiver, Clock, PATIENCE, Process, program};
 
 /// How to start a broker.
 #[derive(Debug, Default, Clone)]
@@ -21,6 +22,8 @@ pub struct BrokerOptions {
     pub settings: String,
     /// The data directory, when it has to be somewhere in particular.
     pub data: Option<PathBuf>,
+    /// The time that it sees, when that is not this machine's.
+    pub clock: Option<Arc<Clock>>,
 }
 
 impl BrokerOptions {
@@ -183,6 +186,9 @@ fn launch(options: &BrokerOptions, dir: PathBuf, listen: &str) -> Process {
     }
     if options.open {
         command.arg("--open");
+    }
+    if let Some(clock) = &options.clock {
+        clock.put_on(&mut command);
     }
     Process::spawn("broker", &mut command)
 }

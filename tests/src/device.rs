@@ -105,15 +105,25 @@ impl Device {
         self.bound_token(client_id, &[])
     }
 
+    /// As [`Device::token`], made by a clock that says this.
+    #[must_use]
+    pub fn token_at(&self, client_id: &str, now: Timestamp) -> String {
+        self.mint(client_id, now, &[])
+    }
+
     /// The login for one TLS connection.
     #[must_use]
     pub fn bound_token(&self, client_id: &str, binding: &[u8]) -> String {
+        self.mint(client_id, now(), binding)
+    }
+
+    fn mint(&self, client_id: &str, now: Timestamp, binding: &[u8]) -> String {
         LoginToken::mint(
             &self.identity,
             &realm(),
             &self.user,
             client_id,
-            now(),
+            now,
             rand::random(),
             binding,
         )

@@ -7,7 +7,10 @@
 mod archiver;
 mod broker;
 mod client;
+mod clock;
+mod crowd;
 mod device;
+mod filler;
 mod flood;
 mod lab;
 pub mod packet;
@@ -16,19 +19,24 @@ mod publisher;
 pub mod raw;
 mod round_trip;
 mod subscriber;
+mod traffic;
 mod weather;
 
 pub use archiver::Archiver;
 pub use broker::{Broker, BrokerOptions};
 pub use client::{Answer, Person};
+pub use clock::Clock;
+pub use crowd::Crowd;
 pub use device::{Device, Link, now};
+pub use filler::Filler;
 pub use flood::Flood;
 pub use lab::{Lab, exporter};
 pub use process::Process;
 pub use publisher::Publisher;
 pub use raw::Raw;
 pub use round_trip::{assert_round_trip, client_program};
-pub use subscriber::{Habit, Notes, Subscriber};
+pub use subscriber::{Habit, Subscriber};
+pub use traffic::Traffic;
 pub use weather::Weather;
 
 use std::path::PathBuf;

@@ -119,10 +119,14 @@ impl Process {
 
     /// Waits for a line on standard error that contains `text`, and returns it.
     pub fn expect_error(&self, text: &str) -> String {
+        self.expect_error_from(0, text).1
+    }
+
+    /// As [`Process::expect_error`], from the line numbered `start` on; returns its number too.
+    pub fn expect_error_from(&self, start: usize, text: &str) -> (usize, String) {
         self.stderr
-            .wait_for(0, |line| line.contains(text))
+            .wait_for(start, |line| line.contains(text))
             .unwrap_or_else(|| panic!("{} never complained of {text:?}{}", self.name, self.seen()))
-            .1
     }
 
     /// Types a line.

@@ -25,6 +25,8 @@ pub struct Connect<'a> {
     pub properties: &'a [u8],
     /// The will.
     pub will: Option<Will<'a>>,
+    /// User name and password.
+    pub login: Option<(&'a str, &'a str)>,
 }
 
 /// A will to be said.
@@ -52,6 +54,7 @@ impl<'a> Connect<'a> {
             clean: true,
             properties: b"",
             will: None,
+            login: None,
         }
     }
 
@@ -71,6 +74,9 @@ impl<'a> Connect<'a> {
         if let Some(will) = &self.will {
             flags |= 0x04 | will.qos << 3 | u8::from(will.retain) << 5;
         }
+        if self.login.is_some() {
+            flags |= 0xc0;
+        }
         let mut body = [&b"\x00\x04MQTT"[..], &[self.level, flags, 0, 0]].concat();
         if self.level == 5 {
             body.extend(properties(self.properties));
@@ -83,6 +89,9 @@ impl<'a> Connect<'a> {
             body.extend(prefixed(will.topic));
             body.extend(u16::try_from(will.payload.len()).unwrap().to_be_bytes());
             body.extend(will.payload);
+        }
+        if let Some((name, password)) = self.login {
+            body.extend([prefixed(name), prefixed(password)].concat());
         }
         packet(0x10, &body)
     }

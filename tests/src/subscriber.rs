@@ -1,6 +1,7 @@
-//! A subscriber with a session that is kept, which notes every number that reaches it.
+//! A subscriber with a session that is kept, which checks every number that reaches it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -18,7 +19,7 @@ const STALL: (u32, Duration) = (2_000, Duration::from_secs(1));
 const STAY: u32 = 400;
 
 /// Who subscribes to `load/#`, and how.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Subscriber {
     /// Its client id.
     pub name: &'static str,
@@ -28,6 +29,8 @@ pub struct Subscriber {
     pub qos: u8,
     /// How it behaves.
     pub habit: Habit,
+    /// Messages that reached it, each counted once.
+    pub came: AtomicU64,
 }
 
 /// How a subscriber behaves.
@@ -43,8 +46,36 @@ pub enum Habit {
     IsSlow,
 }
 
-/// What reached a subscriber: for each topic, the numbers as they came.
-pub type Notes = BTreeMap<String, Vec<u64>>;
+/// What reached a subscriber, by topic.
+pub(crate) type Notes = BTreeMap<String, Numbers>;
+
+/// The numbers that came on one topic. Each has to come for the first time in its order.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    last: u64,
+    /// Those that were left out: the broker must have refused them.
+    missing: BTreeSet<u64>,
+    /// How many came again.
+    again: u64,
+}
+
+impl Numbers {
+    /// Whether it came for the first time.
+    fn take(&mut self, number: u64) -> bool {
+        assert!(
+            !self.missing.contains(&number),
+            "{number} came late, or although it was refused"
+        );
+        let first = number > self.last;
+        if first {
+            self.missing.extend(self.last + 1..number);
+            self.last = number;
+        } else {
+            self.again += 1;
+        }
+        first
+    }
+}
 
 /// A packet that came with a message.
 struct Delivery {
@@ -55,6 +86,18 @@ struct Delivery {
 }
 
 impl Subscriber {
+    /// A subscriber that has not begun.
+    #[must_use]
+    pub fn new(name: &'static str, level: u8, qos: u8, habit: Habit) -> Subscriber {
+        Subscriber {
+            name,
+            level,
+            qos,
+            habit,
+            came: AtomicU64::new(0),
+        }
+    }
+
     fn connect(&self) -> Connect<'static> {
         Connect {
             level: self.level,
@@ -70,7 +113,7 @@ impl Subscriber {
     }
 
     /// Subscribes, and goes.
-    pub fn enrol(&self, weather: &Weather) {
+    pub(crate) fn enrol(&self, weather: &Weather) {
         let (mut raw, _) = weather.connect(&self.connect());
         raw.subscribe(self.level, "load/#", self.qos);
         raw.disconnect();
@@ -80,8 +123,7 @@ impl Subscriber {
     ///
     /// # Panics
     /// When the broker has forgotten the session, or sends what it should not.
-    #[must_use]
-    pub fn run(&self, weather: &Weather, topics: usize) -> Notes {
+    pub(crate) fn run(&self, weather: &Weather, topics: usize) -> Notes {
         let (mut notes, mut ended) = (Notes::new(), HashSet::new());
         // QoS 2: identifiers of messages that came and were not released.
         let mut held = HashSet::new();
@@ -102,8 +144,9 @@ impl Subscriber {
                     None => (delivery.payload.as_str(), false),
                 };
                 let numbers = notes.entry(delivery.topic.clone()).or_default();
-                if delivery.qos < 2 || held.insert(delivery.pkid) {
-                    numbers.push(number.parse().unwrap());
+                let fresh = delivery.qos < 2 || held.insert(delivery.pkid);
+                if fresh && numbers.take(number.parse().unwrap()) {
+                    self.came.fetch_add(1, Ordering::Relaxed);
                 }
                 if end {
                     ended.insert(delivery.topic);
@@ -130,31 +173,26 @@ impl Subscriber {
         }
     }
 
-    /// All numbers came, each for the first time in its order. Returns how many came again.
+    /// All numbers up to `count` came that were not refused, and no other. Returns how many came again.
     ///
     /// # Panics
-    /// When one is missing, or before its turn; at QoS 2 also when one came again.
-    pub fn assert_complete(&self, notes: &Notes, publisher: &Publisher, count: u64) -> usize {
+    /// When one is missing; at QoS 2 also when one came again.
+    pub(crate) fn assert_complete(&self, notes: &Notes, publisher: &Publisher, count: u64) -> u64 {
         let numbers = &notes[&format!("load/{}", publisher.name)];
-        let mut seen = HashSet::new();
-        let first = numbers
-            .iter()
-            .copied()
-            .filter(|number| seen.insert(*number));
-        for (expected, number) in (1..).zip(first) {
-            assert_eq!(number, expected, "{} of {}", self.name, publisher.name);
-        }
+        let who = format!("{} of {}", self.name, publisher.name);
+        assert_eq!(numbers.last, count, "{who}");
         assert_eq!(
-            seen.len() as u64,
-            count,
-            "{} of {}",
-            self.name,
-            publisher.name
+            numbers.missing,
+            *publisher.refused.lock().unwrap(),
+            "{who}: what is missing is what was refused"
         );
-        let again = numbers.len() - seen.len();
         let once = self.qos == 2 && publisher.qos == 2;
-        assert!(!once || again == 0, "{}: {again} came again", self.name);
-        again
+        assert!(
+            !once || numbers.again == 0,
+            "{who}: {} came again",
+            numbers.again
+        );
+        numbers.again
     }
 
     /// Answers a PUBREL, or returns the message that came.
