@@ -15,6 +15,26 @@ pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
+/// Who may read a new file: its owner alone.
+pub(crate) const PRIVATE: u32 = 0o600;
+
+/// Who may read a new file: everybody.
+pub(crate) const PUBLIC: u32 = 0o644;
+
+/// A new file; one that is there is never written over. Who makes it owns it.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`], and what else creating a file may meet.
+pub(crate) fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    options.open(path)
+}
+
 /// An empty file that only its owner reads.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();

@@ -237,7 +237,10 @@ mod tests {
         let store = Arc::new(store);
         recovery::open(Arc::clone(&store) as Arc<dyn Store>, 0).unwrap();
         let found = journal(&*store).unwrap();
-        assert!(found.problems.is_empty() && found.remarks.is_empty(), "{found:?}");
+        assert!(
+            found.problems.is_empty() && found.remarks.is_empty(),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -86,6 +86,43 @@ fn receive(reader: &mut Raw, topic: &str, payload: &str) {
     reader.send(&packet(0x40, &body[at..at + 2]));
 }
 
+/// Which bound it was, and what can be done.
+#[test]
+fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
+    let settings = "[limits]\narchiver_messages = 2\nsender_share = 50\nretained_messages = 1";
+    let broker = Broker::start(BrokerOptions {
+        open: true,
+        settings: settings.into(),
+        ..BrokerOptions::default()
+    });
+    let mut reader = Raw::connect(broker.address(), &kept("reader"));
+    reader.subscribe(5, "t", 1);
+    let mut writer = Raw::connect(broker.address(), &Connect::v5("writer"));
+    let mut refused = |flags: u8, topic, packet_id: u8| {
+        writer.send(&publish5(
+            0b0010 | flags,
+            topic,
+            packet_id.into(),
+            b"",
+            b"x",
+        ));
+        let (_, body) = writer.read().expect("a PUBACK");
+        if body.len() < 4 {
+            return String::new();
+        }
+        assert_eq!(body[2], QUOTA_EXCEEDED);
+        String::from_utf8_lossy(&body[3..]).into_owned()
+    };
+    assert_eq!(refused(0, "t", 1), "");
+    assert_eq!(refused(0, "t", 2), "");
+    let said = refused(0, "t", 3);
+    assert!(said.contains("mailbox of a recipient is full"), "{said}");
+    // What the broker tells of itself is retained too, and perhaps came first.
+    refused(1, "one", 4);
+    let said = refused(1, "two", 5);
+    assert!(said.contains("limits.retained_messages"), "{said}");
+}
+
 #[test]
 fn a_full_disk_refuses_mail_with_a_reason_serves_readers_and_goes_on_when_there_is_room() {
     let Some(disk) = SmallDisk::mount() else {

@@ -193,7 +193,9 @@ fn drain_returns_when_the_broker_has_ended() {
     let (code, said) = run_on(&broker, "drain", &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("the broker has ended"), "{said}");
-    // What it had open is free already.
+    // It has let go of all that it had.
+    let (code, said) = run_on(&broker, "check", &[]);
+    assert_eq!(code, Some(0), "{said}");
     let status = broker.process.wait();
     assert!(status.success(), "{status}");
     drop(client);

@@ -135,7 +135,7 @@ impl Rules {
         let text = std::fs::read_to_string(path).map_err(io)?;
         let malformed = |why: config::ConfigError| RulesError::Malformed {
             path: path.to_owned(),
-            why: why.to_string(),
+            why: why.to_string().trim_end().to_owned(),
         };
         let spelled: Spelled = Config::builder()
             .add_source(File::from_str(&text, FileFormat::Toml))

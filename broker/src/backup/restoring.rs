@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sealpost_core::{Realm, UserId};
 
 use super::reader::{Item, ReadError, Reader};
 use super::taking::Taken;
-use crate::files::{create_private_dir, sync_dir};
+use crate::files::{PRIVATE, create_new, create_private_dir, sync_dir};
 use crate::inspection;
 use crate::journal::disk::DiskStore;
 use crate::journal::store::{Durability, Store, StoreError, Write};
@@ -134,16 +133,10 @@ fn fill(file: &Path, dir: &Path, realm: &Realm) -> Result<Taken, RestoreError> {
                 let user = UserId::parse(&name)
                     .map_err(|_| unreadable(ReadError::Damaged("a user without a name")))?;
                 let path = users_dir.join(format!("{user}.json"));
-                let mut options = fs::OpenOptions::new();
-                let made = options
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)
-                    .and_then(|mut file| {
-                        file.write_all(&bytes)?;
-                        file.sync_all()
-                    });
+                let made = create_new(&path, PRIVATE).and_then(|mut file| {
+                    file.write_all(&bytes)?;
+                    file.sync_all()
+                });
                 made.map_err(at(&path))?;
                 users += 1;
             }

@@ -1,12 +1,13 @@
 //! Writes the file.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::{END, MAGIC, VERSION};
+use crate::files::{PRIVATE, create_new};
 
 /// Bytes written at once.
 const BUFFER: usize = 256 * 1024;
@@ -21,12 +22,8 @@ pub(super) struct Writer {
 impl Writer {
     /// A new file that only its owner reads.
     pub(super) fn create(path: &Path) -> io::Result<Writer> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut writer = Writer {
-            out: BufWriter::with_capacity(BUFFER, options.open(path)?),
+            out: BufWriter::with_capacity(BUFFER, create_new(path, PRIVATE)?),
             hash: Sha256::new(),
             records: 0,
             bytes: 0,

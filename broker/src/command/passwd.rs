@@ -58,18 +58,11 @@ fn add(target: &mut Target, user: String, generate: bool) -> Result<(), Failure>
     let password = if generate {
         invented()
     } else {
-        let text = if std::io::stdin().is_terminal() {
+        if std::io::stdin().is_terminal() {
             ask_twice(&user)?
         } else {
-            first_line()?
-        };
-        Password::parse(&text).map_err(|error| {
-            Failure::new(
-                Code::Usage,
-                error,
-                "choose another, or have one made up with --generate",
-            )
-        })?
+            parse(&first_line()?)?
+        }
     };
     let hash = PasswordHash::of(&password).map_err(|_| {
         Failure::new(
@@ -97,16 +90,28 @@ fn add(target: &mut Target, user: String, generate: bool) -> Result<(), Failure>
     Ok(())
 }
 
-fn ask_twice(user: &str) -> Result<Zeroizing<String>, Failure> {
+fn parse(text: &str) -> Result<Password, Failure> {
+    Password::parse(text).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            error,
+            "choose another, or have one made up with --generate",
+        )
+    })
+}
+
+fn ask_twice(user: &str) -> Result<Password, Failure> {
     let ask = |prompt: String| {
         rpassword::prompt_password(prompt)
             .map(Zeroizing::new)
             .map_err(|error| not_read(&error))
     };
     let first = ask(format!("Password for {user}: "))?;
+    // Said before it is typed again.
+    let password = parse(&first)?;
     let second = ask("The same again: ".into())?;
     if *first == *second {
-        Ok(first)
+        Ok(password)
     } else {
         Err(Failure::new(
             Code::Usage,

@@ -540,7 +540,7 @@ fn refusal(outcome: Outcome) -> DisconnectReasonCode {
         Outcome::Failed => DisconnectReasonCode::UnspecifiedError,
         Outcome::NotAuthorized => DisconnectReasonCode::NotAuthorized,
         Outcome::TopicNameInvalid => DisconnectReasonCode::TopicNameInvalid,
-        Outcome::QuotaExceeded => DisconnectReasonCode::QuotaExceeded,
+        Outcome::QuotaExceeded(_) => DisconnectReasonCode::QuotaExceeded,
         Outcome::PayloadFormatInvalid => DisconnectReasonCode::PayloadFormatInvalid,
     }
 }

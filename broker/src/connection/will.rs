@@ -129,7 +129,7 @@ fn refusal(outcome: Outcome) -> ConnectReturnCode {
         }
         Outcome::NotAuthorized => ConnectReturnCode::NotAuthorized,
         Outcome::TopicNameInvalid => ConnectReturnCode::TopicNameInvalid,
-        Outcome::QuotaExceeded => ConnectReturnCode::QuotaExceeded,
+        Outcome::QuotaExceeded(_) => ConnectReturnCode::QuotaExceeded,
         Outcome::PayloadFormatInvalid => ConnectReturnCode::PayloadFormatInvalid,
     }
 }

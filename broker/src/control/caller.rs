@@ -1,9 +1,16 @@
 //! A command's end of the control socket.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(target_os = "linux")]
+use rustix::process::PidfdFlags;
 
 use super::answer::{Answer, End, Item, MAX_ANSWER};
 use super::request::Request;
@@ -97,6 +104,7 @@ impl Caller {
         mut item: impl FnMut(Item),
     ) -> Result<(), CallError> {
         let until = Instant::now() + within;
+        let process = Process::at_the_other_end(&self.0);
         self.say(&Request::Drain { wait: true })?;
         let mut lines = BufReader::new(self.0);
         loop {
@@ -106,10 +114,9 @@ impl Caller {
             }
             lines.get_ref().set_read_timeout(Some(left))?;
             match read(&mut lines) {
-                // The system closes what a process leaves open.
-                Ok(None) => return Ok(()),
+                Ok(None) => break,
                 Err(CallError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Ok(());
+                    break;
                 }
                 Err(CallError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(CallError::TookTooLong(within));
@@ -122,12 +129,50 @@ impl Caller {
                 }
             }
         }
+        // The connection closes a moment before the process is gone, and its locks with it.
+        if process.is_none_or(|process| process.ends_by(until)) {
+            Ok(())
+        } else {
+            Err(CallError::TookTooLong(within))
+        }
     }
 
     fn say(&mut self, request: &Request) -> Result<(), CallError> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         Ok(self.0.write_all(&line)?)
+    }
+}
+
+/// The broker's process, where the system can be asked to tell of its end.
+#[derive(Debug)]
+struct Process(#[cfg(target_os = "linux")] OwnedFd);
+
+impl Process {
+    #[cfg(target_os = "linux")]
+    fn at_the_other_end(stream: &UnixStream) -> Option<Process> {
+        let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+        let process = rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()).ok()?;
+        Some(Process(process))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn at_the_other_end(_: &UnixStream) -> Option<Process> {
+        None
+    }
+
+    /// Waits until it has ended; whether it had by then.
+    #[cfg(target_os = "linux")]
+    fn ends_by(&self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
+        let left = Timespec::try_from(left).ok();
+        poll(&mut ended, left.as_ref()).is_ok_and(|ended| ended > 0)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn ends_by(&self, _: Instant) -> bool {
+        true
     }
 }
 

@@ -557,7 +557,8 @@ impl Board {
         if others().next().is_some() {
             let size = others().map(|delivery| delivery.message.size()).sum();
             let mailbox = session.mailbox();
-            if !mailbox.has_room(size, self.bounds.mailbox_bytes, None)
+            let all = self.bounds.mailbox_bytes;
+            if mailbox.find_room(size, all, None).is_err()
                 || mailbox.load_of().0 > self.bounds.retained
             {
                 return Err(BoardError::Mailbox);

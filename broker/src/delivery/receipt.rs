@@ -1,7 +1,6 @@
 //! What a publisher is owed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::delivery::wire::Wire;
 use crate::protocol::outcome::Outcome;
@@ -12,10 +11,8 @@ use crate::protocol::outcome::Outcome;
 pub struct Receipt {
     wire: Arc<Wire>,
     slot: u64,
-    outcome: AtomicU8,
+    outcome: OnceLock<Outcome>,
 }
-
-const OPEN: u8 = 0xff;
 
 impl Receipt {
     /// The receipt for the publish that took `slot` in its connection's acknowledgement window.
@@ -24,21 +21,19 @@ impl Receipt {
         Receipt {
             wire,
             slot,
-            outcome: AtomicU8::new(OPEN),
+            outcome: OnceLock::new(),
         }
     }
 
     /// Settles the outcome; the first call counts.
     pub fn settle(&self, outcome: Outcome) {
-        let _ =
-            self.outcome
-                .compare_exchange(OPEN, outcome as u8, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.outcome.set(outcome);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if let Some(outcome) = Outcome::from_u8(*self.outcome.get_mut()) {
+        if let Some(outcome) = self.outcome.take() {
             self.wire.complete(self.slot, outcome);
         }
     }

@@ -327,6 +327,7 @@ impl Wire {
             };
             acks.first += 1;
             acks.bytes -= bytes;
+            let text = text.or_else(|| outcome.explanation().map(str::to_owned));
             if self.version == Version::V311 && outcome.is_refusal() {
                 // 3.1.1 has no word for a refusal: the publish stays unacknowledged and the connection ends.
                 drop(acks);

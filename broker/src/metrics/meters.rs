@@ -40,8 +40,7 @@ impl Default for PublishMeter {
 impl PublishMeter {
     /// Counts a publish.
     pub fn count(&self, outcome: Outcome) {
-        let mut counters = self.counters.iter();
-        if let Some((_, counter)) = counters.find(|(known, _)| *known == outcome) {
+        if let Some(counter) = self.counter(outcome) {
             counter.inc();
         }
     }
@@ -49,10 +48,14 @@ impl PublishMeter {
     /// Publishes that ended so.
     #[must_use]
     pub fn counted(&self, outcome: Outcome) -> u64 {
+        self.counter(outcome).map_or(0, Counter::get)
+    }
+
+    fn counter(&self, outcome: Outcome) -> Option<&Counter> {
+        let kind = std::mem::discriminant(&outcome);
         let mut counters = self.counters.iter();
-        counters
-            .find(|(known, _)| *known == outcome)
-            .map_or(0, |(_, counter)| counter.get())
+        let found = counters.find(|(known, _)| std::mem::discriminant(known) == kind);
+        found.map(|(_, counter)| counter)
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

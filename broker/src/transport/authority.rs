@@ -1,8 +1,8 @@
 //! An authority of one's own, for a home or a lab: it certifies the broker and, if wanted, users.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use sealpost_core::{Realm, UserId};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
+
+use crate::files::{PRIVATE, PUBLIC, create_new};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -217,8 +219,14 @@ fn lasts(params: &mut CertificateParams, lasts: Duration) {
 }
 
 fn make_dir(dir: &Path) -> Result<(), AuthorityError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|why| AuthorityError::Io {
+    let make = || {
+        // Those above are not ours to close: other files of the broker's may lie there, for its own user to read.
+        if let Some(above) = dir.parent() {
+            fs::create_dir_all(above)?;
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    };
+    make().map_err(|why| AuthorityError::Io {
         path: dir.to_owned(),
         why,
     })
@@ -229,14 +237,13 @@ fn write_both(made: &Made, certificate: &str, key: &KeyPair) -> Result<(), Autho
         return Err(AuthorityError::Exists(made.certificate.clone()));
     }
     let key = Zeroizing::new(key.serialize_pem());
-    write_new(&made.key, key.as_bytes(), 0o600)?;
-    write_new(&made.certificate, certificate.as_bytes(), 0o644)
+    write_new(&made.key, key.as_bytes(), PRIVATE)?;
+    write_new(&made.certificate, certificate.as_bytes(), PUBLIC)
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), AuthorityError> {
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file: File = options.write(true).create_new(true).mode(mode).open(path)?;
+        let mut file = create_new(path, mode)?;
         file.write_all(bytes)?;
         file.sync_all()
     };
@@ -260,8 +267,8 @@ mod tests {
 
     #[test]
     fn keys_are_for_their_owner_alone_and_nothing_is_overwritten() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("certificates");
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("etc/certificates");
         let (authority, is_new) = Authority::open(&dir, &Realm::default()).unwrap();
         assert!(is_new);
         let server = authority.certify_server(&["localhost".into()]).unwrap();
@@ -272,6 +279,10 @@ mod tests {
             assert_eq!(mode(key), 0o600, "{key:?}");
         }
         assert_eq!(mode(&dir), 0o700);
+        // As anybody's new directory: the broker's settings may lie there.
+        let others = above.path().join("others");
+        fs::create_dir(&others).unwrap();
+        assert_eq!(mode(&above.path().join("etc")), mode(&others));
 
         let before = fs::read(&server.certificate).unwrap();
         let (again, is_new) = Authority::open(&dir, &Realm::default()).unwrap();

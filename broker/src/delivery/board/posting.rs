@@ -12,7 +12,7 @@ use crate::delivery::session::Session;
 use crate::delivery::topics::{Post, Subscriber, Topics};
 use crate::journal::Change;
 use crate::protocol::message::Message;
-use crate::protocol::outcome::Outcome;
+use crate::protocol::outcome::{Outcome, Quota};
 
 /// What became of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +63,11 @@ impl Board {
     fn post_retained(&self, topics: &mut Topics, post: &Post) -> Posted {
         let message = &post.message;
         let keeps = !message.payload.is_empty() && !message.supersedes;
-        if !topics.can_retain(message) || (keeps && self.journal.is_full()) {
-            return Posted::Refused(Outcome::QuotaExceeded);
+        if !topics.can_retain(message) {
+            return Posted::Refused(Outcome::QuotaExceeded(Quota::Retained));
+        }
+        if keeps && self.journal.is_full() {
+            return Posted::Refused(Outcome::QuotaExceeded(Quota::Disk));
         }
         let posted = self.deliver(topics, post);
         let Posted::Delivered { readers, .. } = posted else {
@@ -105,18 +108,22 @@ impl Board {
         };
         // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
         // from changing their keys.
-        let full = !post.message.supersedes
-            && deliveries.iter().any(|(subscriber, delivery)| {
-                kept(subscriber, delivery.qos)
-                    && (self.journal.is_full()
-                        || !subscriber.mailbox().has_room(
-                            size,
-                            self.bounds.mailbox_bytes,
-                            sender(subscriber),
-                        ))
+        if !post.message.supersedes {
+            let mut keepers = deliveries
+                .iter()
+                .filter(|(subscriber, delivery)| kept(subscriber, delivery.qos));
+            let found = keepers.try_for_each(|(subscriber, _)| {
+                if self.journal.is_full() {
+                    return Err(Quota::Disk);
+                }
+                let all = self.bounds.mailbox_bytes;
+                subscriber
+                    .mailbox()
+                    .find_room(size, all, sender(subscriber))
             });
-        if full {
-            return Posted::Refused(Outcome::QuotaExceeded);
+            if let Err(quota) = found {
+                return Posted::Refused(Outcome::QuotaExceeded(quota));
+            }
         }
         let recorded = deliveries
             .iter()

@@ -6,7 +6,7 @@ use crate::delivery::topics::Post;
 use crate::journal::simulated::SimulatedStore;
 use crate::journal::store::Table;
 use crate::protocol::message::Message;
-use crate::protocol::outcome::Outcome;
+use crate::protocol::outcome::{Outcome, Quota};
 
 const QOS_1: QoS = QoS::AtLeastOnce;
 const EVERY: RetainForwardRule = RetainForwardRule::OnEverySubscribe;
@@ -96,7 +96,8 @@ fn what_cannot_be_retained_is_refused_and_not_accepted() {
         Posted::Delivered { .. }
     ));
     let second = bench.board.post(&retained("two"));
-    assert_eq!(second, Posted::Refused(Outcome::QuotaExceeded));
+    let full = Outcome::QuotaExceeded(Quota::Retained);
+    assert_eq!(second, Posted::Refused(full));
 }
 
 #[tokio::test]
@@ -242,7 +243,7 @@ async fn a_full_disk_refuses_what_must_be_kept_and_serves_readers() {
     bench.synced().await;
     assert_eq!(
         bench.post(&alice, "t", "refused", QOS_1),
-        Posted::Refused(Outcome::QuotaExceeded)
+        Posted::Refused(Outcome::QuotaExceeded(Quota::Disk))
     );
     assert!(matches!(
         bench.post(&alice, "live", "taken", QOS_1),
@@ -596,7 +597,7 @@ async fn room_on_the_disk_is_noticed_although_all_that_comes_is_refused() {
     let alice = bench.client("a", Duration::ZERO);
     bench.store.set_free(1);
     bench.synced().await;
-    let refused = Posted::Refused(Outcome::QuotaExceeded);
+    let refused = Posted::Refused(Outcome::QuotaExceeded(Quota::Disk));
     assert_eq!(bench.post(&alice, "t", "x", QOS_1), refused);
     bench.store.set_free(1 << 30);
     let until = std::time::Instant::now() + Duration::from_secs(10);

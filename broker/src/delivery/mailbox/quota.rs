@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::{Mailbox, State};
 use crate::metrics::meters::PublishMeter;
 use crate::protocol::message::Message;
+use crate::protocol::outcome::Quota;
 
 /// What a mailbox may hold, and whose it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +48,20 @@ pub struct Totals {
 }
 
 impl Mailbox {
-    /// Whether a kept mailbox takes another message of this size, all of them together not having more than
+    /// Finds room in a kept mailbox for another message of this size, all of them together not having more than
     /// `all` bytes, and its sender not more than their share, so that nobody keeps others' mail out. A mailbox that is not
-    /// kept always does.
-    #[must_use]
-    pub fn has_room(&self, size: usize, all: usize, sender: Option<Sender<'_>>) -> bool {
+    /// kept always has.
+    ///
+    /// # Errors
+    /// The bound that keeps it out.
+    pub fn find_room(
+        &self,
+        size: usize,
+        all: usize,
+        sender: Option<Sender<'_>>,
+    ) -> Result<(), Quota> {
         if self.kept.is_none() {
-            return true;
+            return Ok(());
         }
         let state = self.lock();
         let of_sender = sender.is_none_or(|Sender { name, known }| {
@@ -68,10 +76,25 @@ impl Mailbox {
                 || (messages < self.share.messages.saturating_mul(percent) / 100
                     && bytes + size <= self.share.bytes.saturating_mul(percent) / 100)
         });
-        of_sender
-            && state.messages < self.share.messages
-            && state.bytes + size <= self.share.bytes
-            && self.totals.kept_bytes.load(Ordering::Relaxed) + size <= all
+        let archive = self.share.archive;
+        if state.messages >= self.share.messages || state.bytes + size > self.share.bytes {
+            return Err(if archive {
+                Quota::Archive
+            } else {
+                Quota::Mailbox
+            });
+        }
+        if !of_sender {
+            return Err(match sender {
+                _ if archive => Quota::ArchiveShare,
+                Some(Sender { known: true, .. }) => Quota::Share,
+                _ => Quota::StrangersShare,
+            });
+        }
+        if self.totals.kept_bytes.load(Ordering::Relaxed) + size > all {
+            return Err(Quota::AllMailboxes);
+        }
+        Ok(())
     }
 }
 

@@ -163,7 +163,7 @@ async fn a_connection_that_was_taken_over_is_told_and_gets_nothing_more() {
 async fn a_full_mailbox_has_no_room_until_something_is_acknowledged() {
     let alone = Alone::new();
     let session = Arc::new(alone.session(DURABLE));
-    let has_room = |all| session.mailbox().has_room(200, all, None);
+    let has_room = |all| session.mailbox().find_room(200, all, None).is_ok();
     for text in ["x"; 10] {
         assert!(has_room(usize::MAX));
         push(&session, text);
