@@ -1,6 +1,7 @@
 //! What each client is owed and how it gets there: sessions, their mailboxes, subscriptions, retained messages, and the
 //! wire to a client that is connected.
 
+pub mod account;
 #[cfg(test)]
 pub(crate) mod bench;
 pub mod board;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::admission::{Admission, Roles};
-use crate::access::audit::Audit;
+use crate::access::audit::{Audit, Entry, Source};
 use crate::access::nonces::Nonces;
 use crate::access::password::PasswordDesk;
 use crate::access::permission::Permission;
@@ -27,7 +27,7 @@ use crate::connection;
 use crate::control::administration::Administration;
 use crate::control::request::Request;
 use crate::control::socket::ControlSocket;
-use crate::delivery::board::Board;
+use crate::delivery::board::{Board, Parting};
 use crate::delivery::wills::Wills;
 use crate::journal::disk::DiskStore;
 use crate::journal::recovery;
@@ -190,6 +190,7 @@ pub async fn run(
             }),
             () = tokio::time::sleep(TIDY_EVERY) => {
                 broker.board.tidy(clock::now());
+                record_partings(&broker);
                 if told.elapsed() >= TELL_EVERY {
                     told = Instant::now();
                     let dropped = broker.board.newly_dropped();
@@ -241,6 +242,7 @@ pub async fn run(
     {
         tracing::warn!("some wills were not published in time");
     }
+    record_partings(&broker);
     broker.board.journal().close();
     if tokio::task::spawn_blocking(move || committing.join())
         .await
@@ -249,6 +251,18 @@ pub async fn run(
         tracing::error!("the journal's thread could not be waited for");
     }
     ended
+}
+
+/// Leaves a line in the audit log for each session that the board parted with.
+fn record_partings(broker: &Broker) {
+    for Parting { key, messages, .. } in broker.board.take_partings() {
+        let entry = Entry::SessionEnded {
+            user: &key.owner,
+            client: &key.client_id,
+            messages,
+        };
+        broker.audit.record(Source::Broker, entry);
+    }
 }
 
 /// The broker and what runs beside its connections.

@@ -14,12 +14,12 @@ use sealpost_core::{IdentityKey, MAX_ENVELOPE, Realm, UserId};
 use serde::Deserialize;
 
 use crate::access::audit::AuditFile;
+use crate::delivery::account::Share;
 use crate::delivery::board::Bounds;
-use crate::delivery::mailbox::Share;
 use crate::transport::origin::Origins;
 use crate::transport::tls::CertificateFiles;
 
-pub use limits::Limits;
+pub use limits::{ArchiverFull, Limits};
 pub use unknown_key::{Unknown, UnknownKey};
 
 /// The settings as a file spells them. Unknown keys are refused.
@@ -344,6 +344,8 @@ impl Settings {
         let limits = &self.limits;
         Bounds {
             mailbox_bytes: limits.total_mailbox_bytes,
+            users: limits.users,
+            part_with_archivers: limits.archiver_full == ArchiverFull::Part,
             sessions_per_owner: limits.sessions_per_user,
             // Durable sessions outlive connections; each connection may have a clean one besides.
             sessions: limits
@@ -369,6 +371,7 @@ impl Settings {
                 // Whoever fills an archiver's queue keeps everybody's mail out.
                 sender: self.limits.sender_share,
                 stranger: self.limits.sender_share,
+                parts: self.limits.sessions_per_user,
             }
         } else {
             Share {
@@ -377,6 +380,7 @@ impl Settings {
                 bytes: self.limits.mailbox_bytes,
                 sender: self.limits.sender_share,
                 stranger: self.limits.stranger_share,
+                parts: self.limits.sessions_per_user,
             }
         }
     }

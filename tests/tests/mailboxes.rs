@@ -96,7 +96,7 @@ fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
         ..BrokerOptions::default()
     });
     let mut reader = Raw::connect(broker.address(), &kept("reader"));
-    reader.subscribe(5, "t", 1);
+    reader.subscribe(5, "inbox/t", 1);
     let mut writer = Raw::connect(broker.address(), &Connect::v5("writer"));
     let mut refused = |flags: u8, topic, packet_id: u8| {
         writer.send(&publish5(
@@ -113,9 +113,9 @@ fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
         assert_eq!(body[2], QUOTA_EXCEEDED);
         String::from_utf8_lossy(&body[3..]).into_owned()
     };
-    assert_eq!(refused(0, "t", 1), "");
-    assert_eq!(refused(0, "t", 2), "");
-    let said = refused(0, "t", 3);
+    assert_eq!(refused(0, "inbox/t", 1), "");
+    assert_eq!(refused(0, "inbox/t", 2), "");
+    let said = refused(0, "inbox/t", 3);
     assert!(said.contains("mailbox of a recipient is full"), "{said}");
     // What the broker tells of itself is retained too, and perhaps came first.
     refused(1, "one", 4);

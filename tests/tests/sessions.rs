@@ -205,7 +205,7 @@ async fn a_full_mailbox_refuses_mail_with_a_reason_and_loses_none_of_what_it_too
     let mut away = Link::connect_to_session(broker.address(), "b", None, false, 600)
         .await
         .unwrap();
-    away.subscribe("t").await;
+    away.subscribe("inbox/b").await;
     away.disconnect().await;
     let mut writer = Link::connect(broker.address(), "w", None).await.unwrap();
     for number in 0..8u8 {
@@ -215,7 +215,7 @@ async fn a_full_mailbox_refuses_mail_with_a_reason_and_loses_none_of_what_it_too
             PubAckReason::QuotaExceeded
         };
         assert_eq!(
-            writer.publish("t", false, &[number]).await,
+            writer.publish("inbox/b", false, &[number]).await,
             expected,
             "{number}"
         );

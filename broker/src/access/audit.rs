@@ -58,6 +58,8 @@ pub enum Source {
     Address(IpAddr),
     /// Whoever is at the broker's own command line.
     Operator,
+    /// The broker itself.
+    Broker,
 }
 
 /// What happened.
@@ -108,6 +110,15 @@ pub enum Entry<'a> {
         topic: &'a str,
         /// Why.
         why: &'a str,
+    },
+    /// A session was ended with what it was owed, because its owner held all that it may.
+    SessionEnded {
+        /// Whose.
+        user: &'a str,
+        /// Its client id.
+        client: &'a str,
+        /// Messages that it was owed.
+        messages: usize,
     },
     /// The operator did something.
     Administration {
@@ -203,11 +214,11 @@ impl Audit {
         };
         let from = match source {
             Source::Address(address) => Some(address),
-            Source::Operator => None,
+            Source::Operator | Source::Broker => None,
         };
         let left_out = match from {
             Some(address) => self.take(Network::from(address), Instant::now()),
-            // What the operator does is never left out, whoever floods and however much it is.
+            // What the operator and the broker do is never left out, whoever floods and however much it is.
             None => Some(0),
         };
         let Some(left_out) = left_out else {
@@ -302,6 +313,7 @@ impl<'a> Entry<'a> {
             Entry::Login { user, client, .. } | Entry::LoginRefused { user, client, .. } => {
                 [user, client]
             }
+            Entry::SessionEnded { user, client, .. } => [user, client],
             Entry::Refused { user, topic, .. } => [user, topic],
             Entry::Registered { .. }
             | Entry::IdentityChanged { .. }

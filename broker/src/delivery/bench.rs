@@ -8,8 +8,8 @@ use rumqttd::protocol::{QoS, RetainForwardRule};
 use sealpost_core::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::account::Share;
 use crate::delivery::board::{Board, Bounds, Joining, Posted};
-use crate::delivery::mailbox::Share;
 use crate::delivery::receipt::Receipt;
 use crate::delivery::session::{Attachment, Filled, Session, SessionKey};
 use crate::delivery::topics::Post;
@@ -28,6 +28,7 @@ pub(crate) const SHARE: Share = Share {
     bytes: 1 << 30,
     sender: 75,
     stranger: 25,
+    parts: 16,
 };
 
 /// The time of tests that do not care.
@@ -37,7 +38,9 @@ pub(crate) fn now() -> Timestamp {
 
 pub(crate) fn bounds() -> Bounds {
     Bounds {
-        mailbox_bytes: 1 << 30,
+        mailbox_bytes: 1 << 32,
+        users: 1_000,
+        part_with_archivers: false,
         sessions_per_owner: 16,
         sessions: 100,
         subscriptions_per_session: 100,

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use rumqttd::protocol::{DisconnectReasonCode, QoS, RetainForwardRule};
 use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
+use crate::delivery::account::{Account, Pool, Share};
 use crate::delivery::correspondents::Correspondents;
-use crate::delivery::mailbox::{Mailbox, Share, Totals};
+use crate::delivery::mailbox::{Mailbox, Totals};
 use crate::delivery::session::{Attachment, Session, SessionKey};
 use crate::delivery::topics::{Subscriber, Topics};
 use crate::delivery::wills::Departure;
@@ -19,16 +20,22 @@ use crate::journal::{Change, Journal};
 use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::FilterName;
 
+mod parting;
 mod posting;
 mod recovery;
 
+pub use parting::Parting;
 pub use posting::Posted;
 
 /// Bounds on what the board keeps in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Bytes in all durable sessions' mailboxes together.
+    /// Bytes of mail that all users are kept together.
     pub mailbox_bytes: usize,
+    /// Users that there can be; half of these bytes is theirs in even parts.
+    pub users: usize,
+    /// Whether an archiver whose queue is full is parted with; otherwise mail is refused.
+    pub part_with_archivers: bool,
     /// Sessions of one name.
     pub sessions_per_owner: usize,
     /// Sessions in all.
@@ -91,6 +98,8 @@ struct Members {
     sessions: HashMap<SessionKey, Member>,
     /// By the whole filter, `$share/…`.
     groups: HashMap<FilterName, Group>,
+    /// By owner, for as long as one of its mailboxes lives.
+    accounts: HashMap<String, Weak<Account>>,
     /// The journal's group with the latest beginning or end of a durable session.
     unsettled: u64,
 }
@@ -119,9 +128,11 @@ pub struct Load {
     pub messages: usize,
     /// Bytes that kept mailboxes are owed.
     pub kept_bytes: usize,
+    /// Of these, what counts against the bound on all users' mail.
+    pub mail_bytes: usize,
     /// How long the message that has waited longest has waited at least.
     pub oldest: Duration,
-    /// Messages in the fullest mailbox, per thousand of what it takes.
+    /// Messages that the owner whose mailboxes are fullest is kept, per thousand of what may be.
     pub fullest: usize,
     /// Retained messages that are no key bundles.
     pub retained: usize,
@@ -139,6 +150,8 @@ pub struct Board {
     bounds: Bounds,
     journal: Journal,
     totals: Arc<Totals>,
+    pool: Arc<Pool>,
+    partings: Mutex<Vec<Parting>>,
     dropped_told: AtomicU64,
     correspondents: Correspondents,
     topics: RwLock<Topics>,
@@ -153,6 +166,8 @@ impl Board {
             bounds,
             journal,
             totals: Arc::default(),
+            pool: Arc::new(Pool::new(bounds.mailbox_bytes, bounds.users)),
+            partings: Mutex::default(),
             dropped_told: AtomicU64::new(0),
             correspondents: Correspondents::default(),
             topics: RwLock::new(Topics::new(bounds.retained, bounds.retained_bytes)),
@@ -162,6 +177,22 @@ impl Board {
 
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The account of an owner.
+    fn account(&self, members: &mut Members, owner: &str, share: Share) -> Arc<Account> {
+        let known = members.accounts.get(owner).and_then(Weak::upgrade);
+        if let Some(account) = known {
+            return account;
+        }
+        let account = Arc::new(Account::new(share, &self.pool));
+        // An open broker has no owners.
+        if !owner.is_empty() {
+            members
+                .accounts
+                .insert(owner.into(), Arc::downgrade(&account));
+        }
+        account
     }
 
     /// Where it keeps what outlives the process.
@@ -208,7 +239,8 @@ impl Board {
                 let kept = journal
                     .clone()
                     .map(|journal| (journal.clone(), journal.next_mailbox()));
-                let mailbox = Arc::new(Mailbox::new(kept, share, Arc::clone(&self.totals)));
+                let account = self.account(&mut members, &key.owner, share);
+                let mailbox = Arc::new(Mailbox::new(kept, account, Arc::clone(&self.totals)));
                 let session = Arc::new(Session::new(key.clone(), mailbox, journal, expiry));
                 let member = Member {
                     session: Arc::clone(&session),
@@ -355,12 +387,12 @@ impl Board {
             let since = member.session.mailbox().holds_since();
             let held = since.map(|since| instant.saturating_duration_since(since));
             if held.is_some_and(|held| held >= self.bounds.hold) {
-                member.session.disconnect(Goodbye::new(
-                    DisconnectReasonCode::QuotaExceeded,
-                    "this clean session read too slowly for too long; connect with a session that is kept, or read faster",
-                ));
+                self.disconnect_slow(&member.session);
             }
         }
+        members
+            .accounts
+            .retain(|_, account| account.strong_count() > 0);
         drop(members);
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         for topic in topics.expired(now) {
@@ -385,9 +417,14 @@ impl Board {
     pub fn load(&self) -> Load {
         let members = self.members();
         let sessions = members.sessions.values().map(|member| &member.session);
-        let fullest = sessions.clone().map(|session| {
-            let (messages, _) = session.mailbox().load_of();
-            messages * 1_000 / session.share().messages.max(1)
+        let accounts = members.accounts.values().filter_map(Weak::upgrade);
+        let unowned = sessions
+            .clone()
+            .filter(|session| session.key().owner.is_empty());
+        let unowned = unowned.map(|session| Arc::clone(session.mailbox().account()));
+        let fullest = accounts.chain(unowned).map(|account| {
+            let (messages, _) = account.held();
+            messages * 1_000 / account.share().messages.max(1)
         });
         let now = Instant::now();
         let groups = members.groups.values().map(|group| &group.mailbox);
@@ -411,6 +448,7 @@ impl Board {
                 .filter(|session| session.is_connected())
                 .count(),
             kept_bytes: self.totals.kept_bytes.load(Ordering::Relaxed),
+            mail_bytes: self.pool.held(),
             fullest: fullest.max().unwrap_or(0),
             retained: topics.retained_load().0,
             dropped: self.totals.dropped.load(Ordering::Relaxed),
@@ -499,7 +537,11 @@ impl Board {
             let group = groups.entry(filter.clone()).or_insert_with(|| {
                 let kept = Some((self.journal.clone(), self.journal.next_mailbox()));
                 let totals = Arc::clone(&self.totals);
-                let mailbox = Arc::new(Mailbox::new(kept, session.share(), totals));
+                let mailbox = Arc::new(Mailbox::new(
+                    kept,
+                    Arc::clone(session.mailbox().account()),
+                    totals,
+                ));
                 let subscriber = Subscriber::Group(Arc::clone(&mailbox));
                 topics.subscribe(&inner, subscriber, for_group());
                 Group {
@@ -557,10 +599,8 @@ impl Board {
         if others().next().is_some() {
             let size = others().map(|delivery| delivery.message.size()).sum();
             let mailbox = session.mailbox();
-            let all = self.bounds.mailbox_bytes;
-            if mailbox.find_room(size, all, None).is_err()
-                || mailbox.load_of().0 > self.bounds.retained
-            {
+            let room = mailbox.account().room(others().count(), size, None, &mut 0);
+            if (mailbox.is_kept() && room.is_err()) || mailbox.load_of().0 > self.bounds.retained {
                 return Err(BoardError::Mailbox);
             }
         }

@@ -18,6 +18,7 @@ use rumqttd::protocol::QoS;
 use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
+use crate::delivery::account::{Account, Held, Share};
 use crate::delivery::receipt::Receipt;
 use crate::delivery::wire::Wire;
 use crate::journal::record::{MailboxId, Note};
@@ -26,9 +27,9 @@ use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
 
 mod loading;
-mod quota;
+mod totals;
 
-pub use quota::{Sender, Share, Totals};
+pub use totals::Totals;
 
 /// Messages in the memory of a mailbox from which on a kept one is behind, and the acknowledgements of those who write
 /// to another are held.
@@ -101,7 +102,7 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Mailbox {
     kept: Option<(Journal, MailboxId)>,
-    share: Share,
+    account: Arc<Account>,
     totals: Arc<Totals>,
     state: Mutex<State>,
 }
@@ -125,8 +126,8 @@ struct State {
     /// What it is owed, sent and unacknowledged too.
     messages: usize,
     bytes: usize,
-    /// Of these, messages and bytes of each sender, in a kept mailbox.
-    senders: HashMap<Arc<str>, (usize, usize)>,
+    /// Of these, what is charged to the owner, in a kept mailbox.
+    charged: Held,
     /// An entry that it is still owed, and when it came: the newest at the time when it was chosen, so that
     /// looking is cheap. The oldest has waited for at least as long.
     waiting: Option<(u64, Instant)>,
@@ -139,10 +140,14 @@ struct State {
 impl Mailbox {
     /// An empty mailbox, kept in the journal under a number or not at all.
     #[must_use]
-    pub fn new(kept: Option<(Journal, MailboxId)>, share: Share, totals: Arc<Totals>) -> Mailbox {
+    pub fn new(
+        kept: Option<(Journal, MailboxId)>,
+        account: Arc<Account>,
+        totals: Arc<Totals>,
+    ) -> Mailbox {
         Mailbox {
             kept,
-            share,
+            account,
             totals,
             state: Mutex::new(State {
                 next_seq: 1,
@@ -167,10 +172,22 @@ impl Mailbox {
         self.kept.is_some()
     }
 
-    /// What it may hold.
+    /// What its owner may hold.
     #[must_use]
     pub fn share(&self) -> Share {
-        self.share
+        self.account.share()
+    }
+
+    /// Whom it is charged to.
+    #[must_use]
+    pub fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    /// Whether it is charged with an even part of what its owner may hold, or more.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.account.is_large(&self.lock().charged)
     }
 
     /// Messages owed, and their bytes, those sent and not acknowledged too.
@@ -217,9 +234,11 @@ impl Mailbox {
         }
         let seq = state.next_seq;
         state.next_seq += 1;
-        state.add(&delivery.message, self.kept.is_some());
+        state.messages += 1;
+        state.bytes += size;
         if self.kept.is_some() {
             self.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
+            self.account.charge(&mut state.charged, &delivery);
         }
         if state.waiting.is_none() {
             state.waiting = Some((seq, Instant::now()));
@@ -444,6 +463,7 @@ impl Mailbox {
             self.totals
                 .kept_bytes
                 .fetch_sub(state.bytes, Ordering::Relaxed);
+            self.account.discharge_all(&state.charged);
         }
         *state = State {
             ended: true,
@@ -486,6 +506,7 @@ impl Drop for Mailbox {
             self.totals
                 .kept_bytes
                 .fetch_sub(state.bytes, Ordering::Relaxed);
+            self.account.discharge_all(&state.charged);
         }
     }
 }
@@ -504,13 +525,17 @@ impl State {
             return;
         }
         let size = entry.delivery.message.size();
-        self.subtract(&entry.delivery.message);
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(size);
         if self.waiting.is_none_or(|(seq, _)| entry.seq >= seq) {
             let newest = (self.next_seq.saturating_sub(1), Instant::now());
             self.waiting = (self.messages > 0).then_some(newest);
         }
         if mailbox.kept.is_some() {
             mailbox.totals.kept_bytes.fetch_sub(size, Ordering::Relaxed);
+            mailbox
+                .account
+                .discharge(&mut self.charged, &entry.delivery);
         }
         if entry.delivery.qos != QoS::AtMostOnce {
             self.record(mailbox, |mailbox| Change::Done {

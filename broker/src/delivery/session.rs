@@ -12,7 +12,8 @@ use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, QoS}
 use sealpost_core::Timestamp;
 use tokio::time::Instant;
 
-use crate::delivery::mailbox::{Entry, Mailbox, Share};
+use crate::delivery::account::Share;
+use crate::delivery::mailbox::{Entry, Mailbox};
 use crate::delivery::wire::{Goodbye, Wire};
 use crate::journal::record::{MailboxId, SessionRecord};
 use crate::journal::{Change, Journal};
@@ -338,11 +339,16 @@ impl Session {
         self.lock().attachment.is_some()
     }
 
-    /// Ends the connection that holds the session, if there is one.
-    pub fn disconnect(&self, goodbye: Goodbye) {
-        if let Some(attachment) = &self.lock().attachment {
-            attachment.wire.close(goodbye);
-        }
+    /// Ends the connection that holds the session, if there is one. Returns whether there was one that was not about to
+    /// end.
+    pub fn disconnect(&self, goodbye: Goodbye) -> bool {
+        let state = self.lock();
+        let Some(attachment) = &state.attachment else {
+            return false;
+        };
+        let lived = !attachment.wire.is_closed();
+        attachment.wire.close(goodbye);
+        lived
     }
 
     /// Since when nobody has been connected, if it also is owed nothing: it can go without a loss.

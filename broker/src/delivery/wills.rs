@@ -279,6 +279,7 @@ impl<P> State<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::account::{Account, Pool};
     use crate::delivery::bench::SHARE;
     use crate::delivery::mailbox::Mailbox;
     use crate::protocol::packet::Version;
@@ -292,7 +293,8 @@ mod tests {
     }
 
     fn session() -> Arc<Session> {
-        let mailbox = Arc::new(Mailbox::new(None, SHARE, Arc::default()));
+        let account = Arc::new(Account::new(SHARE, &Arc::new(Pool::new(0, 1))));
+        let mailbox = Arc::new(Mailbox::new(None, account, Arc::default()));
         let expiry = Duration::from_secs(60);
         Arc::new(Session::new(key("a"), mailbox, None, expiry))
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
@@ -129,8 +130,14 @@ impl Collector for Readings {
             load.kept_bytes,
         )?;
         pen.gauge(
-            "queue_limit",
-            "Bytes at which mail for kept mailboxes is refused",
+            "mail",
+            "Bytes that users' mailboxes are owed and that have to be kept",
+            bytes,
+            load.mail_bytes,
+        )?;
+        pen.gauge(
+            "mail_limit",
+            "Bytes of mail of all users; as it gets near, those who hold most are refused more",
             bytes,
             limits.total_mailbox_bytes,
         )?;
@@ -139,7 +146,7 @@ impl Collector for Readings {
         let fullest = load.fullest as f64 / 1_000.0;
         pen.real(
             "queue_fullest_ratio",
-            "How full the fullest mailbox is in messages; at 1 it refuses mail",
+            "How full the fullest mailbox or archiver's queue is in messages, of all sessions of its owner",
             None,
             fullest,
         )?;
@@ -164,6 +171,27 @@ impl Collector for Readings {
             "Messages that expired before they were delivered",
             load.expired,
         )?;
+
+        let totals = broker.board.totals();
+        for (name, help, counter) in [
+            (
+                "sessions_ended_full",
+                "Sessions that were ended with what they were owed, because their owner held all that it may",
+                &totals.ended_full,
+            ),
+            (
+                "archivers_parted",
+                "Of these, archivers'",
+                &totals.archivers_parted,
+            ),
+            (
+                "clean_sessions_too_slow",
+                "Clean sessions that were disconnected because they held up those who wrote to them",
+                &totals.too_slow,
+            ),
+        ] {
+            pen.counter(name, help, counter.load(Ordering::Relaxed))?;
+        }
 
         let journal = broker.board.journal();
         pen.gauge(

@@ -34,7 +34,7 @@ pub enum Quota {
     Archive,
     /// What one sender may fill of an archiver's queue.
     ArchiveShare,
-    /// All mailboxes and queues together.
+    /// All mailboxes together.
     AllMailboxes,
     /// What must stay free on the disk.
     Disk,
@@ -64,7 +64,7 @@ impl Quota {
                 "you have filled your share of an archiver's queue: send it again when the archiver has caught up"
             }
             Quota::AllMailboxes => {
-                "all mailboxes of this broker together are full: send it again later; whoever runs it can set limits.total_mailbox_bytes"
+                "all mailboxes of this broker together leave no more room for this one: send it again later; whoever runs it can set limits.total_mailbox_bytes"
             }
             Quota::Disk => {
                 "the disk of this broker is nearly full: send it again later; whoever runs it has to make room"

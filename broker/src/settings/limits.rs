@@ -6,6 +6,17 @@ use serde::Deserialize;
 use crate::allowance::{AddressLimits, UserLimits};
 use crate::delivery::wire::RECEIVE_MAXIMUM;
 
+/// What becomes of an archiver whose queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiverFull {
+    /// It is kept, and mail is refused until it has read: nothing goes unarchived.
+    #[default]
+    Refuse,
+    /// It is parted with, with all that it was owed: mail goes on, unarchived until it is back.
+    Part,
+}
+
 /// Every bound on what others can make the broker hold. Sizes in bytes, times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,7 +43,7 @@ pub struct Limits {
     pub keep_alive: u16,
     /// Seconds for which a clean session may hold up those who write to it.
     pub hold: u32,
-    /// Messages in one user's mailbox.
+    /// Messages in one user's mailbox: what all of the user's sessions are owed.
     pub mailbox_messages: usize,
     /// Bytes in one user's mailbox.
     pub mailbox_bytes: usize,
@@ -40,11 +51,13 @@ pub struct Limits {
     pub sender_share: usize,
     /// Percent of a mailbox that one sender may fill to whom its owner never wrote.
     pub stranger_share: usize,
-    /// Messages in an archiver's queue.
+    /// Messages in an archiver's queue: what all of its sessions are owed.
     pub archiver_messages: usize,
     /// Bytes in an archiver's queue.
     pub archiver_bytes: usize,
-    /// Bytes in all mailboxes and archivers' queues together.
+    /// What becomes of an archiver whose queue is full.
+    pub archiver_full: ArchiverFull,
+    /// Bytes in all users' mailboxes together, half of them for each user the same.
     pub total_mailbox_bytes: usize,
     /// Bytes that must stay free on the disk; with less, nothing that would have to be kept is taken.
     pub disk_reserve: u64,
@@ -79,6 +92,7 @@ impl Default for Limits {
             stranger_share: 25,
             archiver_messages: 1_000_000,
             archiver_bytes: 512 * MIB,
+            archiver_full: ArchiverFull::Refuse,
             total_mailbox_bytes: 4096 * MIB,
             disk_reserve: 256 * 1024 * 1024,
             retained_messages: 200_000,

@@ -76,6 +76,15 @@ fn tls_may_serve_other_machines_and_closes_open_registration_there() {
 }
 
 #[test]
+fn what_becomes_of_a_full_archiver_is_one_of_two_words() {
+    let part = from_toml("[limits]\narchiver_full = \"part\"").unwrap();
+    assert!(part.bounds().part_with_archivers);
+    assert!(!from_toml("").unwrap().bounds().part_with_archivers);
+    let error = from_toml("[limits]\narchiver_full = \"drop\"").unwrap_err();
+    assert!(error.to_string().contains("archiver_full"), "{error}");
+}
+
+#[test]
 fn a_bad_value_is_named_with_its_key() {
     for (text, key) in [
         ("realm = \"UPPER\"", "realm"),

@@ -7,7 +7,8 @@ use rumqttd::protocol::QoS;
 use sealpost_core::Topic;
 
 use super::Board;
-use crate::delivery::mailbox::Sender;
+use crate::delivery::account::{Account, Sender};
+use crate::delivery::mailbox::Delivery;
 use crate::delivery::session::Session;
 use crate::delivery::topics::{Post, Subscriber, Topics};
 use crate::journal::Change;
@@ -32,12 +33,20 @@ impl Board {
     /// Delivers a post to all who subscribed, or to nobody. Called in the one order.
     pub fn post(&self, post: &Post) -> Posted {
         let _turn = self.journal.turn();
-        let posted = if post.retain {
-            let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-            self.post_retained(&mut topics, post)
-        } else {
-            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-            self.deliver(&topics, post)
+        let posted = loop {
+            let posted = if post.retain {
+                let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+                self.post_retained(&mut topics, post)
+            } else {
+                let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+                self.deliver(&topics, post)
+            };
+            match posted {
+                Ok(posted) => break posted,
+                Err(Obstacle::Refusal(outcome)) => break Posted::Refused(outcome),
+                // Each time there are fewer.
+                Err(Obstacle::Sessions(full)) => self.part_with(&full),
+            }
         };
         if let Some(origin) = exactly_once(post) {
             let taken = matches!(posted, Posted::Delivered { .. });
@@ -60,74 +69,39 @@ impl Board {
         posted
     }
 
-    fn post_retained(&self, topics: &mut Topics, post: &Post) -> Posted {
+    fn post_retained(&self, topics: &mut Topics, post: &Post) -> Result<Posted, Obstacle> {
         let message = &post.message;
         let keeps = !message.payload.is_empty() && !message.supersedes;
         if !topics.can_retain(message) {
-            return Posted::Refused(Outcome::QuotaExceeded(Quota::Retained));
+            return Err(Obstacle::Refusal(Outcome::QuotaExceeded(Quota::Retained)));
         }
         if keeps && self.journal.is_full() {
-            return Posted::Refused(Outcome::QuotaExceeded(Quota::Disk));
+            return Err(Obstacle::Refusal(Outcome::QuotaExceeded(Quota::Disk)));
         }
-        let posted = self.deliver(topics, post);
+        let posted = self.deliver(topics, post)?;
         let Posted::Delivered { readers, .. } = posted else {
-            return posted;
+            return Ok(posted);
         };
         topics.retain(message, post.qos);
         if message.supersedes {
             // Key bundles are kept with their users.
-            return posted;
+            return Ok(posted);
         }
         self.journal.record(if message.payload.is_empty() {
             Change::Forget(message.topic.clone())
         } else {
             Change::Retain(Arc::clone(message), post.qos)
         });
-        Posted::Delivered {
+        Ok(Posted::Delivered {
             recorded: true,
             readers,
-        }
+        })
     }
 
-    fn deliver(&self, topics: &Topics, post: &Post) -> Posted {
+    fn deliver(&self, topics: &Topics, post: &Post) -> Result<Posted, Obstacle> {
         let deliveries = topics.deliveries(post);
-        let size = post.message.size();
-        let kept =
-            |subscriber: &Subscriber, qos| qos != QoS::AtMostOnce && subscriber.mailbox().is_kept();
-        let sender = |subscriber: &Subscriber| {
-            let name = post.message.sender.as_deref()?;
-            if subscriber.mailbox().share().archive {
-                return Some(Sender { name, known: true });
-            }
-            let Subscriber::Session(session) = subscriber else {
-                return None;
-            };
-            let owner = session.user()?;
-            let known = **owner == *name || self.correspondents.has_answered(owner, name);
-            Some(Sender { name, known })
-        };
-        // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
-        // from changing their keys.
-        if !post.message.supersedes {
-            let mut keepers = deliveries
-                .iter()
-                .filter(|(subscriber, delivery)| kept(subscriber, delivery.qos));
-            let found = keepers.try_for_each(|(subscriber, _)| {
-                if self.journal.is_full() {
-                    return Err(Quota::Disk);
-                }
-                let all = self.bounds.mailbox_bytes;
-                subscriber
-                    .mailbox()
-                    .find_room(size, all, sender(subscriber))
-            });
-            if let Err(quota) = found {
-                return Posted::Refused(Outcome::QuotaExceeded(quota));
-            }
-        }
-        let recorded = deliveries
-            .iter()
-            .any(|(subscriber, delivery)| kept(subscriber, delivery.qos));
+        self.find_room(post, &deliveries)?;
+        let recorded = deliveries.iter().any(is_kept);
         // At QoS 2 nobody may see it before it is certain that it is not taken twice, and that its packet identifier does not
         // come back with another message after a restart.
         let waits = (post.qos == QoS::ExactlyOnce && recorded)
@@ -157,7 +131,78 @@ impl Board {
                 waiting.iter().for_each(|mailbox| mailbox.wake());
             });
         }
-        Posted::Delivered { recorded, readers }
+        Ok(Posted::Delivered { recorded, readers })
+    }
+
+    /// Looks whether there is room for the post wherever it has to be kept.
+    fn find_room(
+        &self,
+        post: &Post,
+        deliveries: &[(&Subscriber, Delivery)],
+    ) -> Result<(), Obstacle> {
+        // What supersedes takes no room for long and is never refused: one reader's full mailbox must not keep somebody
+        // from changing their keys.
+        if post.message.supersedes {
+            return Ok(());
+        }
+        let kept = deliveries.iter().filter(|delivery| is_kept(delivery));
+        let mut kept = kept.map(|(subscriber, _)| *subscriber).collect::<Vec<_>>();
+        if !kept.is_empty() && self.journal.is_full() {
+            return Err(Obstacle::Refusal(Outcome::QuotaExceeded(Quota::Disk)));
+        }
+        let account = |subscriber: &Subscriber| Arc::as_ptr(subscriber.mailbox().account());
+        kept.sort_by_key(|subscriber| account(subscriber));
+        let is_mail = Topic::parse(post.message.topic.as_str()).is_ok();
+        let (mut taken, mut full) = (0, Vec::new());
+        for of_owner in kept.chunk_by(|one, other| account(one) == account(other)) {
+            let Some(first) = of_owner.first() else {
+                continue;
+            };
+            let owner = first.mailbox().account();
+            let bytes = post.message.size() * of_owner.len();
+            // Shares are for mail; who publishes to a topic that many read is the topic's publisher, and no stranger.
+            let sender = self.sender(post, first).filter(|_| is_mail);
+            match owner.room(of_owner.len(), bytes, sender, &mut taken) {
+                Ok(()) => {}
+                Err(Quota::Mailbox | Quota::Archive) if self.parts_with(owner, is_mail) => {
+                    let large = of_owner.iter().filter(|one| one.mailbox().is_large());
+                    let before = full.len();
+                    full.extend(large.copied().cloned());
+                    if full.len() == before && owner.is_overdrawn() {
+                        full.extend(of_owner.iter().copied().cloned());
+                    }
+                }
+                Err(quota) => return Err(Obstacle::Refusal(Outcome::QuotaExceeded(quota))),
+            }
+        }
+        if full.is_empty() {
+            Ok(())
+        } else {
+            Err(Obstacle::Sessions(full))
+        }
+    }
+
+    /// Whether an owner's full sessions are ended, and nothing is refused for them. A user's own mailbox refuses mail.
+    fn parts_with(&self, owner: &Account, is_mail: bool) -> bool {
+        if owner.share().archive {
+            self.bounds.part_with_archivers
+        } else {
+            !is_mail
+        }
+    }
+
+    /// Whose share of a subscriber's mailbox a post takes.
+    fn sender<'a>(&self, post: &'a Post, subscriber: &Subscriber) -> Option<Sender<'a>> {
+        let name = post.message.sender.as_deref()?;
+        if subscriber.mailbox().share().archive {
+            return Some(Sender { name, known: true });
+        }
+        let Subscriber::Session(session) = subscriber else {
+            return None;
+        };
+        let owner = session.user()?;
+        let known = **owner == *name || self.correspondents.has_answered(owner, name);
+        Some(Sender { name, known })
     }
 
     /// Tells what the broker says of itself: at QoS 0 to whoever subscribed, and retained for those who come later. It
@@ -183,6 +228,19 @@ impl Board {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         topics.retain(message, QoS::AtLeastOnce);
     }
+}
+
+/// Why a post cannot be delivered as it is.
+enum Obstacle {
+    /// It is refused.
+    Refusal(Outcome),
+    /// These are full, and must not hold the others up.
+    Sessions(Vec<Subscriber>),
+}
+
+/// Whether it has to be kept.
+fn is_kept((subscriber, delivery): &(&Subscriber, Delivery)) -> bool {
+    delivery.qos != QoS::AtMostOnce && subscriber.mailbox().is_kept()
 }
 
 /// The session whose client sends the message again until it knows that it is taken, and must not be taken twice.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sealpost_core::Timestamp;
 
 use super::{Board, Group, Member, for_group};
-use crate::delivery::mailbox::{Mailbox, Share};
+use crate::delivery::account::{Account, Share};
+use crate::delivery::mailbox::Mailbox;
 use crate::delivery::session::{Session, SessionKey};
 use crate::delivery::topics::Subscriber;
 use crate::journal::Change;
@@ -31,7 +32,8 @@ impl Board {
             topics.retain(&message, qos);
         }
         for recovered in sessions {
-            let share = share(&recovered.record.owner);
+            let owner = &recovered.record.owner;
+            let account = self.account(&mut members, owner, share(owner));
             let RecoveredSession {
                 id: session_id,
                 record,
@@ -41,7 +43,7 @@ impl Board {
             } = recovered;
             // Connected until the end, so nobody noted how much it had been sent: all of it, perhaps.
             let sent = record.detached.map(|_| record.sent);
-            let mailbox = self.recovered_mailbox(session_id, share, mailbox, sent);
+            let mailbox = self.recovered_mailbox(session_id, &account, mailbox, sent);
             let expiry = Duration::from_secs(record.expiry.into());
             let detached = record
                 .detached
@@ -66,7 +68,7 @@ impl Board {
                     (Some(id), Ok(Some((_, inner)))) => {
                         let group = members.groups.entry(filter.clone()).or_insert_with(|| {
                             let mailbox = groups.remove(&id).unwrap_or_default();
-                            let mailbox = self.recovered_mailbox(id, share, mailbox, Some(0));
+                            let mailbox = self.recovered_mailbox(id, &account, mailbox, Some(0));
                             topics.subscribe(
                                 &inner,
                                 Subscriber::Group(Arc::clone(&mailbox)),
@@ -107,12 +109,13 @@ impl Board {
     fn recovered_mailbox(
         &self,
         id: MailboxId,
-        share: Share,
+        account: &Arc<Account>,
         mailbox: RecoveredMailbox,
         sent: Option<u64>,
     ) -> Arc<Mailbox> {
         let kept = (self.journal.clone(), id);
         let totals = Arc::clone(&self.totals);
-        Arc::new(Mailbox::recovered(kept, share, totals, mailbox, sent))
+        let account = Arc::clone(account);
+        Arc::new(Mailbox::recovered(kept, account, totals, mailbox, sent))
     }
 }

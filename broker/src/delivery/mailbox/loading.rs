@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-use super::{Delivery, Entry, Mailbox, Share, State, Totals};
+use super::{Account, Delivery, Entry, Held, Mailbox, State, Totals};
 use crate::journal::record::MailboxId;
 use crate::journal::recovery::RecoveredMailbox;
 use crate::journal::{Journal, Kept};
@@ -19,9 +19,9 @@ impl Mailbox {
     #[must_use]
     pub fn recovered(
         kept: (Journal, MailboxId),
-        share: Share,
+        account: Arc<Account>,
         totals: Arc<Totals>,
-        recovered: RecoveredMailbox,
+        mut recovered: RecoveredMailbox,
         sent: Option<u64>,
     ) -> Mailbox {
         let last = recovered.last.unwrap_or(0);
@@ -32,25 +32,23 @@ impl Mailbox {
             sent: sent.unwrap_or(last),
             messages: recovered.messages,
             bytes: recovered.bytes,
-            senders: recovered
-                .senders
-                .into_iter()
-                .map(|(sender, load)| (sender.into(), load))
-                .collect(),
+            charged: Held::recovered(&mut recovered),
             ..State::default()
         };
+        account.charge_all(&state.charged);
         totals.kept_bytes.fetch_add(state.bytes, Ordering::Relaxed);
         let mailbox = Mailbox {
             kept: Some(kept),
-            share,
+            account,
             totals,
             state: Mutex::new(state),
         };
         let mut state = mailbox.lock();
         for Kept { seq, note, message } in recovered.newest {
             let again = seq <= state.sent;
-            state.add(&message, true);
             let size = message.size();
+            state.messages += 1;
+            state.bytes += size;
             mailbox.totals.kept_bytes.fetch_add(size, Ordering::Relaxed);
             let old = state.supersede(Entry {
                 seq,

@@ -1,11 +1,12 @@
 use super::sending::PKIDS;
 use super::*;
+use crate::delivery::account::{Account, Pool};
 use crate::delivery::bench::{Bench, Client, DURABLE, Sent, attachment, now, read, receipt};
 use crate::delivery::mailbox::Delivery;
 use crate::delivery::mailbox::{LIVE_MESSAGES, Pushed, Totals};
 use crate::delivery::receipt::Receipt;
 use crate::protocol::message::Message;
-use crate::protocol::outcome::Outcome;
+use crate::protocol::outcome::{Outcome, Quota};
 use crate::protocol::topic_name::TopicName;
 use bytes::BytesMut;
 
@@ -15,12 +16,14 @@ const SHARE: Share = Share {
     bytes: 1 << 20,
     sender: 100,
     stranger: 100,
+    parts: 16,
 };
 
 /// A session of its own, without a board.
 struct Alone {
     bench: Bench,
     totals: Arc<Totals>,
+    pool: Arc<Pool>,
 }
 
 impl Alone {
@@ -28,6 +31,7 @@ impl Alone {
         Alone {
             bench: Bench::new(),
             totals: Arc::default(),
+            pool: Arc::new(Pool::new(1 << 32, 10)),
         }
     }
 
@@ -39,7 +43,8 @@ impl Alone {
         let journal = self.bench.board.journal().clone();
         let durable = !expiry.is_zero();
         let kept = durable.then(|| (journal.clone(), journal.next_mailbox()));
-        let mailbox = Arc::new(Mailbox::new(kept, share, Arc::clone(&self.totals)));
+        let account = Arc::new(Account::new(share, &self.pool));
+        let mailbox = Arc::new(Mailbox::new(kept, account, Arc::clone(&self.totals)));
         let key = SessionKey {
             owner: "bob".into(),
             client_id: "b".into(),
@@ -163,23 +168,20 @@ async fn a_connection_that_was_taken_over_is_told_and_gets_nothing_more() {
 async fn a_full_mailbox_has_no_room_until_something_is_acknowledged() {
     let alone = Alone::new();
     let session = Arc::new(alone.session(DURABLE));
-    let has_room = |all| session.mailbox().find_room(200, all, None).is_ok();
+    let account = Arc::clone(session.mailbox().account());
+    let room = || account.room(1, 200, None, &mut 0);
     for text in ["x"; 10] {
-        assert!(has_room(usize::MAX));
+        assert_eq!(room(), Ok(()));
         push(&session, text);
     }
-    assert!(!has_room(usize::MAX));
+    assert_eq!(room(), Err(Quota::Mailbox));
     let client = attach(&session, DURABLE, None);
     client.sent().await;
-    assert!(!has_room(usize::MAX), "in flight still counts");
+    assert_eq!(room(), Err(Quota::Mailbox), "in flight still counts");
     session.acknowledge(client.wire(), 1);
-    assert!(has_room(usize::MAX));
-    assert!(
-        !has_room(alone.kept_bytes()),
-        "the bound over all mailboxes holds too"
-    );
+    assert_eq!(room(), Ok(()));
     drop((client, session));
-    assert_eq!(alone.kept_bytes(), 0);
+    assert_eq!((alone.kept_bytes(), alone.pool.held()), (0, 0));
 }
 
 /// More than a mailbox has in memory: it falls behind, and comes back from disk in order and whole.
