@@ -7,12 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::Rng as _;
 use sealpost_core::{Identity, LoginToken, Timestamp};
+use sealpost_mqtt::{ChannelBinding, Login, Route};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker_address::BrokerAddress;
 use crate::committer;
-use crate::connection::Credentials;
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
 use crate::log_file::AppendError;
@@ -58,7 +57,7 @@ pub enum ArchiveError {
 /// Blocks for as long as it takes to open the log, before anything else runs.
 pub async fn run(
     settings: Settings,
-    broker: BrokerAddress,
+    broker: Route,
     stop: CancellationToken,
     on_subscribed: OnSubscribed,
 ) -> Result<(), ArchiveError> {
@@ -103,8 +102,17 @@ pub async fn run(
         .map_err(ArchiveError::Thread)?;
 
     let known = recovery.last_seq > 0;
-    let sign_in = sign_in(identity, &settings);
-    let subscription = Subscription::new(broker, sign_in, on_subscribed, arrivals, received, known);
+    let client_id = format!("sealpost-archiver-{}", settings.name);
+    let sign_in = sign_in(identity, &settings, client_id.clone());
+    let subscription = Subscription::new(
+        broker,
+        client_id,
+        sign_in,
+        on_subscribed,
+        arrivals,
+        received,
+        known,
+    );
     let ended = subscription.run(stop).await;
     match (ended, outcome.await) {
         (_, Ok(result)) => Ok(result?),
@@ -112,19 +120,23 @@ pub async fn run(
     }
 }
 
-/// Makes a fresh login for each connection: a token is good for one minute and for one use.
-fn sign_in(identity: Identity, settings: &Settings) -> SignIn {
+/// Makes a fresh login for each connection, bound to its TLS channel: a token is good for one minute and for one use.
+fn sign_in(identity: Identity, settings: &Settings, client_id: String) -> SignIn {
     let (realm, name) = (settings.realm.clone(), settings.name.clone());
-    let client_id = format!("sealpost-archiver-{name}");
-    Box::new(move || {
+    Box::new(move |binding: &ChannelBinding| {
         let mut nonce = [0; 16];
         rand::rng().fill_bytes(&mut nonce);
-        // No channel binding: there is no TLS underneath yet.
-        let password = LoginToken::mint(&identity, &realm, &name, &client_id, now(), nonce, &[]);
-        Credentials {
-            client_id: client_id.clone(),
+        Login {
             user: name.to_string(),
-            password,
+            password: LoginToken::mint(
+                &identity,
+                &realm,
+                &name,
+                &client_id,
+                now(),
+                nonce,
+                binding.as_bytes(),
+            ),
         }
     })
 }

@@ -34,9 +34,25 @@ pub enum Command {
 /// this order.
 #[derive(Debug, Args, Default)]
 pub struct RunArgs {
-    /// The broker: `mqtt://HOST[:PORT]` [env: SEALPOST_ARCHIVER_BROKER]
+    /// The broker: mqtts://HOST, wss://HOST, or without TLS mqtt:// and ws://; given more than once
+    /// or with commas, they are tried in turn [env: SEALPOST_ARCHIVER_BROKER]
     #[arg(long, value_name = "URL")]
-    pub broker: Option<String>,
+    pub broker: Vec<String>,
+    /// Trust only the authorities in this PEM file to certify the broker, instead of those that
+    /// this machine trusts [env: SEALPOST_ARCHIVER_CA]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The archiver's certificate in PEM, for a broker that wants one [env:
+    /// SEALPOST_ARCHIVER_CLIENT_CERT]
+    #[arg(long, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key in PEM [env: SEALPOST_ARCHIVER_CLIENT_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// Go through this proxy, http://HOST:PORT or socks5://HOST:PORT, or through `none` [env:
+    /// SEALPOST_ARCHIVER_PROXY] [default: what ALL_PROXY, HTTPS_PROXY and NO_PROXY say]
+    #[arg(long, value_name = "URL")]
+    pub proxy: Option<String>,
     /// The realm, as the broker has it [env: SEALPOST_ARCHIVER_REALM] [default: local]
     #[arg(long, value_name = "REALM")]
     pub realm: Option<String>,

@@ -3,6 +3,8 @@
 
 use std::process::ExitCode;
 
+use sealpost_mqtt::{TlsFilesError, advice_on_files};
+
 use crate::archive::ArchiveError;
 use crate::key::KeyError;
 use crate::lock::LockError;
@@ -30,6 +32,9 @@ pub enum ProgramError {
     /// Wrong settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A file that TLS needs is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsFilesError),
     /// No usable key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -53,7 +58,7 @@ impl ProgramError {
 
     fn code(&self) -> u8 {
         match self {
-            ProgramError::Settings(_) => USAGE,
+            ProgramError::Settings(_) | ProgramError::Tls(_) => USAGE,
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => LOCKED,
             ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
                 DISK_FULL
@@ -73,6 +78,7 @@ impl ProgramError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ProgramError::Settings(error) => Some(error.hint()),
+            ProgramError::Tls(error) => Some(advice_on_files(error).to_owned()),
             ProgramError::Key(error) | ProgramError::Archive(ArchiveError::Key(error)) => {
                 key_hint(error)
             }

@@ -5,19 +5,16 @@
 //! broker had; and one that comes twice is known again by its digest, so none is there twice.
 //!
 //! ```text
-//!  broker ─► connection ─► subscription ─► arrival ─► committer ─► writer ─► log_file ─► storage
-//!    ▲                          │                         │
-//!    └────────── PUBACK ◄───────┴───────── receipts ◄─────┘   after the sync
+//!  broker ─► sealpost-mqtt ─► subscription ─► arrival ─► committer ─► writer ─► log_file ─► storage
+//!    ▲                             │                         │
+//!    └──────────── PUBACK ◄────────┴───────── receipts ◄─────┘   after the sync
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod archive;
 pub mod arrival;
-pub mod backoff;
-pub mod broker_address;
 pub mod cli;
 pub mod committer;
-pub mod connection;
 pub mod digest_window;
 pub mod exit;
 pub mod key;

@@ -52,6 +52,12 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
         .enable_all()
         .build()
         .map_err(setup("start the runtime"))?;
+    broker.check()?;
+    if broker.is_exposed() {
+        tracing::warn!(
+            "this connection is not encrypted: who writes to whom shows, and it can be taken over; use mqtts:// or wss://"
+        );
+    }
     runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_at_signal(stop.clone()).map_err(setup("listen for signals"))?;

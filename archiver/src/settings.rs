@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use sealpost_core::{Realm, UserId};
+use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
-use crate::broker_address::BrokerAddress;
 use crate::cli::{DirArgs, RunArgs};
 
 /// What the environment's variables begin with.
@@ -17,7 +17,18 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 6] = ["broker", "dir", "realm", "name", "dedupe_window", "log"];
+const KNOWN: [&str; 10] = [
+    "broker",
+    "ca",
+    "client_cert",
+    "client_key",
+    "proxy",
+    "dir",
+    "realm",
+    "name",
+    "dedupe_window",
+    "log",
+];
 
 /// The fewest messages to remember: as many as can be on the way without an acknowledgement, for
 /// those come again.
@@ -27,12 +38,12 @@ const MIN_DEDUPE_WINDOW: u32 = 65_535;
 const MAX_DEDUPE_WINDOW: u32 = 100_000_000;
 
 /// Settings of an archiver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The archive's directory.
     pub dir: PathBuf,
-    /// The broker; needed by `run` alone.
-    pub broker: Option<BrokerAddress>,
+    /// The broker, and the ways to it; needed by `run` alone.
+    pub broker: Option<Route>,
     /// The realm that logins are made for.
     pub realm: Realm,
     /// The name under which the broker knows this archiver.
@@ -90,10 +101,22 @@ impl SettingsError {
     }
 }
 
+/// A text or an array of texts.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
 #[derive(Deserialize)]
 struct Values {
     dir: Option<PathBuf>,
-    broker: Option<String>,
+    broker: Option<OneOrMore>,
+    ca: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    proxy: Option<String>,
     realm: String,
     name: String,
     dedupe_window: u32,
@@ -137,23 +160,39 @@ impl Settings {
         let environment = environment.prefix_separator("_").try_parsing(true);
         let in_environment = Config::builder().add_source(environment.clone()).build()?;
         refuse_unknown(
-            in_environment,
+            in_environment.clone(),
             &format!("{PREFIX}_… in the environment"),
             &[CONFIG_VARIABLE],
         )?;
-        let values: Values = builder
+        let brokers = (!flags.broker.is_empty()).then(|| flags.broker.clone());
+        let mut values: Values = builder
             .add_source(environment)
             .set_override_option("dir", flags.dir.dir.as_deref().map(path_text).transpose()?)?
-            .set_override_option("broker", flags.broker.clone())?
+            .set_override_option("broker", brokers)?
+            .set_override_option("proxy", flags.proxy.clone())?
             .set_override_option("realm", flags.realm.clone())?
             .set_override_option("name", flags.name.clone())?
             .build()?
             .try_deserialize()?;
+        // A path in the file lies beside the file.
+        let folder = flags.dir.config.as_deref().and_then(Path::parent);
+        let certificate = |setting, flag: &Option<PathBuf>, value: &mut Option<PathBuf>| {
+            if flag.is_some() {
+                value.clone_from(flag);
+            } else if in_environment.get_string(setting).is_err()
+                && let (Some(folder), Some(path)) = (folder, value)
+            {
+                *path = folder.join(&path);
+            }
+        };
+        certificate("ca", &flags.ca, &mut values.ca);
+        certificate("client_cert", &flags.client_cert, &mut values.client_cert);
+        certificate("client_key", &flags.client_key, &mut values.client_key);
         values.check()
     }
 
     /// The broker, which `run` cannot do without.
-    pub fn broker(&self) -> Result<&BrokerAddress, SettingsError> {
+    pub fn broker(&self) -> Result<&Route, SettingsError> {
         self.broker.as_ref().ok_or(SettingsError::Missing("broker"))
     }
 }
@@ -164,7 +203,29 @@ impl Values {
             .dir
             .filter(|dir| !dir.as_os_str().is_empty())
             .ok_or(SettingsError::Missing("dir"))?;
-        let broker = self.broker.map(|broker| broker.parse()).transpose();
+        let options = RouteOptions {
+            brokers: match self.broker {
+                None => Vec::new(),
+                Some(OneOrMore::One(text)) => vec![text],
+                Some(OneOrMore::More(texts)) => texts,
+            },
+            ca: self.ca,
+            client_cert: self.client_cert,
+            client_key: self.client_key,
+            proxy: self.proxy,
+        };
+        let broker = match options.parse() {
+            Ok(route) => Some(route),
+            Err(RouteOptionsError::NoBroker) => None,
+            Err(error) => {
+                let setting = match &error {
+                    RouteOptionsError::Proxy(_) => "proxy",
+                    RouteOptionsError::HalfACertificate => "client_cert",
+                    _ => "broker",
+                };
+                return Err(invalid(setting, &error));
+            }
+        };
         if !(MIN_DEDUPE_WINDOW..=MAX_DEDUPE_WINDOW).contains(&self.dedupe_window) {
             let reason = format!("it must be from {MIN_DEDUPE_WINDOW} to {MAX_DEDUPE_WINDOW}");
             return Err(SettingsError::Invalid {
@@ -174,7 +235,7 @@ impl Values {
         }
         Ok(Settings {
             dir,
-            broker: broker.map_err(|error| invalid("broker", &error))?,
+            broker,
             realm: Realm::parse(&self.realm).map_err(|error| invalid("realm", &error))?,
             name: UserId::parse(&self.name).map_err(|error| invalid("name", &error))?,
             dedupe_window: self.dedupe_window,
@@ -270,6 +331,38 @@ mod tests {
     }
 
     #[test]
+    fn the_ways_to_the_broker_come_from_flags_the_environment_and_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("archiver.toml");
+        fs::write(
+            &file,
+            "broker = [\"mqtts://a\", \"wss://b\"]\nca = \"ca.pem\"\nclient_cert = \"c.pem\"\nclient_key = \"c.key\"\n",
+        )
+        .unwrap();
+        let gather = |flags: &RunArgs, variables: &[(&str, &str)]| {
+            Settings::gather_from(flags, environment(variables)).unwrap()
+        };
+        let mut flags = flags(Some("d"), Some(&file));
+        let settings = gather(&flags, &[("SEALPOST_ARCHIVER_CLIENT_KEY", "e.key")]);
+        let route = settings.broker().unwrap();
+        assert_eq!(route.to_string(), "mqtts://a:8883,wss://b:443/mqtt");
+        let tls = route.tls_files();
+        assert_eq!(
+            tls.ca,
+            Some(directory.path().join("ca.pem")),
+            "beside the file"
+        );
+        assert_eq!(tls.client.as_ref().unwrap().key, Path::new("e.key"));
+
+        flags.broker = vec!["mqtts://c".to_owned(), "mqtts://d".to_owned()];
+        flags.ca = Some("f.pem".into());
+        let settings = gather(&flags, &[("SEALPOST_ARCHIVER_BROKER", "mqtts://e")]);
+        let route = settings.broker().unwrap();
+        assert_eq!(route.to_string(), "mqtts://c:8883,mqtts://d:8883");
+        assert_eq!(route.tls_files().ca, Some("f.pem".into()));
+    }
+
+    #[test]
     fn unknown_settings_are_refused_wherever_they_stand() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("archiver.toml");
@@ -280,7 +373,7 @@ mod tests {
             matches!(&error, SettingsError::Unknown { setting, .. } if setting == "brokr"),
             "{error}"
         );
-        assert!(error.hint().contains("broker, dir"));
+        assert!(error.hint().contains("broker, ca"));
 
         let environment = environment(&[("SEALPOST_ARCHIVER_BROKR", "x")]);
         let error = Settings::gather_from(&flags(Some("d"), None), environment).unwrap_err();
@@ -294,6 +387,7 @@ mod tests {
     fn values_without_sense_are_refused_by_name() {
         for (variable, value, expected) in [
             ("SEALPOST_ARCHIVER_BROKER", "localhost", "broker"),
+            ("SEALPOST_ARCHIVER_PROXY", "ftp://h", "proxy"),
             ("SEALPOST_ARCHIVER_REALM", "Not A Realm", "realm"),
             ("SEALPOST_ARCHIVER_NAME", "Archiver", "name"),
             ("SEALPOST_ARCHIVER_DEDUPE_WINDOW", "1", "dedupe_window"),
@@ -316,7 +410,7 @@ mod tests {
         let with =
             Settings::gather_from(&flags(Some("d"), Some(&shipped)), environment(&[])).unwrap();
         let without = Settings::gather_from(&flags(Some("d"), None), environment(&[])).unwrap();
-        assert_eq!(with, without);
+        assert_eq!(format!("{with:?}"), format!("{without:?}"));
         let text = fs::read_to_string(&shipped).unwrap();
         for setting in KNOWN {
             assert!(

@@ -6,26 +6,47 @@
 //! and the broker, which sends those messages again, has its acknowledgement when they turn out to
 //! be archived already. Receipts come in the order of arrival, and are sent in that order.
 
-use std::io;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectReturnCode, DisconnectReasonCode, Packet, PingReq, Publish,
+    ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PingReq, Publish, Subscribe,
 };
 use sealpost_core::TopicFilter;
-use tokio::net::TcpStream;
+use sealpost_mqtt::{
+    Attempt, Backoff, ChannelBinding, ConnectError, Connection, ConnectionError, Hello, Incoming,
+    KeepAlive, Login, Outgoing, Route, Welcome, check_granted, close, closed, unexpected,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Arrival, Receipt};
-use crate::backoff::Backoff;
-use crate::broker_address::BrokerAddress;
-use crate::connection::{self, ConnectionError, Credentials, Incoming, Outgoing, Welcome};
 
-/// How long the broker may take for each step of the handshake.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+/// The largest packet taken, in bytes. An envelope with its topic needs a tenth of it; a broker
+/// that allows more than Sealpost's own would drop larger messages for this subscriber without a
+/// word (MQTT 5, section 3.1.2.11.4), so this is generous.
+const MAX_PACKET: u32 = 1 << 20;
+
+/// How many messages the broker may send ahead of acknowledgements: all that MQTT allows, since a
+/// consumer that acknowledges after a sync gets no more than this many a sync.
+const RECEIVE_MAXIMUM: u16 = u16::MAX;
+
+/// The session and what waits in it are to stay however long the archiver is away (MQTT 5, section
+/// 3.1.2.11.2). The broker may set its own limit.
+const SESSION_NEVER_EXPIRES: u32 = u32::MAX;
+
+/// The keep-alive asked for.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Room made before each read, in bytes.
+const READ_AHEAD: usize = 256 << 10;
+
+/// The packet identifier of the one SUBSCRIBE of a connection.
+const SUBSCRIBE_ID: u16 = 1;
+
+/// How long the broker may take to answer the SUBSCRIBE.
+const SUBSCRIBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a stop waits for the disk and the broker before it gives the rest up. What is not
 /// acknowledged by then comes again.
@@ -35,11 +56,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// and the broker keeps the rest.
 const MAX_IN_FLIGHT: usize = 64 << 20;
 
-/// How many keep-alive halves may pass without a byte from a broker that was pinged.
-const SILENT_HALVES: u32 = 3;
-
-/// Makes the credentials of one connection.
-pub type SignIn = Box<dyn FnMut() -> Credentials + Send>;
+/// Makes the login of one connection, for the TLS channel that it has.
+pub type SignIn = Box<dyn FnMut(&ChannelBinding) -> Login + Send>;
 
 /// Called each time the broker has granted the subscription.
 pub type OnSubscribed = Box<dyn FnMut() + Send>;
@@ -51,7 +69,8 @@ pub struct CommitterGone;
 
 /// One subscription to every inbox.
 pub struct Subscription {
-    broker: BrokerAddress,
+    broker: Route,
+    client_id: String,
     sign_in: SignIn,
     on_subscribed: OnSubscribed,
     arrivals: UnboundedSender<Arrival>,
@@ -73,11 +92,12 @@ enum Ended {
 }
 
 impl Subscription {
-    /// A subscription at `broker`. `known` says whether the archive was subscribed there in an
+    /// A subscription at `broker`, in the session named `client_id`. `known` says whether the archive was subscribed there in an
     /// earlier life.
     #[must_use]
     pub fn new(
-        broker: BrokerAddress,
+        broker: Route,
+        client_id: String,
         sign_in: SignIn,
         on_subscribed: OnSubscribed,
         arrivals: UnboundedSender<Arrival>,
@@ -86,6 +106,7 @@ impl Subscription {
     ) -> Subscription {
         Subscription {
             broker,
+            client_id,
             sign_in,
             on_subscribed,
             arrivals,
@@ -114,20 +135,26 @@ impl Subscription {
             };
             let error = match connected {
                 Err(error) => error,
-                Ok((mut incoming, mut outgoing, welcome)) => {
-                    match self
-                        .serve(&mut incoming, &mut outgoing, &welcome, &stop)
-                        .await
-                    {
-                        Ok(Ended::Stopped) => return self.finish(outgoing).await,
-                        Ok(Ended::CommitterGone) => return Err(CommitterGone),
-                        Err(error) => error,
-                    }
-                }
+                Ok(Connection {
+                    broker,
+                    mut incoming,
+                    mut outgoing,
+                    welcome,
+                }) => match self
+                    .serve(&mut incoming, &mut outgoing, &welcome, &stop)
+                    .await
+                {
+                    Ok(Ended::Stopped) => return self.finish(incoming, outgoing).await,
+                    Ok(Ended::CommitterGone) => return Err(CommitterGone),
+                    Err(error) => ConnectError {
+                        last: Attempt { broker, error },
+                        before: Vec::new(),
+                    },
+                },
             };
-            let wait = self.wait_after(&error);
+            let wait = self.wait_after(&error.last.error);
             tracing::warn!(
-                broker = %self.broker,
+                broker = %error.last.broker,
                 "{error}; connecting again in {:.1} s{}",
                 wait.as_secs_f64(),
                 advice(&error).map_or_else(String::new, |advice| format!("; {advice}"))
@@ -158,34 +185,20 @@ impl Subscription {
         self.backoff.next_wait()
     }
 
-    async fn connect(
-        &mut self,
-    ) -> Result<
-        (
-            Incoming<tokio::net::tcp::OwnedReadHalf>,
-            Outgoing<tokio::net::tcp::OwnedWriteHalf>,
-            Welcome,
-        ),
-        ConnectionError,
-    > {
-        let address = (self.broker.host(), self.broker.port());
-        let stream = timeout(HANDSHAKE_PATIENCE, TcpStream::connect(address))
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(ConnectionError::Unreachable)?;
-        // Acknowledgements are small and already gathered: waiting for more would only delay them.
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        let (mut incoming, mut outgoing) = (Incoming::new(reader), Outgoing::new(writer));
-        let credentials = (self.sign_in)();
-        let welcome = timeout(
-            HANDSHAKE_PATIENCE,
-            connection::sign_in(&mut incoming, &mut outgoing, credentials),
-        )
-        .await
-        .unwrap_or(Err(ConnectionError::TimedOut("CONNECT")))?;
+    async fn connect(&mut self) -> Result<Connection, ConnectError> {
+        let hello = Hello {
+            client_id: self.client_id.clone(),
+            session_expiry: Some(SESSION_NEVER_EXPIRES),
+            receive_maximum: RECEIVE_MAXIMUM,
+            max_packet: MAX_PACKET,
+            keep_alive: KEEP_ALIVE,
+            read_ahead: READ_AHEAD,
+        };
+        let connecting = self.broker.connect(&hello, &mut *self.sign_in);
+        let connection = Box::pin(connecting).await?;
+        tracing::info!(broker = %connection.broker, "connected");
         self.connection += 1;
-        Ok((incoming, outgoing, welcome))
+        Ok(connection)
     }
 
     /// Serves one connection until it fails or `stop` is cancelled.
@@ -211,21 +224,15 @@ impl Subscription {
                 expiry.as_secs()
             );
         }
-        outgoing.push(&connection::subscribe(TopicFilter::EveryInbox.to_string()))?;
+        let filter = Filter::new(TopicFilter::EveryInbox.to_string(), QoS::AtLeastOnce);
+        let mut subscribe = Subscribe::new(filter, None);
+        subscribe.pkid = SUBSCRIBE_ID;
+        outgoing.push(&Packet::Subscribe(subscribe))?;
         let mut subscribed = false;
-        let subscribed_by = sleep(HANDSHAKE_PATIENCE);
+        let subscribed_by = sleep(SUBSCRIBE_PATIENCE);
         tokio::pin!(subscribed_by);
 
-        // A keep-alive of 0 turns the mechanism off for the broker; the archiver still wants to
-        // know whether it lives.
-        let keep_alive = if welcome.keep_alive.is_zero() {
-            connection::KEEP_ALIVE
-        } else {
-            welcome.keep_alive
-        };
-        let half = keep_alive / 2;
-        let mut ping = interval_at(Instant::now() + half, half);
-        let mut silent_halves = 0;
+        let mut keep_alive = KeepAlive::new(welcome.keep_alive, KEEP_ALIVE);
 
         loop {
             while self.has_room() {
@@ -235,15 +242,15 @@ impl Subscription {
                 match packet {
                     Packet::Publish(publish) => self.take_in(publish)?,
                     Packet::SubAck(answer) => {
-                        connection::check_granted(answer)?;
+                        check_granted(answer, SUBSCRIBE_ID)?;
                         subscribed = true;
                         self.known = true;
                         self.backoff.reset();
                         (self.on_subscribed)();
                     }
                     Packet::PingResp(_) => {}
-                    Packet::Disconnect(goodbye) => return Err(connection::closed(goodbye)),
-                    other => return Err(connection::unexpected(&other)),
+                    Packet::Disconnect(goodbye) => return Err(closed(goodbye)),
+                    other => return Err(unexpected(&other)),
                 }
             }
             let reading = self.has_room();
@@ -252,12 +259,8 @@ impl Subscription {
                 // nothing can starve a stop or a ping.
                 biased;
                 () = stop.cancelled() => return Ok(Ended::Stopped),
-                _ = ping.tick() => {
-                    // Who does not read cannot hear.
-                    silent_halves = if reading { silent_halves + 1 } else { 0 };
-                    if silent_halves > SILENT_HALVES {
-                        return Err(ConnectionError::Silent);
-                    }
+                () = keep_alive.due() => {
+                    keep_alive.ping(reading)?;
                     outgoing.push(&Packet::PingReq(PingReq))?;
                 }
                 () = &mut subscribed_by, if !subscribed => return Err(ConnectionError::TimedOut("SUBSCRIBE")),
@@ -268,7 +271,7 @@ impl Subscription {
                 sent = outgoing.send_some(), if !outgoing.is_empty() => sent?,
                 filled = incoming.fill(), if reading => {
                     filled?;
-                    silent_halves = 0;
+                    keep_alive.heard();
                 }
             }
         }
@@ -316,8 +319,13 @@ impl Subscription {
     }
 
     /// Stops with a connection: what has arrived is archived and acknowledged.
-    async fn finish<W>(mut self, mut outgoing: Outgoing<W>) -> Result<(), CommitterGone>
+    async fn finish<R, W>(
+        mut self,
+        mut incoming: Incoming<R>,
+        mut outgoing: Outgoing<W>,
+    ) -> Result<(), CommitterGone>
     where
+        R: tokio::io::AsyncRead + Unpin,
         W: tokio::io::AsyncWrite + Unpin,
     {
         // The committer ends when it has done what is in the channel, and the receipts end with it.
@@ -329,7 +337,7 @@ impl Subscription {
                     biased;
                     receipts = self.receipts.recv() => match receipts {
                         Some(receipts) => self.acknowledge(&receipts, &mut outgoing)?,
-                        None => return outgoing.close().await,
+                        None => return close(&mut incoming, &mut outgoing).await,
                     },
                     sent = outgoing.send_some(), if !outgoing.is_empty() => sent?,
                 }
@@ -365,8 +373,8 @@ impl Subscription {
 }
 
 /// What the operator can do about an error, where that is not plain.
-fn advice(error: &ConnectionError) -> Option<&'static str> {
-    match error {
+fn advice(error: &ConnectError) -> Option<String> {
+    let ours = match &error.last.error {
         ConnectionError::Refused {
             code:
                 ConnectReturnCode::BadUserNamePassword
@@ -380,9 +388,13 @@ fn advice(error: &ConnectionError) -> Option<&'static str> {
             code: DisconnectReasonCode::SessionTakenOver,
             ..
         } => Some("another archiver runs under the same name; give one of them another --name"),
-        ConnectionError::Unexpected(_) | ConnectionError::Malformed(_) => {
-            Some("does the broker speak MQTT 5?")
+        ConnectionError::NotGranted { .. } => {
+            Some("does the broker list this archiver (--archiver NAME=KEY)?")
         }
         _ => None,
-    }
+    };
+    ours.map_or_else(
+        || sealpost_mqtt::advice(error),
+        |ours| Some(ours.to_owned()),
+    )
 }

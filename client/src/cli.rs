@@ -35,9 +35,24 @@ pub struct Global {
     /// Your user name: a-z, 0-9, _ and -, at most 64 characters [env: SEALPOST_USER]
     #[arg(long, short, global = true, value_name = "NAME")]
     pub user: Option<String>,
-    /// The broker, as mqtt://HOST or mqtt://HOST:PORT [default: mqtt://127.0.0.1:1883] [env: SEALPOST_BROKER]
+    /// The broker: mqtts://HOST, wss://HOST, or without TLS mqtt:// and ws://; given more than once or with commas, they are
+    /// tried in turn [default: mqtt://127.0.0.1:1883] [env: SEALPOST_BROKER]
     #[arg(long, short, global = true, value_name = "URL")]
-    pub broker: Option<String>,
+    pub broker: Vec<String>,
+    /// Trust only the authorities in this PEM file to certify the broker, instead of those that this machine trusts
+    /// [env: SEALPOST_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Your certificate in PEM, for a broker that wants one [env: SEALPOST_CLIENT_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_cert: Option<PathBuf>,
+    /// Its private key in PEM [env: SEALPOST_CLIENT_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// Go through this proxy, http://HOST:PORT or socks5://HOST:PORT, or through `none` [default: what ALL_PROXY, HTTPS_PROXY
+    /// and NO_PROXY say] [env: SEALPOST_PROXY]
+    #[arg(long, global = true, value_name = "URL")]
+    pub proxy: Option<String>,
     /// Where your keys and messages are [default: $XDG_DATA_HOME/sealpost/NAME] [env: SEALPOST_HOME]
     #[arg(long, global = true, value_name = "DIR")]
     pub home: Option<PathBuf>,
@@ -196,7 +211,7 @@ mod tests {
         ] {
             let cli = parse(line).unwrap();
             assert_eq!(cli.global.user.as_deref(), Some("alice"));
-            assert_eq!(cli.global.broker.as_deref(), Some("mqtt://h:1"));
+            assert_eq!(cli.global.broker, ["mqtt://h:1"]);
             assert_eq!(cli.global.realm.as_deref(), Some("r"));
             assert!(cli.global.json);
             assert!(matches!(

@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 
 use sealpost_core::{BundleRefused, SealError};
+use sealpost_mqtt::{RouteOptionsError, TlsFilesError, advice_on_files};
 
 use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::home::HomeError;
 use crate::incoming::ReceiveError;
 use crate::keystore::KeystoreError;
-use crate::mqtt::{MqttError, PublishError, RefusalCode};
+use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
 use crate::passphrase::PassphraseError;
-use crate::settings::SettingsError;
+use crate::settings::{KEYS, SettingsError};
 use crate::store::StoreError;
 
 /// The exit codes. They are part of the interface.
@@ -114,7 +115,16 @@ impl From<SettingsError> for Failure {
                 "A user name has a-z, 0-9, _ and -, starts with a letter or digit, and is at most 64 long.".to_owned()
             }
             SettingsError::Realm { .. } => "A realm has a-z, 0-9, . and -, at most 64.".to_owned(),
-            SettingsError::Broker { .. } => "For example: --broker mqtt://127.0.0.1:1883".to_owned(),
+            SettingsError::Route(error) => match error {
+                RouteOptionsError::NoBroker
+                | RouteOptionsError::Broker { .. }
+                | RouteOptionsError::TooManyBrokers => {
+                    "For example: --broker mqtts://broker.example, or --broker mqtt://127.0.0.1:1883 on this machine."
+                }
+                RouteOptionsError::HalfACertificate => "Give both, or neither.",
+                RouteOptionsError::Proxy(_) => "For example: --proxy socks5://127.0.0.1:1080",
+            }
+            .to_owned(),
             SettingsError::Invitation(_) => "Copy it whole, as the operator's `invite` printed it.".to_owned(),
             SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
             SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
@@ -124,7 +134,7 @@ impl From<SettingsError> for Failure {
             }
             SettingsError::UnknownKey { nearest, .. } => match nearest {
                 Some(nearest) => format!("Did you mean {nearest:?}?"),
-                None => "The keys are user, broker, realm, home, passphrase_command and timeout.".to_owned(),
+                None => format!("The keys are {}.", KEYS.join(", ")),
             },
         };
         Failure::new(Code::Usage, error.to_string(), hint)
@@ -220,17 +230,37 @@ impl From<ReceiveError> for Failure {
     }
 }
 
+impl From<TlsFilesError> for Failure {
+    fn from(error: TlsFilesError) -> Failure {
+        let hint = advice_on_files(&error);
+        Failure::new(Code::Usage, error.to_string(), hint)
+    }
+}
+
 impl From<MqttError> for Failure {
     fn from(error: MqttError) -> Failure {
         let (code, hint) = match &error {
-            MqttError::Unreachable { .. } => (
+            MqttError::Unreachable {
+                advice: Some(advice),
+                ..
+            } => (Code::Unreachable, advice.as_str()),
+            MqttError::Unreachable { advice: None, .. } => (
                 Code::Unreachable,
                 "Is it running, and is --broker right? Start one with: sealpost-broker --listen 127.0.0.1:1883",
             ),
-            MqttError::LoginRefused { .. } => (
+            MqttError::LoginRefused { code, .. } => (
                 Code::Refused,
-                "The name may belong to other keys or need an invitation (--invitation), the clock may be wrong by more than a minute, or --realm differs \
-                 from the broker's.",
+                match code {
+                    LoginRefusal::BadLogin => {
+                        "Check this machine's clock, --realm (the same as the broker's) and --user: a name belongs to the keys that \
+                         claimed it."
+                    }
+                    LoginRefusal::NotAuthorized => {
+                        "With an invitation from the broker's operator: --invitation, or SEALPOST_INVITATION. Otherwise ask them."
+                    }
+                    LoginRefusal::Later => "Try again in a moment.",
+                    LoginRefusal::Other => "Ask the broker's operator.",
+                },
             ),
             MqttError::Dismissed { .. } => (Code::Refused, "Ask the broker's operator."),
             MqttError::SubscriptionRefused { .. } => (
@@ -457,13 +487,15 @@ mod tests {
                 MqttError::Unreachable {
                     broker: broker(),
                     problem: "refused".into(),
+                    advice: None,
                 },
                 Code::Unreachable,
             ),
             (
                 MqttError::LoginRefused {
                     broker: broker(),
-                    reason: "not authorised",
+                    reason: "not authorised".into(),
+                    code: LoginRefusal::NotAuthorized,
                 },
                 Code::Refused,
             ),
@@ -477,7 +509,7 @@ mod tests {
             (
                 MqttError::SubscriptionRefused {
                     filter: "inbox/bob".into(),
-                    reason: "not authorised",
+                    reason: "not authorised".into(),
                 },
                 Code::Refused,
             ),

@@ -6,7 +6,6 @@
 //! envelope, without sockets. [`exit`] turns every error into an exit code and a hint.
 
 pub mod account;
-pub mod broker_url;
 pub mod cli;
 pub mod clock;
 pub mod command;

@@ -1,15 +1,13 @@
-//! MQTT behind one door: connect, subscribe, publish, acknowledge, reconnect. MQTT 5 through rumqttc.
+//! MQTT behind one door: connect, subscribe, publish, acknowledge, reconnect. MQTT 5 over whatever way the broker's URL
+//! names.
 //!
-//! What rumqttc does and this module relies on or works around (read in its source, version 0.25):
-//! - its event loop is not safe to cancel, so a task of its own polls it;
-//! - after a reconnect it re-sends under old packet ids when the broker kept the session and forgets when it did not. We
-//!   make a new event loop for each connection and keep what is unanswered ourselves (in `window`);
-//! - acknowledgements go through the same queue as publishes, which closes when too many of those are in flight. The
-//!   window stays below that;
-//! - a packet over the broker's maximum ends the connection, so it is refused here first;
-//! - for each possible packet id it keeps a slot; the in-flight limit keeps that table small.
+//! A task of its own owns the connection. What it promises:
+//! - a publish is answered once, over as many connections as it takes; in a session that goes on it goes again under its
+//!   packet id, marked as a duplicate;
+//! - a packet over the broker's maximum would end the connection, so it is refused here first;
+//! - a message is acknowledged on the connection that it came on, or not at all: then it comes again;
+//! - who is slow to take events is sent no more by the broker, and is not thought dead.
 
-mod backoff;
 mod driver;
 mod error;
 mod window;
@@ -17,14 +15,13 @@ mod window;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::v5::Publish;
 use sealpost_core::{Topic, TopicFilter};
+use sealpost_mqtt::{ChannelBinding, Route};
 use tokio::sync::{mpsc, oneshot};
 
 use self::driver::Driver;
-use crate::broker_url::BrokerUrl;
 
-pub use self::error::{MqttError, PublishError, RefusalCode};
+pub use self::error::{LoginRefusal, MqttError, PublishError, RefusalCode};
 
 /// How long a goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -34,16 +31,16 @@ const EVENTS: usize = 64;
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Connect {
-    /// Where.
-    pub broker: BrokerUrl,
+    /// Where, and how to get there.
+    pub route: Route,
     /// Under which client id.
     pub client_id: String,
     /// Whether the broker keeps subscriptions and mail while we are away.
     pub durable: bool,
 }
 
-/// MQTT user name and password, made anew for each connection.
-pub type Credentials = Box<dyn Fn() -> (String, String) + Send>;
+/// MQTT user name and password, made anew for each connection and bound to its TLS channel if it has one.
+pub type Credentials = Box<dyn FnMut(&ChannelBinding) -> (String, String) + Send>;
 
 /// A message from the broker.
 #[derive(Debug)]
@@ -62,7 +59,8 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Receipt {
     connection: u64,
-    publish: Publish,
+    /// None at QoS 0, which takes no acknowledgement.
+    packet_id: Option<u16>,
 }
 
 /// What happens on a connection.

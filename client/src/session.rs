@@ -12,6 +12,7 @@ use rand::RngExt;
 use sealpost_core::{
     BundleRefused, BurstCache, Content, KeyBundle, MessageId, Timestamp, Topic, TopicFilter, UserId,
 };
+use sealpost_mqtt::{BrokerUrl, Route};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -19,7 +20,6 @@ pub(crate) use self::opening::MAILBOX_TIME;
 use self::opening::{open_mailbox, receiving_client_id, start};
 use self::wanted::Wanted;
 use crate::account::Account;
-use crate::broker_url::BrokerUrl;
 use crate::contact::{Believed, Disbelieved};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_published, not_sealed};
@@ -85,7 +85,7 @@ pub struct Session {
     pub store: Store,
     /// Where to say things.
     pub printer: Printer,
-    broker: BrokerUrl,
+    broker: Route,
     purpose: Purpose,
     mqtt: Mqtt,
     events: mpsc::Receiver<MqttEvent>,
@@ -133,7 +133,7 @@ impl Session {
         account: Account,
         store: Store,
         mut printer: Printer,
-        broker: BrokerUrl,
+        broker: Route,
         purpose: Purpose,
         limit: Option<u64>,
     ) -> Result<Session, Failure> {
@@ -141,10 +141,10 @@ impl Session {
             Purpose::Receive => receiving_client_id(&store)?,
             Purpose::Send => format!("sealpost-send-{:016x}", rand::rng().random::<u64>()),
         };
-        if !broker.is_loopback() {
+        if broker.is_exposed() {
             printer.note(
                 "sealpost: this connection is not encrypted: what you write stays sealed, but who talks to whom shows, \
-                 and it can be taken over. Use a tunnel.",
+                 and it can be taken over. Use mqtts:// or wss://.",
             )?;
         }
         let mut store = store;
@@ -166,7 +166,7 @@ impl Session {
         account: Account,
         store: Store,
         printer: Printer,
-        broker: BrokerUrl,
+        broker: Route,
         mqtt: Mqtt,
         events: mpsc::Receiver<MqttEvent>,
     ) -> Session {
@@ -315,10 +315,10 @@ impl Session {
         self.connected
     }
 
-    /// The broker's address.
+    /// The broker that we are connected to, or were last.
     #[must_use]
     pub fn broker(&self) -> &BrokerUrl {
-        &self.broker
+        self.broker.current()
     }
 
     /// What is known about somebody's keys in this session.
@@ -492,7 +492,7 @@ impl Session {
             } else {
                 "disconnected"
             },
-            broker: self.broker.to_string(),
+            broker: self.broker.current().to_string(),
             reason,
             retry_in: retry_in.map(|retry| (retry.as_secs_f64() * 1_000.0).round() / 1_000.0),
         })?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use config::{Config, ConfigError, FileFormat};
 use sealpost_core::{Invitation, NameError, NotAnInvitation, Realm, UserId};
+use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
-use crate::broker_url::{BrokerUrl, BrokerUrlError};
 use crate::cli::{Global, parse_duration};
 
 /// Where a broker is looked for when nobody says.
@@ -20,9 +20,13 @@ pub const DEFAULT_TIMEOUT: &str = "10s";
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-const KEYS: [&str; 6] = [
+pub(crate) const KEYS: [&str; 10] = [
     "user",
     "broker",
+    "ca",
+    "client_cert",
+    "client_key",
+    "proxy",
     "realm",
     "home",
     "passphrase_command",
@@ -30,10 +34,14 @@ const KEYS: [&str; 6] = [
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 13] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
+    "SEALPOST_CA",
+    "SEALPOST_CLIENT_CERT",
+    "SEALPOST_CLIENT_KEY",
+    "SEALPOST_PROXY",
     "SEALPOST_REALM",
     "SEALPOST_HOME",
     "SEALPOST_PASSPHRASE_COMMAND",
@@ -49,8 +57,8 @@ pub struct Settings {
     pub user: UserId,
     /// The deployment.
     pub realm: Realm,
-    /// The broker.
-    pub broker: BrokerUrl,
+    /// The broker, and the ways to it.
+    pub broker: Route,
     /// The user's folder.
     pub home: PathBuf,
     /// A command that prints the passphrase.
@@ -89,14 +97,9 @@ pub enum SettingsError {
         /// What is wrong with it.
         source: NameError,
     },
-    /// The broker's address is malformed.
-    #[error("{url:?} is not a broker's address: {source}")]
-    Broker {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        source: BrokerUrlError,
-    },
+    /// What is said about the way to the broker makes no sense.
+    #[error(transparent)]
+    Route(#[from] RouteOptionsError),
     /// The timeout is malformed.
     #[error("{text:?} is not a timeout: {problem}")]
     Timeout {
@@ -141,11 +144,32 @@ pub enum SettingsError {
 #[serde(deny_unknown_fields)]
 struct Layer {
     user: Option<String>,
-    broker: Option<String>,
+    broker: Option<OneOrMore>,
+    ca: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    proxy: Option<String>,
     realm: Option<String>,
     home: Option<PathBuf>,
     passphrase_command: Option<String>,
     timeout: Option<String>,
+}
+
+/// A text or an array of texts.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl OneOrMore {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            OneOrMore::One(text) => vec![text],
+            OneOrMore::More(texts) => texts,
+        }
+    }
 }
 
 /// The environment, as a function, so that tests bring their own.
@@ -216,9 +240,14 @@ impl Settings {
                 )
             })
             .and_then(|b| {
+                let flags = (!flags.broker.is_empty()).then(|| flags.broker.clone());
+                let brokers = flags.or_else(|| environment("SEALPOST_BROKER").map(|url| vec![url]));
+                b.set_override_option("broker", brokers)
+            })
+            .and_then(|b| {
                 b.set_override_option(
-                    "broker",
-                    flag_or_environment(flags.broker.clone(), "SEALPOST_BROKER"),
+                    "proxy",
+                    flag_or_environment(flags.proxy.clone(), "SEALPOST_PROXY"),
                 )
             })
             .and_then(|b| {
@@ -247,6 +276,24 @@ impl Settings {
         if let Some(home) = &flags.home {
             merged.home = Some(home.clone());
         }
+        // A path in the file lies beside the file.
+        let folder = file
+            .and_then(|(path, _)| path.parent())
+            .unwrap_or(Path::new(""));
+        let certificate = |flag: &Option<PathBuf>, name, in_file: Option<PathBuf>| {
+            let here = flag
+                .clone()
+                .or_else(|| environment(name).map(PathBuf::from));
+            here.or_else(|| in_file.map(|path| folder.join(path)))
+        };
+        merged.ca = certificate(&flags.ca, "SEALPOST_CA", merged.ca);
+        merged.client_cert = certificate(
+            &flags.client_cert,
+            "SEALPOST_CLIENT_CERT",
+            merged.client_cert,
+        );
+        merged.client_key =
+            certificate(&flags.client_key, "SEALPOST_CLIENT_KEY", merged.client_key);
         let invitation = flag_or_environment(flags.invitation.clone(), "SEALPOST_INVITATION");
         let invitation = invitation
             .map(|text| Invitation::parse(text.trim()))
@@ -268,11 +315,16 @@ impl Settings {
             name: realm.clone(),
             source,
         })?;
-        let url = layer.broker.unwrap_or_else(|| DEFAULT_BROKER.to_owned());
-        let broker = BrokerUrl::parse(&url).map_err(|source| SettingsError::Broker {
-            url: url.clone(),
-            source,
-        })?;
+        let broker = RouteOptions {
+            brokers: layer
+                .broker
+                .map_or_else(|| vec![DEFAULT_BROKER.to_owned()], OneOrMore::into_vec),
+            ca: layer.ca,
+            client_cert: layer.client_cert,
+            client_key: layer.client_key,
+            proxy: layer.proxy,
+        }
+        .parse()?;
         let timeout = layer.timeout.unwrap_or_else(|| DEFAULT_TIMEOUT.to_owned());
         let timeout = parse_duration(&timeout).map_err(|problem| SettingsError::Timeout {
             text: timeout.clone(),
@@ -399,7 +451,7 @@ mod tests {
     fn flags() -> Global {
         Global {
             user: Some("flag".into()),
-            broker: Some("mqtt://flag:3".into()),
+            broker: vec!["mqtt://flag:3".into()],
             realm: Some("flag".into()),
             home: Some("/flag".into()),
             passphrase_command: Some("flag".into()),
@@ -433,7 +485,7 @@ mod tests {
         for (layer, settings) in cases {
             assert_eq!(settings.user.as_str(), layer);
             assert_eq!(settings.realm.as_str(), layer);
-            assert_eq!(settings.broker.host(), layer);
+            assert_eq!(settings.broker.current().host(), layer);
             assert_eq!(settings.home, PathBuf::from(format!("/{layer}")));
             assert_eq!(settings.passphrase_command.as_deref(), Some(layer));
             assert_eq!(settings.timeout, Duration::from_secs(3));
@@ -451,6 +503,41 @@ mod tests {
             PathBuf::from("/home/someone/.local/share/sealpost/alice")
         );
         assert_eq!(settings.passphrase_command, None);
+    }
+
+    #[test]
+    fn several_brokers_come_repeated_with_commas_or_as_an_array() {
+        let brokers = |flags: &[&str], file: Option<&str>| {
+            let flags = Global {
+                user: Some("alice".into()),
+                broker: flags.iter().map(|&url| url.to_owned()).collect(),
+                ..Global::default()
+            };
+            load(&flags, &nothing, file).unwrap().broker.to_string()
+        };
+        let both = "mqtts://a:8883,wss://b:443/mqtt";
+        let file = "broker = [\"mqtts://c\"]";
+        assert_eq!(brokers(&["mqtts://a,wss://b"], Some(file)), both);
+        assert_eq!(brokers(&["mqtts://a", "wss://b"], Some(file)), both);
+        assert_eq!(brokers(&[], Some("broker = \"mqtts://a, wss://b\"")), both);
+        assert_eq!(
+            brokers(&[], Some("broker = [\"mqtts://a\", \"wss://b\"]")),
+            both
+        );
+    }
+
+    #[test]
+    fn half_a_certificate_and_a_strange_proxy_are_refused() {
+        for (text, expected) in [
+            ("client_cert = \"a.pem\"", "--client-key"),
+            ("proxy = \"ftp://alice:secret@h\"", "http://HOST:PORT"),
+        ] {
+            let refused = load(&flags(), &nothing, Some(text))
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(expected), "{refused}");
+            assert!(!refused.contains("secret"));
+        }
     }
 
     #[test]
@@ -491,7 +578,7 @@ mod tests {
             ("usr = \"a\"", "usr", Some("user")),
             ("passphrase = \"secret\"", "passphrase", None),
             ("colour = \"red\"", "colour", None),
-            ("[tls]\nca = \"x\"", "tls", None),
+            ("[tls]\nca_file = \"x\"", "tls", None),
         ] {
             match load(&flags(), &nothing, Some(text)) {
                 Err(SettingsError::UnknownKey { key, nearest, path }) => {
@@ -535,8 +622,8 @@ mod tests {
             Err(SettingsError::Realm { .. })
         ));
         assert!(matches!(
-            with(|f| f.broker = Some("nowhere".into())),
-            Err(SettingsError::Broker { .. })
+            with(|f| f.broker = vec!["nowhere".into()]),
+            Err(SettingsError::Route(RouteOptionsError::Broker { .. }))
         ));
         assert!(matches!(
             load(&flags(), &nothing, Some("timeout = \"soon\"")),

@@ -5,9 +5,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5::{Packet, PingResp};
 use sealpost_archiver::arrival::{Arrival, Receipt};
-use sealpost_archiver::backoff::Backoff;
-use sealpost_archiver::connection::{Credentials, KEEP_ALIVE};
-use sealpost_archiver::subscription::{CommitterGone, Subscription};
+use sealpost_archiver::subscription::{CommitterGone, KEEP_ALIVE, Subscription};
+use sealpost_mqtt::{Backoff, ChannelBinding, Login, RouteOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -30,19 +29,23 @@ fn start(broker: &ScriptedBroker) -> Running {
     let (receipts, receipts_out) = mpsc::unbounded_channel();
     let (grants, subscribed) = mpsc::unbounded_channel();
     let mut logins = 0;
-    let sign_in = Box::new(move || {
+    let sign_in = Box::new(move |binding: &ChannelBinding| {
+        assert!(binding.as_bytes().is_empty(), "there is no TLS here");
         logins += 1;
-        Credentials {
-            client_id: "stable".to_owned(),
+        Login {
             user: "archiver".to_owned(),
             password: format!("login {logins}"),
         }
     });
     let on_subscribed = Box::new(move || _ = grants.send(()));
-    let address = broker.address().parse().unwrap();
+    let route = RouteOptions {
+        brokers: vec![broker.address()],
+        ..RouteOptions::default()
+    };
     let backoff = Backoff::between(Duration::from_millis(1), Duration::from_millis(10));
     let subscription = Subscription::new(
-        address,
+        route.parse().unwrap(),
+        "stable".to_owned(),
         sign_in,
         on_subscribed,
         arrivals_in,

@@ -103,7 +103,7 @@ fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
 async fn publish_now(
     account: Account,
     store: Store,
-    broker: crate::broker_url::BrokerUrl,
+    broker: sealpost_mqtt::Route,
     json: bool,
 ) -> Result<bool, Failure> {
     let work = async {

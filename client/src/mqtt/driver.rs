@@ -1,24 +1,27 @@
-//! The task behind a connection: one rumqttc event loop after the other.
+//! The task behind a connection: one MQTT 5 connection after the other.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rumqttc::NetworkOptions;
-use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, DisconnectReasonCode, Filter, Packet, SubscribeReasonCode,
+    DisconnectReasonCode, Filter, Packet, PingReq, Publish, Subscribe, SubscribeReasonCode,
+    Unsubscribe,
 };
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, StateError};
 use sealpost_core::MAX_ENVELOPE;
+use sealpost_mqtt::{
+    Backoff, ConnectError, Connection, ConnectionError, Hello, KeepAlive, Login, Outgoing, Words,
+    advice, close, closed, goodbye_words, login_words, unexpected,
+};
+use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
-use super::backoff::Backoff;
-use super::error::{granted, io_problem, login_reason, publish_result};
-use super::window::Window;
+use super::error::{granted, publish_result, shown};
+use super::window::{FIRST_OTHER_ID, Window, Write};
 use super::{
-    Connect, Credentials, Delivery, EVENTS, GOODBYE, MqttError, MqttEvent, Outbound, PublishError,
-    Receipt, Request,
+    Connect, Credentials, Delivery, GOODBYE, MqttError, MqttEvent, Outbound, PublishError, Receipt,
+    Request,
 };
 
 /// The largest packet we take, in bytes: an envelope and generous room for topic and properties. The broker is told.
@@ -27,14 +30,12 @@ const MAX_PACKET: u32 = MAX_ENVELOPE as u32 + 32_768;
 const PACKET_OVERHEAD: usize = 256;
 /// How many messages the broker may have with us unacknowledged.
 const RECEIVE_MAXIMUM: u16 = 64;
-/// rumqttc's in-flight limit, above our window's.
-const INFLIGHT_LIMIT: u16 = 128;
-/// rumqttc's queue: more than window, acknowledgements and a subscribe together can ever need.
-const QUEUE: usize = 1_024;
+/// Room made before each read, in bytes: small, since a device has little.
+const READ_AHEAD: usize = 16 * 1_024;
+/// How much may wait to be written, in bytes, before more is written into it: beyond that the broker is slow.
+const MOST_UNSENT: usize = 256 * 1_024;
 /// How often an idle connection is checked, so that a dead one is noticed within a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long connecting may take, the broker's answer included, in seconds.
-const CONNECT_SECONDS: u64 = 10;
 /// How long the answer to a subscription may take.
 const SUBSCRIBE_TIME: Duration = Duration::from_secs(10);
 /// How long the broker keeps a durable session and its mail while we are away, in seconds.
@@ -55,6 +56,8 @@ pub(super) struct Driver {
     subscribing: VecDeque<Subscribing>,
     /// What the broker is to be told as soon as there is a connection.
     unsubscribing: Vec<String>,
+    /// The packet id of the last thing that was not a publish.
+    last_id: u16,
     max_packet: Option<u32>,
 }
 
@@ -62,9 +65,16 @@ pub(super) struct Driver {
 struct Subscribing {
     filters: Vec<String>,
     answer: Option<oneshot::Sender<Result<(), MqttError>>>,
-    /// When it was handed to the broker.
-    sent: Option<Instant>,
-    packet_id: Option<u16>,
+    /// When it was handed to the broker, and under which packet id.
+    sent: Option<(Instant, u16)>,
+}
+
+/// A connection that is being served.
+struct Live {
+    connection: Connection,
+    keep_alive: KeepAlive,
+    /// What the other side of `events` has no room for yet. Nothing is read meanwhile.
+    held: Option<MqttEvent>,
 }
 
 /// Why serving a connection stopped.
@@ -75,19 +85,6 @@ enum Stop {
     Ended(MqttError),
     /// We were asked to stop.
     Goodbye,
-}
-
-/// One live connection: rumqttc's client and the task that polls its event loop.
-struct Live {
-    client: AsyncClient,
-    packets: mpsc::Receiver<Result<Event, ConnectionError>>,
-    poller: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.poller.abort();
-    }
 }
 
 impl Driver {
@@ -109,39 +106,31 @@ impl Driver {
             subscribed: Vec::new(),
             subscribing: VecDeque::new(),
             unsubscribing: Vec::new(),
+            last_id: FIRST_OTHER_ID,
             max_packet: None,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        let mut ever_connected = false;
+        let mut backoff = Backoff::default();
         let ending = loop {
-            let problem = match self.open().await {
-                Ok(mut live) => {
-                    ever_connected = true;
+            let stop = match self.open().await {
+                Ok(connection) => {
                     let since = Instant::now();
-                    let stop = self.serve(&mut live).await;
+                    let stop = self.serve(connection).await;
                     backoff.connected_for(since.elapsed());
-                    match stop {
-                        Stop::Lost(problem) => problem,
-                        Stop::Ended(error) => break error,
-                        Stop::Goodbye => return,
-                    }
+                    stop
                 }
-                Err(Stop::Lost(problem)) if ever_connected => problem,
-                Err(Stop::Lost(problem)) => {
-                    break MqttError::Unreachable {
-                        broker: self.connect.broker.to_string(),
-                        problem,
-                    };
-                }
-                Err(Stop::Ended(error)) => break error,
-                Err(Stop::Goodbye) => return,
+                Err(stop) => stop,
+            };
+            let problem = match stop {
+                Stop::Lost(problem) => problem,
+                Stop::Ended(error) => break error,
+                Stop::Goodbye => return,
             };
             self.after_loss();
-            let retry_in = backoff.wait(&mut rand::rng());
-            tracing::info!(%problem, ?retry_in, "disconnected");
+            let retry_in = backoff.next_wait();
+            tracing::info!(?problem, ?retry_in, "disconnected");
             let event = MqttEvent::Disconnected { problem, retry_in };
             if self.events.send(event).await.is_err() {
                 return;
@@ -162,113 +151,146 @@ impl Driver {
     }
 
     /// Connects and waits for the broker's answer. Requests wait meanwhile.
-    async fn open(&mut self) -> Result<Live, Stop> {
-        let (user, password) = (self.credentials)();
-        let broker = &self.connect.broker;
-        let mut options =
-            MqttOptions::new(self.connect.client_id.clone(), broker.host(), broker.port());
-        let mut properties = ConnectProperties::new();
-        properties.session_expiry_interval = self.connect.durable.then_some(SESSION_EXPIRY);
-        properties.receive_maximum = Some(RECEIVE_MAXIMUM);
-        properties.max_packet_size = Some(MAX_PACKET);
-        let mut network = NetworkOptions::new();
-        network.set_tcp_nodelay(true);
-        options
-            .set_credentials(user, password)
-            .set_keep_alive(KEEP_ALIVE)
-            .set_clean_start(!self.connect.durable)
-            .set_connection_timeout(CONNECT_SECONDS)
-            .set_connect_properties(properties)
-            .set_outgoing_inflight_upper_limit(INFLIGHT_LIMIT)
-            .set_manual_acks(true)
-            .set_network_options(network);
-        let (client, event_loop) = AsyncClient::new(options, QUEUE);
-        let (tx, packets) = mpsc::channel(EVENTS);
-        let poller = tokio::spawn(poll(event_loop, tx));
-        let mut live = Live {
-            client,
-            packets,
-            poller,
+    async fn open(&mut self) -> Result<Connection, Stop> {
+        let hello = Hello {
+            client_id: self.connect.client_id.clone(),
+            session_expiry: self.connect.durable.then_some(SESSION_EXPIRY),
+            receive_maximum: RECEIVE_MAXIMUM,
+            max_packet: MAX_PACKET,
+            keep_alive: KEEP_ALIVE,
+            read_ahead: READ_AHEAD,
         };
-        loop {
-            match live.packets.recv().await {
-                Some(Ok(Event::Incoming(Packet::ConnAck(answer)))) => {
-                    self.connected(&answer);
-                    return Ok(live);
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(self.classify(error)),
-                None => return Err(Stop::Lost("the broker's answer makes no sense".to_owned())),
-            }
-        }
-    }
-
-    fn connected(&mut self, answer: &ConnAck) {
-        tracing::info!(session_present = answer.session_present, "connected");
+        let credentials = &mut self.credentials;
+        let mut login = |binding: &_| {
+            let (user, password) = credentials(binding);
+            Login { user, password }
+        };
+        let connecting = self.connect.route.connect(&hello, &mut login);
+        let connection = match Box::pin(connecting).await {
+            Ok(connection) => connection,
+            Err(error) => return Err(self.not_connected(&error)),
+        };
+        let welcome = &connection.welcome;
+        tracing::info!(broker = %connection.broker, session_present = welcome.session_present, "connected");
         self.connection += 1;
-        let properties = answer.properties.as_ref();
         self.window
-            .set_receive_maximum(properties.and_then(|p| p.receive_max));
-        self.max_packet = properties.and_then(|p| p.max_packet_size);
+            .connected(welcome.receive_maximum, welcome.session_present);
+        self.max_packet = welcome.max_packet;
         if !self.subscribed.is_empty() {
             self.subscribing.push_front(Subscribing {
                 filters: self.subscribed.clone(),
                 answer: None,
                 sent: None,
-                packet_id: None,
             });
+        }
+        Ok(connection)
+    }
+
+    /// The first attempt says at once what is wrong; later ones go on, unless the broker has refused us.
+    fn not_connected(&self, error: &ConnectError) -> Stop {
+        let broker = error.last.broker.to_string();
+        let first = self.connection == 0;
+        match &error.last.error {
+            ConnectionError::Refused { code, reason } if first || error.last.error.is_final() => {
+                Stop::Ended(MqttError::LoginRefused {
+                    broker,
+                    reason: shown(reason.as_ref(), &login_words(*code)),
+                    code: (*code).into(),
+                })
+            }
+            _ if first => {
+                let broker = match error.before.is_empty() {
+                    true => broker,
+                    false => self.connect.route.to_string(),
+                };
+                Stop::Ended(MqttError::Unreachable {
+                    broker,
+                    problem: crate::terminal::clean_line(&error.to_string()),
+                    advice: advice(error),
+                })
+            }
+            _ => Stop::Lost(crate::terminal::clean_line(&error.to_string())),
         }
     }
 
-    async fn serve(&mut self, live: &mut Live) -> Stop {
-        if self.events.send(MqttEvent::Connected).await.is_err() {
-            return Stop::Goodbye;
-        }
-        let mut goodbye: Option<oneshot::Sender<()>> = None;
+    async fn serve(&mut self, connection: Connection) -> Stop {
+        let broker = connection.broker.clone();
+        let mut live = Live {
+            keep_alive: KeepAlive::new(connection.welcome.keep_alive, KEEP_ALIVE),
+            connection,
+            held: Some(MqttEvent::Connected),
+        };
         loop {
-            if goodbye.is_none()
-                && let Err(problem) = self.write(&live.client)
-            {
-                return Stop::Lost(problem);
-            }
-            let unanswered = self.subscribing.front().and_then(|next| next.sent);
-            tokio::select! {
-                biased;
-                packet = live.packets.recv() => match packet {
-                    Some(Ok(event)) => if let Err(stop) = self.read(event).await {
-                        return stop;
-                    },
-                    Some(Err(error)) => {
-                        return match goodbye {
-                            Some(done) => {
-                                let _ = done.send(());
-                                Stop::Goodbye
-                            }
-                            None => self.classify(error),
-                        };
-                    }
-                    None => return Stop::Lost("the broker sent something that makes no sense".to_owned()),
-                },
-                request = self.requests.recv(), if goodbye.is_none() => match request {
-                    Some(Request::Disconnect(done)) => {
-                        if live.client.try_disconnect().is_err() {
-                            return Stop::Goodbye;
-                        }
-                        goodbye = Some(done);
-                    }
-                    Some(request) => self.request(request, Some(&live.client)),
-                    None => return Stop::Goodbye,
-                },
-                () = overdue(unanswered), if goodbye.is_none() => {
-                    return Stop::Lost(format!("no answer to a subscription within {} s", SUBSCRIBE_TIME.as_secs()));
-                }
-                () = tokio::time::sleep(GOODBYE), if goodbye.is_some() => return Stop::Goodbye,
+            match self.step(&mut live).await {
+                Ok(()) => {}
+                Err(Interruption::Stop(stop)) => return stop,
+                Err(Interruption::Connection(error)) => return interrupted(&broker, &error),
             }
         }
+    }
+
+    /// Deals with what there is, and waits for the next thing to happen.
+    async fn step(&mut self, live: &mut Live) -> Result<(), Interruption> {
+        let Live {
+            connection: Connection {
+                incoming, outgoing, ..
+            },
+            keep_alive,
+            held,
+        } = live;
+        self.write(outgoing)?;
+        while held.is_none()
+            && let Some(packet) = incoming.next_packet()?
+        {
+            *held = self.read(packet)?;
+        }
+        let reading = held.is_none();
+        let unanswered = self.subscribing.front().and_then(|next| next.sent);
+        tokio::select! {
+            // Acknowledgements leave before more is taken in, and nothing starves a ping.
+            biased;
+            () = keep_alive.due() => {
+                keep_alive.ping(reading)?;
+                outgoing.push(&Packet::PingReq(PingReq))?;
+            }
+            request = self.requests.recv(), if outgoing.unsent() < MOST_UNSENT => match request {
+                Some(Request::Disconnect(done)) => {
+                    self.write(outgoing)?;
+                    // Whether it is heard or not: we leave.
+                    let _ = timeout(GOODBYE, close(incoming, outgoing)).await;
+                    let _ = done.send(());
+                    return Err(Interruption::Stop(Stop::Goodbye));
+                }
+                Some(request) => self.request(request, Some(outgoing))?,
+                None => return Err(Interruption::Stop(Stop::Goodbye)),
+            },
+            sent = outgoing.send_some(), if !outgoing.is_empty() => sent?,
+            permit = self.events.clone().reserve_owned(), if !reading => match (permit, held.take()) {
+                (Ok(permit), Some(event)) => drop(permit.send(event)),
+                (Ok(_), None) => {}
+                (Err(_), _) => return Err(Interruption::Stop(Stop::Goodbye)),
+            },
+            filled = incoming.fill(), if reading => {
+                filled?;
+                keep_alive.heard();
+            }
+            // While our own side is busy, an answer may lie unread: that is not the broker's delay.
+            () = overdue(unanswered), if reading => {
+                return Err(Interruption::Stop(Stop::Lost(format!(
+                    "no answer to a subscription within {} s",
+                    SUBSCRIBE_TIME.as_secs()
+                ))));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a request; what it asks for is written by [`Driver::write`] when the way is free.
-    fn request(&mut self, request: Request, client: Option<&AsyncClient>) {
+    fn request<W: AsyncWrite + Unpin>(
+        &mut self,
+        request: Request,
+        outgoing: Option<&mut Outgoing<W>>,
+    ) -> Result<(), ConnectionError> {
         match request {
             Request::Publish(outbound, answer) => {
                 let ticket = self.next_ticket;
@@ -283,23 +305,21 @@ impl Driver {
                     filters,
                     answer: Some(answer),
                     sent: None,
-                    packet_id: None,
                 });
             }
             Request::Unsubscribe(filters) => self.unsubscribe(filters),
             Request::Acknowledge(receipt) => {
-                if let Some(client) = client
+                if let (Some(outgoing), Some(packet_id)) = (outgoing, receipt.packet_id)
                     && receipt.connection == self.connection
-                    && client.try_ack(&receipt.publish).is_err()
                 {
-                    // It will be delivered again on the next connection, and recognised.
-                    tracing::warn!("an acknowledgement could not be queued");
+                    outgoing.acknowledge(packet_id)?;
                 }
             }
             Request::Disconnect(done) => {
                 let _ = done.send(());
             }
         }
+        Ok(())
     }
 
     fn unsubscribe(&mut self, filters: Vec<String>) {
@@ -315,14 +335,26 @@ impl Driver {
         self.unsubscribing.extend(filters);
     }
 
-    /// Hands to rumqttc what may go now.
-    fn write(&mut self, client: &AsyncClient) -> Result<(), String> {
-        const FULL: &str = "the MQTT library's queue is full";
-        for filter in std::mem::take(&mut self.unsubscribing) {
-            client
-                .try_unsubscribe(filter)
-                .map_err(|_| FULL.to_owned())?;
+    fn next_id(&mut self) -> u16 {
+        self.last_id = self.last_id.checked_add(1).unwrap_or(FIRST_OTHER_ID);
+        self.last_id
+    }
+
+    /// Writes what may go now.
+    fn write<W: AsyncWrite + Unpin>(
+        &mut self,
+        outgoing: &mut Outgoing<W>,
+    ) -> Result<(), ConnectionError> {
+        let filters = std::mem::take(&mut self.unsubscribing);
+        if !filters.is_empty() {
+            let pkid = self.next_id();
+            outgoing.push(&Packet::Unsubscribe(Unsubscribe {
+                pkid,
+                filters,
+                properties: None,
+            }))?;
         }
+        let packet_id = self.next_id();
         if let Some(next) = self.subscribing.front_mut()
             && next.sent.is_none()
         {
@@ -330,91 +362,93 @@ impl Driver {
                 .filters
                 .iter()
                 .map(|filter| Filter::new(filter, QoS::AtLeastOnce));
-            client
-                .try_subscribe_many(filters)
-                .map_err(|_| FULL.to_owned())?;
-            next.sent = Some(Instant::now());
+            let mut subscribe = Subscribe::new_many(filters, None);
+            subscribe.pkid = packet_id;
+            outgoing.push(&Packet::Subscribe(subscribe))?;
+            next.sent = Some((Instant::now(), packet_id));
         }
-        while let Some((ticket, outbound)) = self.window.hand_over() {
+        while outgoing.unsent() < MOST_UNSENT
+            && let Some(write) = self.window.next()
+        {
+            let Write {
+                packet_id,
+                duplicate,
+                publish: (ticket, outbound),
+            } = write;
             let size = outbound.payload.len() + PACKET_OVERHEAD;
             if let Some(max) = self.max_packet
                 && size > max as usize
             {
                 // Its place in the window is taken back at once.
-                self.window.take_back();
+                self.window.done(packet_id);
                 self.answer(ticket, Err(PublishError::TooLarge { max }));
                 continue;
             }
-            client
-                .try_publish(
-                    &outbound.topic,
-                    QoS::AtLeastOnce,
-                    outbound.retain,
-                    outbound.payload,
-                )
-                .map_err(|_| FULL.to_owned())?;
+            let mut publish =
+                Publish::new(outbound.topic, QoS::AtLeastOnce, outbound.payload, None);
+            publish.pkid = packet_id;
+            publish.dup = duplicate;
+            publish.retain = outbound.retain;
+            outgoing.push(&Packet::Publish(publish))?;
         }
         Ok(())
     }
 
-    async fn read(&mut self, event: Event) -> Result<(), Stop> {
-        match event {
-            Event::Outgoing(Outgoing::Publish(packet_id)) => self.window.written(packet_id),
-            Event::Outgoing(Outgoing::Subscribe(packet_id)) => {
-                if let Some(next) = self.subscribing.front_mut() {
-                    next.packet_id = Some(packet_id);
-                }
-            }
-            Event::Incoming(Packet::PubAck(ack)) => {
-                if let Some((ticket, outbound)) = self.window.acknowledged(ack.pkid) {
+    /// Takes a packet. What comes back is for the other side.
+    fn read(&mut self, packet: Packet) -> Result<Option<MqttEvent>, Interruption> {
+        match packet {
+            Packet::PubAck(ack) => {
+                if let Some((ticket, outbound)) = self.window.done(ack.pkid) {
                     let words = ack.properties.and_then(|p| p.reason_string);
                     self.answer(ticket, publish_result(ack.reason, words, outbound.retain));
                 }
             }
-            Event::Incoming(Packet::SubAck(ack)) => {
+            Packet::SubAck(ack) => {
                 let ours = self
                     .subscribing
                     .front()
-                    .is_some_and(|s| s.packet_id == Some(ack.pkid));
+                    .and_then(|subscribing| subscribing.sent)
+                    .is_some_and(|(_, packet_id)| packet_id == ack.pkid);
                 if let Some(done) = ours.then(|| self.subscribing.pop_front()).flatten() {
-                    self.subscribed_now(done, &ack.return_codes)?;
+                    let words = ack.properties.and_then(|p| p.reason_string);
+                    self.subscribed_now(done, &ack.return_codes, words)
+                        .map_err(Interruption::Stop)?;
                 }
             }
-            Event::Incoming(Packet::Publish(publish)) => {
-                let delivery = Delivery {
+            Packet::Publish(publish) => {
+                let packet_id = match publish.qos {
+                    QoS::AtMostOnce => None,
+                    QoS::AtLeastOnce => Some(publish.pkid),
+                    // Nothing above the QoS 1 that was asked for may come (MQTT 5, section 3.8.4).
+                    QoS::ExactlyOnce => {
+                        return Err(ConnectionError::Unexpected("PUBLISH with QoS 2").into());
+                    }
+                };
+                return Ok(Some(MqttEvent::Delivery(Box::new(Delivery {
                     topic: String::from_utf8_lossy(&publish.topic).into_owned(),
-                    payload: publish.payload.clone(),
+                    payload: publish.payload,
                     duplicate: publish.dup,
                     receipt: Receipt {
                         connection: self.connection,
-                        publish,
+                        packet_id,
                     },
-                };
-                let since = Instant::now();
-                let event = MqttEvent::Delivery(Box::new(delivery));
-                if self.events.send(event).await.is_err() {
-                    return Err(Stop::Goodbye);
-                }
-                // While our own side is busy, an answer may lie unread: that is not the broker's delay.
-                if let Some(sent) = self
-                    .subscribing
-                    .front_mut()
-                    .and_then(|next| next.sent.as_mut())
-                {
-                    *sent += since.elapsed();
-                }
+                }))));
             }
-            _ => {}
+            Packet::PingResp(_) | Packet::UnsubAck(_) => {}
+            Packet::Disconnect(goodbye) => return Err(closed(goodbye).into()),
+            other => return Err(unexpected(&other).into()),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn subscribed_now(
         &mut self,
         done: Subscribing,
         codes: &[SubscribeReasonCode],
+        words: Option<String>,
     ) -> Result<(), Stop> {
-        let result = granted(&done.filters, codes);
+        let words = words.and_then(|words| Words::new(&words));
+        let result = granted(&done.filters, codes, words.as_ref());
         for (filter, code) in done.filters.into_iter().zip(codes) {
             if matches!(code, SubscribeReasonCode::Success(_)) && !self.subscribed.contains(&filter)
             {
@@ -447,7 +481,6 @@ impl Driver {
             .retain(|subscribing| subscribing.answer.is_some());
         for subscribing in &mut self.subscribing {
             subscribing.sent = None;
-            subscribing.packet_id = None;
         }
     }
 
@@ -463,75 +496,52 @@ impl Driver {
                         let _ = done.send(());
                         return true;
                     }
-                    Some(request) => self.request(request, None),
+                    // Without a connection nothing is written, so nothing can fail.
+                    Some(request) => drop(self.request::<tokio::io::Sink>(request, None)),
                     None => return true,
                 },
             }
         }
     }
+}
 
-    fn classify(&self, error: ConnectionError) -> Stop {
-        let broker = self.connect.broker.to_string();
-        match error {
-            ConnectionError::ConnectionRefused(code) => match login_reason(code) {
-                (reason, true) => Stop::Ended(MqttError::LoginRefused { broker, reason }),
-                (reason, false) if self.connection == 0 => {
-                    Stop::Ended(MqttError::LoginRefused { broker, reason })
-                }
-                (reason, false) => Stop::Lost(reason.to_owned()),
-            },
-            ConnectionError::MqttState(StateError::ServerDisconnect {
-                reason_code,
-                reason_string,
-            }) => {
-                let words = reason_string.map(|words| crate::terminal::clean_line(&words));
-                let reason = words.unwrap_or_else(|| format!("{reason_code:?}"));
-                match reason_code {
-                    DisconnectReasonCode::SessionTakenOver => Stop::Ended(MqttError::TakenOver),
-                    DisconnectReasonCode::NotAuthorized
-                    | DisconnectReasonCode::AdministrativeAction
-                    | DisconnectReasonCode::RetainNotSupported
-                    | DisconnectReasonCode::QoSNotSupported => {
-                        Stop::Ended(MqttError::Dismissed { broker, reason })
-                    }
-                    _ => Stop::Lost(reason),
-                }
-            }
-            ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => {
-                Stop::Lost(io_problem(&error))
-            }
-            ConnectionError::Timeout(_) => {
-                Stop::Lost(format!("no answer within {CONNECT_SECONDS} s"))
-            }
-            ConnectionError::MqttState(StateError::ConnectionAborted) => {
-                Stop::Lost("it closed the connection".to_owned())
-            }
-            ConnectionError::MqttState(StateError::AwaitPingResp) => {
-                Stop::Lost("it no longer answers".to_owned())
-            }
-            ConnectionError::MqttState(StateError::Deserialization(error)) => {
-                Stop::Lost(format!("it does not speak MQTT 5 as we do: {error}"))
-            }
-            other => Stop::Lost(other.to_string()),
-        }
+/// What ends a round of serving.
+enum Interruption {
+    Stop(Stop),
+    Connection(ConnectionError),
+}
+
+impl From<ConnectionError> for Interruption {
+    fn from(error: ConnectionError) -> Self {
+        Interruption::Connection(error)
+    }
+}
+
+/// Whether an error of a connection that stood is the end.
+fn interrupted(broker: &sealpost_mqtt::BrokerUrl, error: &ConnectionError) -> Stop {
+    let ConnectionError::Closed { code, reason } = error else {
+        return Stop::Lost(crate::terminal::clean_line(&error.to_string()));
+    };
+    match code {
+        DisconnectReasonCode::SessionTakenOver => Stop::Ended(MqttError::TakenOver),
+        DisconnectReasonCode::NotAuthorized
+        | DisconnectReasonCode::AdministrativeAction
+        | DisconnectReasonCode::RetainNotSupported
+        | DisconnectReasonCode::QoSNotSupported => Stop::Ended(MqttError::Dismissed {
+            broker: broker.to_string(),
+            reason: shown(reason.as_ref(), &goodbye_words(*code)),
+        }),
+        _ => Stop::Lost(crate::terminal::clean_line(&error.to_string())),
     }
 }
 
 /// Waits until a subscription sent at that time should have been answered; for ever when there is none.
-async fn overdue(sent: Option<Instant>) {
+async fn overdue(sent: Option<(Instant, u16)>) {
     match sent {
-        Some(sent) => tokio::time::sleep_until((sent + SUBSCRIBE_TIME).into()).await,
+        Some((sent, _)) => tokio::time::sleep_until(sent + SUBSCRIBE_TIME).await,
         None => std::future::pending().await,
     }
 }
 
-/// Polls until the first error. On its own, because rumqttc's `poll` loses packets when it is cancelled.
-async fn poll(mut event_loop: EventLoop, packets: mpsc::Sender<Result<Event, ConnectionError>>) {
-    loop {
-        let packet = event_loop.poll().await;
-        let over = packet.is_err();
-        if packets.send(packet).await.is_err() || over {
-            return;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
+use sealpost_mqtt::Words;
 
 /// Why a connection came to an end for good.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,14 +14,18 @@ pub enum MqttError {
         broker: String,
         /// What went wrong.
         problem: String,
+        /// What to do about it, where there is something to say.
+        advice: Option<String>,
     },
     /// The broker answered and refused the login.
     #[error("the broker at {broker} refused the login: {reason}")]
     LoginRefused {
         /// Where.
         broker: String,
-        /// Its reason code, in words.
-        reason: &'static str,
+        /// Its words, or ours for its code.
+        reason: String,
+        /// Which way.
+        code: LoginRefusal,
     },
     /// The broker ended the connection in a way that connecting again would not change.
     #[error("the broker at {broker} ended the connection: {reason}")]
@@ -35,8 +40,8 @@ pub enum MqttError {
     SubscriptionRefused {
         /// To what.
         filter: String,
-        /// Its reason code, in words.
-        reason: &'static str,
+        /// Its words, or ours for its code.
+        reason: String,
     },
     /// Another connection with our name and client id took the session over.
     #[error("another connection took this session over")]
@@ -44,6 +49,35 @@ pub enum MqttError {
     /// The connection was closed by us.
     #[error("the connection is closed")]
     Closed,
+}
+
+/// The broker's reason codes for a refused login, as far as they differ in what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// 0x86: this login does not hold.
+    BadLogin,
+    /// 0x87: whoever we are, we may not.
+    NotAuthorized,
+    /// It may take us later.
+    Later,
+    /// Any other.
+    Other,
+}
+
+impl From<ConnectReturnCode> for LoginRefusal {
+    fn from(code: ConnectReturnCode) -> LoginRefusal {
+        use ConnectReturnCode as Code;
+        match code {
+            Code::BadUserNamePassword => LoginRefusal::BadLogin,
+            Code::NotAuthorized | Code::Banned => LoginRefusal::NotAuthorized,
+            Code::ServerBusy
+            | Code::ServerUnavailable
+            | Code::ServiceUnavailable
+            | Code::QuotaExceeded
+            | Code::ConnectionRateExceeded => LoginRefusal::Later,
+            _ => LoginRefusal::Other,
+        }
+    }
 }
 
 /// Why a publish was not accepted.
@@ -89,12 +123,11 @@ pub enum RefusalCode {
     Other,
 }
 
-/// The operating system's words without its number.
-pub(super) fn io_problem(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
-        None => text,
+/// The broker's words, fit for a terminal, or ours where it has none.
+pub(super) fn shown(words: Option<&Words>, ours: &str) -> String {
+    match words {
+        Some(words) => crate::terminal::clean_line(words.raw()),
+        None => ours.to_owned(),
     }
 }
 
@@ -118,24 +151,27 @@ pub(super) fn publish_result(
         | PubAckReason::ImplementationSpecificError
         | PubAckReason::PacketIdentifierInUse => (RefusalCode::Other, "an error inside the broker"),
     };
-    let reason = match words {
-        Some(words) => crate::terminal::clean_line(&words),
-        None => ours.to_owned(),
-    };
+    let words = words.and_then(|words| Words::new(&words));
+    let reason = shown(words.as_ref(), ours);
     Err(PublishError::Refused { code, reason })
 }
 
 /// Whether the broker granted what was asked for: one code for each filter, and delivery that waits for our
 /// acknowledgement.
-pub(super) fn granted(filters: &[String], codes: &[SubscribeReasonCode]) -> Result<(), MqttError> {
+pub(super) fn granted(
+    filters: &[String],
+    codes: &[SubscribeReasonCode],
+    words: Option<&Words>,
+) -> Result<(), MqttError> {
     for (n, filter) in filters.iter().enumerate() {
         let reason = match codes.get(n) {
             Some(SubscribeReasonCode::Success(QoS::AtLeastOnce)) => continue,
             Some(SubscribeReasonCode::Success(_)) => {
                 "it grants only delivery without acknowledgement (QoS 0), which would lose mail"
+                    .to_owned()
             }
-            Some(code) => subscribe_reason(code),
-            None => "its answer says nothing about it",
+            Some(code) => shown(words, subscribe_reason(code)),
+            None => "its answer says nothing about it".to_owned(),
         };
         return Err(MqttError::SubscriptionRefused {
             filter: filter.clone(),
@@ -151,26 +187,6 @@ fn subscribe_reason(code: &SubscribeReasonCode) -> &'static str {
         SubscribeReasonCode::QuotaExceeded => "a quota is exceeded",
         SubscribeReasonCode::TopicFilterInvalid => "the filter is not valid",
         _ => "an error inside the broker",
-    }
-}
-
-/// A reason in words, and whether trying again is pointless.
-pub(super) fn login_reason(code: ConnectReturnCode) -> (&'static str, bool) {
-    use ConnectReturnCode as Code;
-    match code {
-        Code::BadUserNamePassword => ("the login is not valid", true),
-        Code::NotAuthorized => ("not authorised", true),
-        Code::Banned => ("banned", true),
-        Code::ClientIdentifierNotValid | Code::BadClientId => ("the client id is not valid", true),
-        Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => {
-            ("it does not speak MQTT 5", true)
-        }
-        Code::BadAuthenticationMethod => ("it wants another way to log in", true),
-        Code::ServiceUnavailable | Code::ServerUnavailable => ("it is not available", false),
-        Code::ServerBusy => ("it is busy", false),
-        Code::ConnectionRateExceeded => ("too many connections in a short time", false),
-        Code::QuotaExceeded => ("a quota is exceeded", false),
-        _ => ("an error inside the broker", false),
     }
 }
 
@@ -194,7 +210,7 @@ mod tests {
         use SubscribeReasonCode::{NotAuthorized, Success};
         let filters = ["keys/bob".to_owned(), "inbox/bob".to_owned()];
         let one = Success(QoS::AtLeastOnce);
-        let granted = |codes: &[SubscribeReasonCode]| granted(&filters, codes);
+        let granted = |codes: &[SubscribeReasonCode]| granted(&filters, codes, None);
         assert_eq!(granted(&[one, one]), Ok(()));
         for (codes, word) in [
             (vec![one, Success(QoS::AtMostOnce)], "QoS 0"),
@@ -219,27 +235,5 @@ mod tests {
                 reason: "mailbox of bob is full".to_owned()
             })
         );
-    }
-
-    #[test]
-    fn a_login_is_tried_again_only_where_time_may_help() {
-        for (code, pointless) in [
-            (ConnectReturnCode::BadUserNamePassword, true),
-            (ConnectReturnCode::NotAuthorized, true),
-            (ConnectReturnCode::UnsupportedProtocolVersion, true),
-            (ConnectReturnCode::ServerBusy, false),
-            (ConnectReturnCode::ServerUnavailable, false),
-            (ConnectReturnCode::ConnectionRateExceeded, false),
-        ] {
-            assert_eq!(login_reason(code).1, pointless, "{code:?}");
-        }
-    }
-
-    #[test]
-    fn the_operating_systems_error_number_is_left_out() {
-        let refused = std::io::Error::from_raw_os_error(111);
-        assert!(!io_problem(&refused).contains("os error"));
-        let ours = std::io::Error::other("could not resolve to any address");
-        assert_eq!(io_problem(&ours), "could not resolve to any address");
     }
 }

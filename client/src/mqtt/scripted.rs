@@ -1,8 +1,6 @@
 //! A connection whose broker is a test.
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::Publish;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Delivery, Mqtt, MqttError, MqttEvent, PublishError, Receipt, Request};
@@ -68,7 +66,7 @@ impl Script {
             },
             Request::Subscribe(filters, answer) => Asked::Subscribe { filters, answer },
             Request::Unsubscribe(filters) => Asked::Unsubscribe { filters },
-            Request::Acknowledge(receipt) => Asked::Acknowledge(receipt.publish.pkid),
+            Request::Acknowledge(receipt) => Asked::Acknowledge(receipt.packet_id.unwrap_or(0)),
             Request::Disconnect(done) => {
                 let _ = done.send(());
                 Asked::Disconnect
@@ -79,15 +77,13 @@ impl Script {
     /// Delivers a message; returns the number of its acknowledgement.
     pub(crate) async fn deliver(&mut self, topic: &str, payload: &[u8]) -> u16 {
         self.delivered += 1;
-        let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload.to_vec(), None);
-        publish.pkid = self.delivered;
         let delivery = Delivery {
             topic: topic.to_owned(),
             payload: Bytes::copy_from_slice(payload),
             duplicate: false,
             receipt: Receipt {
                 connection: 1,
-                publish,
+                packet_id: Some(self.delivered),
             },
         };
         self.event(MqttEvent::Delivery(Box::new(delivery))).await;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-/// How many unacknowledged publishes are with the broker at once. Small enough to stay below every broker's receive
-/// maximum, so that the MQTT library's own limits never close the way for acknowledgements.
-const MAX_IN_FLIGHT: usize = 16;
+/// How many unacknowledged publishes are with the broker at once. Few, so that little is sent again after a loss, and
+/// enough for a burst to fill the way to a broker that syncs its disk before it answers.
+const MAX_IN_FLIGHT: u16 = 16;
 /// After so many lost connections with one publish in flight, it is given up: it may be what loses them.
 const MAX_ATTEMPTS: u32 = 3;
 
@@ -15,10 +15,8 @@ type Order = u64;
 #[derive(Debug)]
 pub(super) struct Window<P> {
     next_order: Order,
-    limit: usize,
+    limit: u16,
     waiting: VecDeque<Entry<P>>,
-    /// Handed to the MQTT library, which has not said under which packet id it wrote them.
-    handed_over: VecDeque<Entry<P>>,
     in_flight: BTreeMap<u16, Entry<P>>,
 }
 
@@ -27,6 +25,17 @@ struct Entry<P> {
     order: Order,
     attempts: u32,
     publish: P,
+    /// Under which packet id it was written before, in the session that goes on.
+    written_as: Option<u16>,
+}
+
+/// A publish to be written now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Write<P> {
+    pub(super) packet_id: u16,
+    /// Whether the broker may have it already (DUP).
+    pub(super) duplicate: bool,
+    pub(super) publish: P,
 }
 
 impl<P: Clone> Window<P> {
@@ -35,16 +44,19 @@ impl<P: Clone> Window<P> {
             next_order: 0,
             limit: MAX_IN_FLIGHT,
             waiting: VecDeque::new(),
-            handed_over: VecDeque::new(),
             in_flight: BTreeMap::new(),
         }
     }
 
-    /// What the broker said at connecting: never more in flight than that.
-    pub(super) fn set_receive_maximum(&mut self, maximum: Option<u16>) {
-        self.limit = maximum.map_or(MAX_IN_FLIGHT, |maximum| {
-            usize::from(maximum.max(1)).min(MAX_IN_FLIGHT)
-        });
+    /// Connected, to a broker that takes so many unacknowledged publishes. If it has lost the session, what was written
+    /// before is new to it; otherwise it goes again under its packet id and marked as such (MQTT 5, section 4.4).
+    pub(super) fn connected(&mut self, receive_maximum: u16, session_present: bool) {
+        self.limit = receive_maximum.clamp(1, MAX_IN_FLIGHT);
+        if !session_present {
+            for entry in &mut self.waiting {
+                entry.written_as = None;
+            }
+        }
     }
 
     pub(super) fn push(&mut self, publish: P) {
@@ -54,35 +66,44 @@ impl<P: Clone> Window<P> {
             order,
             attempts: 0,
             publish,
+            written_as: None,
         });
     }
 
-    /// The next one to hand to the library, if the broker may have one more.
-    pub(super) fn hand_over(&mut self) -> Option<P> {
-        if self.handed_over.len() + self.in_flight.len() >= self.limit {
+    /// The next one to write, if the broker may have one more.
+    pub(super) fn next(&mut self) -> Option<Write<P>> {
+        if self.in_flight.len() >= usize::from(self.limit) {
             return None;
         }
         let mut entry = self.waiting.pop_front()?;
+        let duplicate = entry.written_as.is_some();
+        // What went out before the loss goes first, so its ids are free; others take what those leave.
+        let packet_id = entry.written_as.or_else(|| self.free_id())?;
         entry.attempts += 1;
+        entry.written_as = Some(packet_id);
         let publish = entry.publish.clone();
-        self.handed_over.push_back(entry);
-        Some(publish)
+        self.in_flight.insert(packet_id, entry);
+        Some(Write {
+            packet_id,
+            duplicate,
+            publish,
+        })
     }
 
-    /// The one handed over last does not go after all.
-    pub(super) fn take_back(&mut self) {
-        self.handed_over.pop_back();
+    fn free_id(&self) -> Option<u16> {
+        let taken = |id: &u16| {
+            self.in_flight.contains_key(id)
+                || self
+                    .waiting
+                    .iter()
+                    .any(|entry| entry.written_as == Some(*id))
+        };
+        // A waiting entry has an id only after a loss, and those are no more than were in flight.
+        (1..=2 * MAX_IN_FLIGHT + 1).find(|id| !taken(id))
     }
 
-    /// The library wrote the oldest handed-over one under this packet id.
-    pub(super) fn written(&mut self, packet_id: u16) {
-        if let Some(entry) = self.handed_over.pop_front() {
-            self.in_flight.insert(packet_id, entry);
-        }
-    }
-
-    /// The broker answered.
-    pub(super) fn acknowledged(&mut self, packet_id: u16) -> Option<P> {
+    /// The broker answered, or it does not go after all.
+    pub(super) fn done(&mut self, packet_id: u16) -> Option<P> {
         self.in_flight.remove(&packet_id).map(|entry| entry.publish)
     }
 
@@ -90,7 +111,6 @@ impl<P: Clone> Window<P> {
     pub(super) fn lost(&mut self) -> Vec<P> {
         let mut back: Vec<Entry<P>> = std::mem::take(&mut self.in_flight)
             .into_values()
-            .chain(self.handed_over.drain(..))
             .chain(self.waiting.drain(..))
             .collect();
         back.sort_by_key(|entry| entry.order);
@@ -104,9 +124,12 @@ impl<P: Clone> Window<P> {
     /// Whether the broker has answered everything.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.handed_over.is_empty() && self.in_flight.is_empty()
+        self.waiting.is_empty() && self.in_flight.is_empty()
     }
 }
+
+/// The packet ids of everything that is not a publish begin here, so that the two never meet.
+pub(super) const FIRST_OTHER_ID: u16 = 0x8000;
 
 #[cfg(test)]
 mod tests {
@@ -118,63 +141,98 @@ mod tests {
         window
     }
 
-    fn drain(window: &mut Window<u32>) -> Vec<u32> {
-        std::iter::from_fn(|| window.hand_over()).collect()
+    fn drain(window: &mut Window<u32>) -> Vec<(u16, bool, u32)> {
+        std::iter::from_fn(|| window.next())
+            .map(|write| (write.packet_id, write.duplicate, write.publish))
+            .collect()
+    }
+
+    fn published(writes: &[(u16, bool, u32)]) -> Vec<u32> {
+        writes.iter().map(|write| write.2).collect()
     }
 
     #[test]
     fn no_more_is_in_flight_than_the_broker_takes() {
         let mut window = window(40);
-        assert_eq!(drain(&mut window).len(), MAX_IN_FLIGHT);
-        window.written(1);
-        assert_eq!(window.hand_over(), None);
-        assert_eq!(window.acknowledged(1), Some(0));
-        assert_eq!(window.hand_over(), Some(16));
+        window.connected(u16::MAX, false);
+        let first = drain(&mut window);
+        assert_eq!(first.len(), usize::from(MAX_IN_FLIGHT));
+        assert_eq!(first[0], (1, false, 0));
+        assert_eq!(window.next(), None);
+        assert_eq!(window.done(1), Some(0));
+        assert_eq!(drain(&mut window), [(1, false, 16)]);
 
         let mut small = super::tests::window(5);
-        small.set_receive_maximum(Some(2));
-        assert_eq!(drain(&mut small), [0, 1]);
-        small.set_receive_maximum(Some(0));
-        assert_eq!(drain(&mut small), [0_u32; 0]);
+        small.connected(2, false);
+        assert_eq!(published(&drain(&mut small)), [0, 1]);
     }
 
     #[test]
-    fn after_a_lost_connection_everything_unanswered_goes_again_in_order() {
+    fn in_the_same_session_what_is_unanswered_goes_again_as_what_it_was() {
         let mut window = window(5);
-        window.set_receive_maximum(Some(3));
-        assert_eq!(drain(&mut window), [0, 1, 2]);
-        window.written(7);
-        window.written(8);
-        // The second was answered before the first, the third not even written.
-        assert_eq!(window.acknowledged(8), Some(1));
+        window.connected(3, false);
+        assert_eq!(
+            drain(&mut window),
+            [(1, false, 0), (2, false, 1), (3, false, 2)]
+        );
+        assert_eq!(window.done(2), Some(1));
         assert_eq!(window.lost(), [0_u32; 0]);
-        window.set_receive_maximum(None);
-        assert_eq!(drain(&mut window), [0, 2, 3, 4]);
+        window.connected(u16::MAX, true);
+        assert_eq!(
+            drain(&mut window),
+            [(1, true, 0), (3, true, 2), (2, false, 3), (4, false, 4)]
+        );
+    }
+
+    #[test]
+    fn in_a_new_session_nothing_is_a_duplicate() {
+        let mut window = window(3);
+        window.connected(2, false);
+        assert_eq!(published(&drain(&mut window)), [0, 1]);
+        assert_eq!(window.done(1), Some(0));
+        assert_eq!(window.lost(), [0_u32; 0]);
+        window.connected(2, false);
+        assert_eq!(drain(&mut window), [(1, false, 1), (2, false, 2)]);
     }
 
     #[test]
     fn a_publish_that_loses_every_connection_is_given_up() {
         let mut window = window(2);
-        window.set_receive_maximum(Some(1));
         for _ in 0..MAX_ATTEMPTS - 1 {
-            assert_eq!(drain(&mut window), [0]);
+            window.connected(1, true);
+            assert_eq!(published(&drain(&mut window)), [0]);
             assert_eq!(window.lost(), [0_u32; 0]);
         }
-        assert_eq!(drain(&mut window), [0]);
+        window.connected(1, true);
+        assert_eq!(published(&drain(&mut window)), [0]);
         assert_eq!(window.lost(), [0]);
-        assert_eq!(drain(&mut window), [1]);
+        assert_eq!(published(&drain(&mut window)), [1]);
     }
 
     #[test]
     fn an_acknowledgement_of_nothing_is_ignored() {
         let mut window = window(1);
-        assert_eq!(window.acknowledged(3), None);
-        window.written(3);
-        assert_eq!(window.acknowledged(3), None);
+        assert_eq!(window.done(3), None);
         assert!(!window.is_empty());
-        window.hand_over();
-        window.written(3);
-        assert_eq!(window.acknowledged(3), Some(0));
+        let write = window.next().unwrap();
+        assert_eq!(window.done(write.packet_id), Some(0));
+        assert_eq!(window.done(write.packet_id), None);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn packet_ids_never_meet_those_of_subscriptions() {
+        let mut window = window(10_000);
+        let mut most = 0;
+        for round in 0..200 {
+            window.connected(u16::MAX, round % 3 == 0);
+            let writes = drain(&mut window);
+            most = most.max(writes.iter().map(|write| write.0).max().unwrap_or(0));
+            for write in writes.iter().step_by(2) {
+                window.done(write.0).unwrap();
+            }
+            window.lost();
+        }
+        assert!(most < FIRST_OTHER_ID, "{most}");
     }
 }

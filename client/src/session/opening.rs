@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sealpost_core::{LoginPassword, LoginToken, TopicFilter};
+use sealpost_mqtt::{ChannelBinding, Route};
 use tokio::sync::mpsc;
 
 use super::{Purpose, closed};
 use crate::account::Account;
-use crate::broker_url::BrokerUrl;
 use crate::clock;
 use crate::exit::{Failure, not_connected};
 use crate::mqtt::{Connect, Mqtt, MqttEvent};
@@ -26,12 +26,14 @@ pub(super) fn receiving_client_id(store: &Store) -> Result<String, Failure> {
 /// Connects; done when the broker has accepted.
 pub(super) async fn start(
     account: &Account,
-    broker: &BrokerUrl,
+    broker: &Route,
     client_id: String,
     purpose: Purpose,
 ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
+    // A file that cannot be read is our own affair, not the broker's.
+    broker.check()?;
     let connect = Connect {
-        broker: broker.clone(),
+        route: broker.clone(),
         client_id: client_id.clone(),
         durable: purpose == Purpose::Receive,
     };
@@ -49,7 +51,7 @@ pub(super) async fn start(
 pub(super) async fn open_mailbox(
     account: &Account,
     store: &mut Store,
-    broker: &BrokerUrl,
+    broker: &Route,
 ) -> Result<(), Failure> {
     let now = clock::now();
     let opened = store.mailbox_opened(&broker.to_string())?;
@@ -71,11 +73,7 @@ pub(super) async fn open_mailbox(
     Ok(())
 }
 
-async fn visit_mailbox(
-    account: &Account,
-    store: &Store,
-    broker: &BrokerUrl,
-) -> Result<(), Failure> {
+async fn visit_mailbox(account: &Account, store: &Store, broker: &Route) -> Result<(), Failure> {
     let (mqtt, mut events) = start(
         account,
         broker,
@@ -101,14 +99,13 @@ async fn visit_mailbox(
     Ok(())
 }
 
-/// A fresh login token for every connection: the broker takes each once, and only for a minute.
+/// A fresh login token for every connection, bound to its TLS channel: the broker takes each once, and only for a minute.
 fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
     let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
     let (realm, user) = (account.realm().clone(), account.user().clone());
     let invitation = account.invitation().cloned();
-    Box::new(move || {
+    Box::new(move |binding: &ChannelBinding| {
         let nonce: [u8; 16] = rand::rng().random();
-        // No TLS, so there is no channel to bind to.
         let token = LoginToken::mint(
             &identity,
             &realm,
@@ -116,7 +113,7 @@ fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials
             &client_id,
             clock::now(),
             nonce,
-            &[],
+            binding.as_bytes(),
         );
         let accepted = invitation.as_ref().and_then(|invitation| {
             let parsed = LoginToken::parse(&token).ok()?;

@@ -59,7 +59,11 @@ fn session_of(folder: &tempfile::TempDir, purpose: Purpose, printer: Printer) ->
         false => account_now(folder, "bob"),
     };
     let store = Store::open(&account.home().store(), account.store_key()).unwrap();
-    let broker = BrokerUrl::parse("mqtt://127.0.0.1").unwrap();
+    let broker = sealpost_mqtt::RouteOptions {
+        brokers: vec!["mqtt://127.0.0.1".to_owned()],
+        ..Default::default()
+    };
+    let broker = broker.parse().unwrap();
     let (mqtt, events, script) = Script::new();
     let session = Session {
         purpose,

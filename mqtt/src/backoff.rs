@@ -1,4 +1,5 @@
-//! How long to wait before the next attempt to connect.
+//! How long to wait before connecting again: twice as long each time, with jitter, so that a thousand clients do not
+//! come back in the same instant when a broker restarts.
 
 use std::time::Duration;
 
@@ -7,12 +8,13 @@ use rand::RngExt as _;
 /// The first wait, before jitter.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// The longest wait, before jitter: an archive should not lag a broker that is back by much more
-/// than this.
+/// The longest wait, before jitter: nobody should lag a broker that is back by much more than this.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Waits that double from a quarter of a second to half a minute, each cut by up to a half at
-/// random, so that a broker that comes back is not met by all its clients in the same instant.
+/// A connection that lasted this long was a good one: the next loss starts from the beginning.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// Waits that double from a quarter of a second to half a minute, each cut by up to a half at random.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -42,12 +44,19 @@ impl Backoff {
         self.next = self.first;
     }
 
+    /// The last connection lasted so long; when that was long enough, as [`Backoff::reset`].
+    pub fn connected_for(&mut self, duration: Duration) {
+        if duration >= GOOD {
+            self.reset();
+        }
+    }
+
     /// The next wait is the longest: trying soon would do harm.
     pub fn jump_to_longest(&mut self) {
         self.next = self.longest;
     }
 
-    /// The next wait.
+    /// The next wait: between half and all of the current step.
     pub fn next_wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (wait * 2).min(self.longest);
@@ -60,12 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_half_a_minute_and_no_further() {
+    fn waits_double_up_to_a_bound_and_start_over_after_a_good_connection() {
         let mut backoff = Backoff::default();
-        assert!(backoff.next_wait() <= FIRST);
+        let mut step = FIRST;
         for _ in 0..20 {
-            assert!(backoff.next_wait() <= LONGEST);
+            let wait = backoff.next_wait();
+            assert!(wait >= step / 2 && wait <= step, "{wait:?} of {step:?}");
+            step = (step * 2).min(LONGEST);
         }
+        assert_eq!(step, LONGEST);
+        backoff.connected_for(GOOD / 2);
+        assert!(backoff.next_wait() >= LONGEST / 2);
+        backoff.connected_for(GOOD);
+        assert!(backoff.next_wait() <= FIRST);
+        backoff.jump_to_longest();
         assert!(backoff.next_wait() >= LONGEST / 2);
         backoff.reset();
         assert!(backoff.next_wait() <= FIRST);
