@@ -1,5 +1,6 @@
 //! An archiver under test.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -48,9 +49,15 @@ impl Archiver {
 
     /// Starts it and waits until it has subscribed.
     pub fn run(&mut self, broker_url: &str) -> &mut Process {
+        self.run_with::<&str>(broker_url, &[])
+    }
+
+    /// As [`Archiver::run`], with more options.
+    pub fn run_with<S: AsRef<OsStr>>(&mut self, broker_url: &str, options: &[S]) -> &mut Process {
         let mut command = Command::new(program("sealpost-archiver"));
         command
             .args(["run", "--broker", broker_url])
+            .args(options)
             .arg("--dir")
             .arg(self.dir.path());
         let process = Process::spawn("archiver", &mut command);

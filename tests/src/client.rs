@@ -1,5 +1,6 @@
 //! A person at the `sealpost` command line.
 
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
 
@@ -14,6 +15,7 @@ pub struct Person {
     name: String,
     broker: String,
     home: TempDir,
+    options: Vec<OsString>,
 }
 
 /// How a command ended.
@@ -46,13 +48,28 @@ impl Person {
             name: name.into(),
             broker: broker_url.into(),
             home: tempfile::tempdir().unwrap(),
+            options: Vec::new(),
         }
     }
 
     /// A person with keys that lie unencrypted at rest, published at the broker.
     #[must_use]
     pub fn settle(name: &str, broker_url: &str) -> Person {
-        let person = Person::newcomer(name, broker_url);
+        Person::newcomer(name, broker_url).settled()
+    }
+
+    /// The same person with options for every command.
+    #[must_use]
+    pub fn with<S: AsRef<OsStr>>(mut self, options: &[S]) -> Person {
+        let options = options.iter().map(|option| option.as_ref().to_owned());
+        self.options.extend(options);
+        self
+    }
+
+    /// The same person with keys, as [`Person::settle`] makes them.
+    #[must_use]
+    pub fn settled(self) -> Person {
+        let person = self;
         let answer = person.run(&["keys", "init", "--no-passphrase"]);
         assert_eq!(answer.code, 0, "{answer:?}");
         person
@@ -82,10 +99,15 @@ impl Person {
         command
             .args(["--user", &self.name, "--broker", &self.broker])
             .arg("--home")
-            .arg(self.home.path());
+            .arg(self.home.path())
+            .args(&self.options);
         for variable in [
             "SEALPOST_USER",
             "SEALPOST_BROKER",
+            "SEALPOST_CA",
+            "SEALPOST_CLIENT_CERT",
+            "SEALPOST_CLIENT_KEY",
+            "SEALPOST_PROXY",
             "SEALPOST_HOME",
             "SEALPOST_REALM",
         ] {

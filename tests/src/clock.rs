@@ -60,7 +60,7 @@ impl Clock {
     }
 
     /// Puts it on a program that is about to start.
-    pub(crate) fn put_on(&self, command: &mut Command) {
+    pub fn put_on(&self, command: &mut Command) {
         command
             .env("LD_PRELOAD", &self.library)
             .env("FAKETIME_TIMESTAMP_FILE", self.file())

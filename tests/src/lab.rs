@@ -31,10 +31,16 @@ impl Lab {
     /// Makes an authority and a server's certificate.
     #[must_use]
     pub fn new() -> Lab {
+        Lab::named(&["localhost", "127.0.0.1"])
+    }
+
+    /// As [`Lab::new`], with a certificate for these names.
+    #[must_use]
+    pub fn named(names: &[&str]) -> Lab {
         let lab = Lab {
             dir: tempfile::tempdir().unwrap(),
         };
-        let answer = lab.run(&["localhost", "127.0.0.1"]);
+        let answer = lab.run(names);
         assert_eq!(answer.code, 0, "{answer:?}");
         lab
     }
