@@ -54,15 +54,21 @@ impl Archiver {
 
     /// As [`Archiver::run`], with more options.
     pub fn run_with<S: AsRef<OsStr>>(&mut self, broker_url: &str, options: &[S]) -> &mut Process {
+        let process = self.start(broker_url, options);
+        process.expect("archiving inbox/+");
+        process
+    }
+
+    /// Starts it and does not wait.
+    pub fn start<S: AsRef<OsStr>>(&mut self, broker_url: &str, options: &[S]) -> &mut Process {
         let mut command = Command::new(program("sealpost-archiver"));
         command
             .args(["run", "--broker", broker_url])
             .args(options)
             .arg("--dir")
             .arg(self.dir.path());
-        let process = Process::spawn("archiver", &mut command);
-        process.expect("archiving inbox/+");
-        self.process.insert(process)
+        self.process
+            .insert(Process::spawn("archiver", &mut command))
     }
 
     /// Its process.

@@ -111,7 +111,12 @@ async fn man_in_the_middle(lab: Arc<Lab>, broker: SocketAddr) -> (u16, Arc<Atomi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_relayed_over_another_tls_connection_is_refused() {
     let lab = Arc::new(Lab::new());
-    let broker = broker(&lab);
+    let mut archiver = Archiver::prepare();
+    let broker = Broker::start(BrokerOptions {
+        archivers: vec![archiver.credential()],
+        settings: lab.settings(),
+        ..BrokerOptions::default()
+    });
     let (port, relayed) = man_in_the_middle(Arc::clone(&lab), broker.tls_address()).await;
     tokio::task::block_in_place(|| {
         for scheme in ["mqtts", "wss"] {
@@ -135,6 +140,10 @@ async fn a_login_relayed_over_another_tls_connection_is_refused() {
         2,
         "both logins went that way"
     );
+    tokio::task::block_in_place(|| {
+        let archiver = archiver.start(&format!("mqtts://localhost:{port}"), &ca(&lab));
+        archiver.expect_error("was not signed for this");
+    });
 }
 
 #[test]
@@ -373,11 +382,12 @@ fn proxies_are_gone_through_with_their_logins() {
 #[test]
 fn the_environments_proxy_is_for_other_machines_only() {
     let broker = Broker::start(BrokerOptions::default());
-    let bob = Person::settle("bob", &broker.url());
+    let mut bob = Person::settle("bob", &broker.url());
     let dead = format!("http://127.0.0.1:{}", free_port());
-    let run = |url: &str, exceptions: &str| {
+    let mut run = |url: &str, exceptions: &str| {
+        bob.move_to(url);
         let mut command = bob.command();
-        command.args(["--broker", url, "listen", "--timeout", "1s"]);
+        command.args(["listen", "--timeout", "1s"]);
         command
             .env("HTTPS_PROXY", &dead)
             .env("NO_PROXY", exceptions)
@@ -491,7 +501,7 @@ fn what_goes_wrong_with_tls_is_told_with_what_to_do() {
 #[test]
 fn a_refused_login_says_what_the_broker_said() {
     let broker = Broker::start(BrokerOptions {
-        settings: "registration = \"invitation\"".into(),
+        settings: "registration = \"closed\"".into(),
         ..BrokerOptions::default()
     });
     let newcomer = Person::newcomer("bob", &broker.url());

@@ -108,7 +108,10 @@ fn of_alert(alert: AlertDescription) -> TlsProblem {
     use TlsProblem::ClientCertificateRefused as Refused;
     match alert {
         AlertDescription::CertificateRequired => TlsProblem::ClientCertificateMissing,
-        AlertDescription::UnknownCA => Refused("of an authority that it does not know"),
+        // Of another authority with the same name, the signature does not hold.
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            Refused("of an authority that it does not know")
+        }
         AlertDescription::CertificateExpired => Refused("expired"),
         AlertDescription::CertificateRevoked => Refused("revoked"),
         AlertDescription::BadCertificate
