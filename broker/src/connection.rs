@@ -1,6 +1,7 @@
 //! One client's connection: its CONNECT, then a reader and a writer that do not wait for each other.
 
 mod aliases;
+mod batch;
 mod joining;
 mod reading;
 mod stream;

@@ -4,8 +4,10 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason};
-use sealpost_tests::{Broker, BrokerOptions, Device, Flood, Link, PATIENCE};
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason, SubscribeReasonCode};
+use sealpost_tests::packet::{packet, prefixed};
+use sealpost_tests::raw::{Connect, publish5};
+use sealpost_tests::{Broker, BrokerOptions, Device, Flood, Link, PATIENCE, Raw};
 
 fn broker(open: bool, settings: &str) -> Broker {
     Broker::start(BrokerOptions {
@@ -141,4 +143,50 @@ async fn bytes_are_paced_as_messages_are() {
         "{:?}",
         started.elapsed()
     );
+}
+
+/// One packet may bring many thousands of filters, and each brings what is retained there.
+#[test]
+fn a_subscribe_with_too_many_filters_is_granted_those_that_it_may_have() {
+    let broker = broker(true, "");
+    for (level, refused) in [(4, 0x80), (5, 0x97)] {
+        let connect = if level == 5 {
+            Connect::v5("many")
+        } else {
+            Connect::v311("many")
+        };
+        let mut many = Raw::connect(broker.address(), &connect);
+        let mut body = b"\x00\x01".to_vec();
+        if level == 5 {
+            body.push(0);
+        }
+        for _ in 0..1_200 {
+            body.extend(prefixed("t"));
+            body.push(1);
+        }
+        many.send(&packet(0x82, &body));
+        let (first, answer) = many.read().unwrap();
+        let codes = &answer[answer.len() - 1_200..];
+        assert_eq!(first, 0x90);
+        assert!(codes[..1_000].iter().all(|code| *code == 1));
+        assert!(codes[1_000..].iter().all(|code| *code == refused));
+        many.ping();
+    }
+}
+
+#[tokio::test]
+async fn topics_and_filters_have_a_bounded_depth() {
+    let broker = broker(true, "");
+    let mut link = Link::connect(broker.address(), "a", None).await.unwrap();
+    let levels = |level: &str, count: usize| vec![level; count].join("/");
+    let refused = SubscribeReasonCode::TopicFilterInvalid;
+    assert_ne!(link.subscribe(&levels("a", 16)).await, refused);
+    assert_eq!(link.subscribe(&levels("a", 17)).await, refused);
+    assert_eq!(link.subscribe(&levels("+", 6)).await, refused);
+    link.publish(&levels("a", 16), false, b"x").await;
+    link.receive().await;
+    let mut deep = Raw::connect(broker.address(), &Connect::v5("deep"));
+    deep.send(&publish5(2, &levels("a", 17), 1, b"", b"x"));
+    let (first, body) = deep.read().unwrap();
+    assert_eq!((first, body[0]), (0xe0, 0x90), "Topic Name invalid");
 }

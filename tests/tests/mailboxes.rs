@@ -11,6 +11,7 @@ use sealpost_tests::{Broker, BrokerOptions, Flood, Raw};
 /// Session expiry of an hour.
 const KEPT: &[u8] = b"\x11\x00\x00\x0e\x10";
 const QUOTA_EXCEEDED: u8 = 0x97;
+const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
 
 fn kept(client_id: &str) -> Connect<'_> {
     Connect {
@@ -107,7 +108,8 @@ fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
             b"x",
         ));
         let (_, body) = writer.read().expect("a PUBACK");
-        if body.len() < 4 {
+        // Taken, also when nobody was there to read it.
+        if body.len() < 4 || body[2] == NO_MATCHING_SUBSCRIBERS {
             return String::new();
         }
         assert_eq!(body[2], QUOTA_EXCEEDED);
@@ -117,8 +119,8 @@ fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
     assert_eq!(refused(0, "inbox/t", 2), "");
     let said = refused(0, "inbox/t", 3);
     assert!(said.contains("mailbox of a recipient is full"), "{said}");
-    // What the broker tells of itself is retained too, and perhaps came first.
-    refused(1, "one", 4);
+    // What the broker tells of itself is retained too, and takes nobody's place.
+    assert_eq!(refused(1, "one", 4), "");
     let said = refused(1, "two", 5);
     assert!(said.contains("limits.retained_messages"), "{said}");
 }

@@ -12,6 +12,7 @@ use rumqttd::protocol::{
 use tokio::time::Instant;
 
 use super::aliases::AliasError;
+use super::batch::Batch;
 use super::{End, Input, Joined};
 use crate::access::audit::Entry;
 use crate::access::permission::{Permitted, Refused};
@@ -29,10 +30,11 @@ use crate::protocol::packet::{
 use crate::protocol::subscription::Subscription;
 use crate::protocol::topic_name::FilterName;
 
-type Batch = Vec<Submission<Ticket>>;
-
 /// Publishes that go into the one order together at most.
 const BATCH: usize = 256;
+
+/// Filters that one SUBSCRIBE may bring: as many as a session may have by default. Those beyond are refused.
+const FILTERS: usize = 1_000;
 
 /// Bytes of packets that wait while the client's publishes are unacknowledged; then reading from it stops.
 const PARKED_BYTES: usize = 1024 * 1024;
@@ -116,7 +118,7 @@ fn count(packet: &Incoming) -> usize {
 impl Joined {
     /// Reads until the end, which it returns as the error.
     pub(super) async fn read(&mut self, input: &mut Input) -> Result<Infallible, End> {
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let ended = self.read_into(input, &mut batch).await;
         if matches!(ended, Err(End::Closed)) {
             self.hear_last_word(input, &mut batch).await;
@@ -230,7 +232,7 @@ impl Joined {
         match packet {
             Incoming::Publish(publish) => {
                 self.publish(publish, batch).await?;
-                if batch.len() >= BATCH {
+                if batch.publishes.len() >= BATCH {
                     self.submit(batch).await?;
                 }
             }
@@ -238,18 +240,25 @@ impl Joined {
                 self.submit(batch).await?;
                 self.wait(|wire| wire.all_dispatched()).await?;
                 wire.hold_deliveries();
-                let return_codes = filters
-                    .iter()
-                    .map(|filter| self.subscribe(filter, id))
-                    .collect();
+                let mut return_codes = Vec::with_capacity(filters.len());
+                for (number, filter) in filters.iter().enumerate() {
+                    self.breathe().await?;
+                    let code = if number < FILTERS {
+                        self.try_subscribe(filter, id)
+                    } else {
+                        SubscribeReasonCode::QuotaExceeded
+                    };
+                    return_codes.push(self.tell_refusal(filter, code));
+                }
                 let answer = Packet::SubAck(SubAck { pkid, return_codes }, None);
                 self.when_kept(move |wire| wire.answer_and_release(answer));
             }
             Incoming::Unsubscribe { pkid, filters } => {
-                let reasons = filters
-                    .iter()
-                    .map(|filter| self.unsubscribe(filter))
-                    .collect();
+                let mut reasons = Vec::with_capacity(filters.len());
+                for filter in &filters {
+                    self.breathe().await?;
+                    reasons.push(self.unsubscribe(filter));
+                }
                 let answer = Packet::UnsubAck(UnsubAck { pkid, reasons }, None);
                 self.when_kept(move |wire| wire.answer(answer));
             }
@@ -318,11 +327,27 @@ impl Joined {
         Ok(())
     }
 
-    async fn submit(&self, batch: &mut Batch) -> Result<(), End> {
-        if batch.is_empty() {
+    /// Between two filters of a packet: others have their turn, and the journal catches up with what these record.
+    async fn breathe(&self) -> Result<(), End> {
+        tokio::task::yield_now().await;
+        if !self.session.is_durable() {
             return Ok(());
         }
-        Ok(self.broker.inlet.submit(std::mem::take(batch)).await?)
+        tokio::select! {
+            () = self.attachment.wire.closed() => Err(End::Closed),
+            () = self.broker.board.journal().room() => Ok(()),
+        }
+    }
+
+    async fn submit(&self, batch: &mut Batch) -> Result<(), End> {
+        if batch.publishes.is_empty() {
+            return Ok(());
+        }
+        Ok(self
+            .broker
+            .inlet
+            .submit(std::mem::take(&mut batch.publishes))
+            .await?)
     }
 
     fn count(&self, outcome: Outcome) {
@@ -419,7 +444,7 @@ impl Joined {
                     wire,
                     receipt,
                 };
-                batch.push(Submission {
+                batch.publishes.push(Submission {
                     route,
                     payload,
                     rider,
@@ -462,8 +487,8 @@ impl Joined {
         Ok(())
     }
 
-    fn subscribe(&mut self, asked: &Filter, id: Option<usize>) -> SubscribeReasonCode {
-        let code = self.try_subscribe(asked, id);
+    /// Leaves word of a subscription that is refused. Returns the code as the client's version spells it.
+    fn tell_refusal(&mut self, asked: &Filter, code: SubscribeReasonCode) -> SubscribeReasonCode {
         if !matches!(code, SubscribeReasonCode::Success(_)) {
             if self.is_worth_telling() {
                 tracing::info!(principal = %self.principal, filter = ?asked.path, ?code, "subscription refused");

@@ -38,6 +38,10 @@ pub const LIVE_MESSAGES: usize = 1_000;
 /// Bytes, likewise; for a mailbox that is not kept, those that its reader has not acknowledged count too.
 pub const LIVE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Bytes whose publishers' acknowledgements a mailbox that is not kept may hold. Far more than a reader who keeps up ever leaves,
+/// also with thousands of publishers at their windows; above it, nobody waits for the reader any longer.
+pub const HELD_BYTES: usize = 64 * 1024 * 1024;
+
 /// A message for one reader.
 #[derive(Debug, Clone)]
 pub struct Delivery {
@@ -81,6 +85,8 @@ pub enum Pushed {
     Queued,
     /// It is in the mailbox, which is so long that the publisher's acknowledgement is held.
     Held,
+    /// Likewise, and it holds more than any may: its reader is to be disconnected.
+    Overflowing,
     /// It was QoS 0 and there was no room, or nobody connected.
     Dropped,
 }
@@ -132,6 +138,7 @@ struct State {
     /// looking is cheap. The oldest has waited for at least as long.
     waiting: Option<(u64, Instant)>,
     holds: usize,
+    held_bytes: usize,
     readers: usize,
     hungry: VecDeque<Arc<Wire>>,
     ended: bool,
@@ -277,8 +284,13 @@ impl Mailbox {
             state.last_behind = seq;
         } else {
             if let Some(receipt) = receipt.filter(|_| long && self.kept.is_none()) {
-                pushed = Pushed::Held;
                 state.holds += 1;
+                state.held_bytes += size;
+                pushed = if state.held_bytes > HELD_BYTES {
+                    Pushed::Overflowing
+                } else {
+                    Pushed::Held
+                };
                 entry.hold = Some(Hold {
                     _receipt: Arc::clone(receipt),
                     since: Instant::now(),
@@ -333,7 +345,10 @@ impl Mailbox {
             if !is_newest {
                 state.queue_bytes -= entry.delivery.message.size();
             }
-            state.holds -= usize::from(entry.hold.take().is_some());
+            if entry.hold.take().is_some() {
+                state.holds -= 1;
+                state.held_bytes -= entry.delivery.message.size();
+            }
             if expired {
                 self.totals.expired.fetch_add(1, Ordering::Relaxed);
                 state.done(self, &entry);
@@ -412,6 +427,7 @@ impl Mailbox {
         }
         state.queue_bytes = 0;
         state.holds = 0;
+        state.held_bytes = 0;
         if let Some(first) = first {
             // What was sent is on disk and nowhere else now.
             state.last_behind = state.last_behind.max(state.sent);
@@ -483,6 +499,7 @@ impl Mailbox {
         if state.holds > 0 {
             state.queue.iter_mut().for_each(|entry| entry.hold = None);
             state.holds = 0;
+            state.held_bytes = 0;
         }
     }
 

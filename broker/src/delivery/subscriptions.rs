@@ -161,6 +161,7 @@ fn walk<'a, K, V>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::topic_name::{MAX_LEVELS, MAX_SINGLE};
     use proptest::prelude::*;
 
     fn topic(text: &str) -> TopicName {
@@ -184,6 +185,27 @@ mod tests {
         assert_eq!(tree.insert(&filter("a/+"), 1, "old"), None);
         assert_eq!(tree.insert(&filter("a/+"), 1, "new"), Some("old"));
         assert_eq!(tree.len(), 1);
+    }
+
+    /// All filters that there can be for one topic, with as many wildcards as there may be.
+    #[test]
+    fn the_wildest_tree_for_a_topic_has_a_bounded_number_of_leaves() {
+        let mut tree = Subscriptions::<usize, ()>::default();
+        for pattern in 0..1_u32 << MAX_LEVELS {
+            if usize::try_from(pattern.count_ones()).unwrap() <= MAX_SINGLE {
+                let levels = (0..MAX_LEVELS).map(|level| match pattern >> level & 1 {
+                    0 => "a",
+                    _ => "+",
+                });
+                let filter = levels.collect::<Vec<_>>().join("/");
+                tree.insert(&FilterName::parse(&filter).unwrap(), tree.len(), ());
+            }
+        }
+        let topic = vec!["a"; MAX_LEVELS].join("/");
+        let topic = TopicName::parse(topic.as_bytes()).unwrap();
+        let mut found = 0;
+        tree.for_each_match(&topic, |_, ()| found += 1);
+        assert_eq!((tree.len(), found), (6_885, 6_885));
     }
 
     #[test]

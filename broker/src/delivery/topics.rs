@@ -70,6 +70,8 @@ pub struct Topics {
     subscriptions: Subscriptions<Subscriber, Subscription>,
     /// By name, so that a filter with wildcards looks only at what begins as it does: not at everybody's key bundles.
     retained: BTreeMap<TopicName, Retained>,
+    /// Of these, what clients have put there, and its bytes.
+    retained_messages: usize,
     retained_bytes: usize,
     max_retained: usize,
     max_retained_bytes: usize,
@@ -77,12 +79,13 @@ pub struct Topics {
 
 impl Topics {
     /// No topics. At most so many messages are retained, of so many bytes in all; key bundles are not counted among them,
-    /// for those are bounded by the users.
+    /// for those are bounded by the users, nor what the broker tells of itself.
     #[must_use]
     pub fn new(max_retained: usize, max_retained_bytes: usize) -> Topics {
         Topics {
             subscriptions: Subscriptions::default(),
             retained: BTreeMap::new(),
+            retained_messages: 0,
             retained_bytes: 0,
             max_retained,
             max_retained_bytes,
@@ -178,11 +181,11 @@ impl Topics {
     /// Whether there is room to retain the message.
     #[must_use]
     pub fn can_retain(&self, message: &Message) -> bool {
-        let old = self.retained_size(&message.topic);
-        message.supersedes
+        let (old_messages, old_bytes) = self.counted(&message.topic);
+        !is_counted(message)
             || message.payload.is_empty()
-            || (self.retained_bytes - old + message.size() <= self.max_retained_bytes
-                && (old > 0 || self.retained.len() < self.max_retained))
+            || (self.retained_bytes - old_bytes + message.size() <= self.max_retained_bytes
+                && self.retained_messages - old_messages < self.max_retained)
     }
 
     /// Keeps the message as its topic's retained one; an empty payload removes it.
@@ -196,13 +199,15 @@ impl Topics {
             qos,
         };
         self.retained.insert(message.topic.clone(), kept);
-        self.retained_bytes += self.retained_size(&message.topic);
+        let (messages, bytes) = self.counted(&message.topic);
+        self.retained_messages += messages;
+        self.retained_bytes += bytes;
     }
 
-    /// Retained messages, and their bytes.
+    /// Retained messages that count, and their bytes.
     #[must_use]
     pub fn retained_load(&self) -> (usize, usize) {
-        (self.retained.len(), self.retained_bytes)
+        (self.retained_messages, self.retained_bytes)
     }
 
     /// Topics whose retained message has expired.
@@ -217,17 +222,24 @@ impl Topics {
 
     /// Removes a topic's retained message.
     pub fn forget(&mut self, topic: &TopicName) {
-        self.retained_bytes -= self.retained_size(topic);
+        let (messages, bytes) = self.counted(topic);
+        self.retained_messages -= messages;
+        self.retained_bytes -= bytes;
         self.retained.remove(topic);
     }
 
-    fn retained_size(&self, topic: &TopicName) -> usize {
-        let kept = self
-            .retained
-            .get(topic)
-            .filter(|kept| !kept.message.supersedes);
-        kept.map_or(0, |kept| kept.message.size())
+    /// Messages (one, or none) and bytes that count of what is retained there.
+    fn counted(&self, topic: &TopicName) -> (usize, usize) {
+        let kept = self.retained.get(topic);
+        let kept = kept.filter(|kept| is_counted(&kept.message));
+        kept.map_or((0, 0), |kept| (1, kept.message.size()))
     }
+}
+
+/// Whether a retained message takes room that clients share. Key bundles are bounded by the users, and what the broker tells of
+/// itself by itself.
+fn is_counted(message: &Message) -> bool {
+    !message.supersedes && !message.topic.as_str().starts_with("$SYS/")
 }
 
 /// The lower of two.
@@ -253,6 +265,37 @@ mod tests {
     use super::*;
     use crate::delivery::bench::{now, subscription};
     use bytes::Bytes;
+
+    #[test]
+    fn bundles_and_what_the_broker_tells_take_no_retained_messages_place() {
+        let mut topics = Topics::new(1, 1 << 20);
+        let message = |topic: &str, supersedes| {
+            Arc::new(Message {
+                number: 1,
+                topic: TopicName::parse(topic.as_bytes()).unwrap(),
+                payload: Bytes::from_static(b"x"),
+                properties: None,
+                expires: None,
+                sender: None,
+                supersedes,
+            })
+        };
+        for message in [
+            message("keys/alice", true),
+            message("$SYS/broker/load", false),
+        ] {
+            assert!(topics.can_retain(&message));
+            topics.retain(&message, QoS::AtLeastOnce);
+        }
+        assert_eq!(topics.retained_load(), (0, 0));
+        let (one, other) = (message("one", false), message("other", false));
+        assert!(topics.can_retain(&one));
+        topics.retain(&one, QoS::AtLeastOnce);
+        assert!(topics.can_retain(&one), "in its own place");
+        assert!(!topics.can_retain(&other));
+        topics.forget(&one.topic);
+        assert!(topics.can_retain(&other));
+    }
 
     #[test]
     fn a_filter_finds_exactly_the_retained_messages_that_it_matches() {

@@ -114,9 +114,10 @@ mod tests {
     use super::*;
     use crate::delivery::account::Share;
     use crate::delivery::bench::{
-        Bench, Client, DURABLE, SHARE, attachment, bounds, now, subscription,
+        Bench, Client, DURABLE, SHARE, attachment, bounds, now, receipt, subscription,
     };
     use crate::delivery::board::{Bounds, Posted};
+    use crate::delivery::mailbox::{HELD_BYTES, LIVE_BYTES};
     use crate::journal::simulated::SimulatedStore;
     use crate::protocol::outcome::{Outcome, Quota};
     use crate::protocol::topic_name::FilterName;
@@ -227,6 +228,30 @@ mod tests {
             REFUSED,
             "mail is refused, and kept"
         );
+    }
+
+    /// Many publishers at their windows, and one clean session that does not read.
+    #[tokio::test]
+    async fn a_clean_session_that_holds_too_much_is_disconnected_at_once_and_lets_all_go() {
+        let bench = Bench::new();
+        let publisher = bench.client("publisher", std::time::Duration::ZERO);
+        let stuck = bench.client("stuck", std::time::Duration::ZERO);
+        bench.subscribe(&stuck, "t", QoS::AtLeastOnce);
+        let text = "x".repeat(1 << 20);
+        let mut receipts = Vec::new();
+        while why(&stuck).is_none() {
+            let mut post = bench.a_post(&publisher, "t", &text, QoS::AtLeastOnce);
+            let receipt = receipt();
+            post.receipt = Some(std::sync::Arc::clone(&receipt));
+            receipts.push(receipt);
+            assert_ne!(bench.board.post(&post), REFUSED);
+            assert!(receipts.len() <= (HELD_BYTES + LIVE_BYTES) >> 20);
+        }
+        assert!(receipts.len() > HELD_BYTES >> 20, "not before it must");
+        let held = receipts.iter().filter(|one| Arc::strong_count(one) > 1);
+        assert_eq!(held.count(), 0);
+        assert_eq!(stuck.session.mailbox().load_of(), (0, 0));
+        assert_eq!(bench.board.totals().too_slow.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]

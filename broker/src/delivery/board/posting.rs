@@ -8,7 +8,7 @@ use sealpost_core::Topic;
 
 use super::Board;
 use crate::delivery::account::{Account, Sender};
-use crate::delivery::mailbox::Delivery;
+use crate::delivery::mailbox::{Delivery, Pushed};
 use crate::delivery::session::Session;
 use crate::delivery::topics::{Post, Subscriber, Topics};
 use crate::journal::Change;
@@ -120,7 +120,12 @@ impl Board {
         for (subscriber, delivery) in deliveries {
             let mailbox = subscriber.mailbox();
             readers += usize::from(!mailbox.share().archive);
-            mailbox.push(delivery, post.receipt.as_ref(), after.as_ref());
+            let pushed = mailbox.push(delivery, post.receipt.as_ref(), after.as_ref());
+            if let (Pushed::Overflowing, Subscriber::Session(session)) = (pushed, subscriber) {
+                // It lives with its connection, which ends, and lets everybody go now.
+                self.disconnect_slow(session);
+                mailbox.end();
+            }
             if waits {
                 waiting.push(Arc::clone(mailbox));
             }
