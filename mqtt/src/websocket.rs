@@ -139,6 +139,8 @@ impl AsyncRead for WebSocketBytes {
                     let text = "a text frame, and MQTT comes in binary ones";
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
                 }
+                // A broker that says goodbye and does not hang up is gone all the same.
+                Some(Ok(Message::Close(_))) => return Poll::Ready(Ok(())),
                 // tungstenite answers them.
                 Some(Ok(_)) => {}
             }
@@ -177,3 +179,6 @@ impl AsyncWrite for WebSocketBytes {
             .map_err(into_io)
     }
 }
+
+#[cfg(test)]
+mod tests;

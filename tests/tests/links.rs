@@ -371,6 +371,16 @@ fn proxies_are_gone_through_with_their_logins() {
         3,
         &["does not connect to localhost:", "wss://"],
     );
+    // Where nobody listens, the SOCKS proxy says so.
+    let nowhere = Person::newcomer("f", &format!("mqtts://localhost:{}", free_port()));
+    let nowhere = nowhere.with(&ca(&lab)).with(&["--proxy", socks.url()]);
+    let init = ["keys", "init", "--no-passphrase", "--no-publish"];
+    assert_eq!(nowhere.run(&init).code, 0);
+    assert_failed(
+        &nowhere.run(&["listen"]),
+        3,
+        &["does not connect to localhost:"],
+    );
     let dead = format!("socks5://127.0.0.1:{}", free_port());
     assert_failed(
         &keyed(&dead),
