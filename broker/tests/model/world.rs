@@ -192,7 +192,10 @@ impl World {
         ended
     }
 
-    /// A session changes hands just now: QoS 0 may come or not.
+    /// A session changes hands just now: QoS 0 may come or not, a will of the session's own too, which is published because the
+    /// connection before was taken over. MQTT promises no more: at QoS 0 a message comes once or not at all (5.0, section
+    /// 4.3.1), what waits at QoS 0 need not be part of the session (section 4.1), and between the two connections nobody
+    /// is there to be sent it. The broker drops and counts it.
     pub(crate) fn excuse(&mut self, client: &str) {
         if let Some(session) = self.sessions.get_mut(client) {
             for due in &mut session.owed {
