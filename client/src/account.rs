@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rand::RngExt;
 use sealpost_core::{
-    BundleFields, DecryptionKey, Identity, IdentityKey, Invitation, KeyBundle, Realm, Timestamp,
-    UserId, next_seq,
+    BundleFields, DecryptionKey, Identity, IdentityKey, IdentityLink, Invitation, KeyBundle,
+    MAX_LINKS, MAX_VALIDITY, Realm, Timestamp, UserId, next_seq,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -37,10 +37,15 @@ pub struct Account {
     unlocked: Unlocked,
     secrets: Secrets,
     invitation: Option<Invitation>,
+    /// How old the RSA key becomes before it is replaced.
+    rotate_after: Option<Duration>,
 }
 
 struct Secrets {
     identity: Identity,
+    /// The identity before it, until the broker is known to have the bundle that links the two: only it can log in to
+    /// publish that.
+    handing_over: Option<Identity>,
     store_key: Zeroizing<[u8; 32]>,
     /// The current key first, then the replaced ones, youngest first.
     keys: Vec<OwnKey>,
@@ -51,6 +56,8 @@ struct Secrets {
 
 struct OwnKey {
     key: UnwrapKey,
+    /// The identity under which it was announced, which the ids that envelopes name it by depend on.
+    identity: IdentityKey,
     created: Timestamp,
     replaced: Option<Timestamp>,
 }
@@ -60,6 +67,8 @@ struct OwnKey {
 #[serde(deny_unknown_fields)]
 struct SecretsJson<'a> {
     identity: &'a str,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    handing_over: Option<&'a str>,
     store_key: &'a str,
     #[serde(borrow)]
     keys: Vec<OwnKeyJson<'a>>,
@@ -71,6 +80,9 @@ struct SecretsJson<'a> {
 #[serde(deny_unknown_fields)]
 struct OwnKeyJson<'a> {
     pkcs8: &'a str,
+    /// Public; absent for the current identity.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    identity: Option<&'a str>,
     created: u64,
     replaced: Option<u64>,
 }
@@ -80,6 +92,8 @@ struct OwnKeyJson<'a> {
 pub struct Upkeep {
     /// The bundle was made anew and is to be published.
     pub renewed: bool,
+    /// The RSA key had come of age and was replaced.
+    pub rotated: bool,
     /// So many keys were past their grace and are gone.
     pub destroyed: usize,
 }
@@ -120,8 +134,8 @@ impl Account {
         let unlocked =
             Unlocked::create(&home.keystore(), user.as_str(), realm.as_str(), passphrase)?;
         let identity = Identity::generate(&mut rand::rng());
-        let keys = vec![OwnKey::generate(now)?];
-        let bundle = make_bundle(realm, user, &identity, &keys, None, now)?;
+        let keys = vec![OwnKey::generate(identity.key(), now)?];
+        let bundle = make_bundle(realm, user, &identity, &keys, Vec::new(), None, now)?;
         let mut store_key = Zeroizing::new([0; 32]);
         rand::rng().fill(&mut store_key[..]);
         let account = Account {
@@ -131,12 +145,14 @@ impl Account {
             unlocked,
             secrets: Secrets {
                 identity,
+                handing_over: None,
                 store_key,
                 keys,
                 made: vec![bundle.digest()],
                 bundle,
             },
             invitation: None,
+            rotate_after: None,
         };
         account.save()?;
         Ok(account)
@@ -160,6 +176,7 @@ impl Account {
             unlocked,
             secrets,
             invitation: None,
+            rotate_after: None,
         };
         account.upkeep(now)?;
         Ok(account)
@@ -169,6 +186,15 @@ impl Account {
     #[must_use]
     pub fn with_invitation(self, invitation: Option<Invitation>) -> Account {
         Account { invitation, ..self }
+    }
+
+    /// From now on, [`Account::upkeep`] replaces an RSA key of this age.
+    #[must_use]
+    pub fn with_rotation(self, rotate_after: Option<Duration>) -> Account {
+        Account {
+            rotate_after,
+            ..self
+        }
     }
 
     /// What lets us claim our name.
@@ -186,7 +212,8 @@ impl Account {
 
     /// Destroys keys past their grace and makes the bundle anew when it is due.
     pub fn upkeep(&mut self, now: Timestamp) -> Result<Upkeep, KeystoreError> {
-        if !self.is_due(now) && !self.secrets.keys.iter().any(|key| key.is_over(now)) {
+        let over = self.secrets.keys.iter().any(|key| key.is_over(now));
+        if !self.is_due(now) && !self.is_of_age(now) && !over {
             return Ok(Upkeep::default());
         }
         let home = self.home.clone();
@@ -195,12 +222,20 @@ impl Account {
         let before = self.secrets.keys.len();
         self.secrets.keys.retain(|key| !key.is_over(now));
         let destroyed = before - self.secrets.keys.len();
-        let renewed = self.is_due(now);
+        let rotated = self.is_of_age(now);
+        if rotated {
+            self.replace_key(now)?;
+        }
+        let renewed = rotated || self.is_due(now);
         if renewed {
             self.renew_bundle(now)?;
         }
         self.save()?;
-        Ok(Upkeep { renewed, destroyed })
+        Ok(Upkeep {
+            renewed,
+            rotated,
+            destroyed,
+        })
     }
 
     /// Replaces the RSA key and makes the bundle that announces the new one.
@@ -208,17 +243,72 @@ impl Account {
         let home = self.home.clone();
         let _lock = home.lock_keystore()?;
         self.reload()?;
-        self.secrets.keys.retain(|key| !key.is_over(now));
-        if self.secrets.keys.len() > MAX_OLD_KEYS {
-            return Err(KeystoreError::TooManyKeys(MAX_OLD_KEYS));
+        self.check_rotatable(now)?;
+        self.replace_key(now)?;
+        self.renew_bundle(now)?;
+        self.save()
+    }
+
+    /// Replaces the identity, and the RSA key with it, and makes the bundle that links the old one to the new one. The old
+    /// secret is kept until [`Account::handed_over`].
+    pub fn rotate_identity(&mut self, now: Timestamp) -> Result<(), KeystoreError> {
+        let home = self.home.clone();
+        let _lock = home.lock_keystore()?;
+        self.reload()?;
+        self.check_rotatable(now)?;
+        if self.secrets.handing_over.is_some() {
+            return Err(KeystoreError::HandingOver);
         }
-        let fresh = OwnKey::generate(now)?;
+        let new = Identity::generate(&mut rand::rng());
+        let old = std::mem::replace(&mut self.secrets.identity, new);
+        let link = IdentityLink::sign(
+            &self.realm,
+            &self.user,
+            &old,
+            &self.secrets.identity.key(),
+            now,
+        );
+        self.secrets.handing_over = Some(old);
+        self.replace_key(now)?;
+        self.renew_linked(Some(link), now)?;
+        self.save()
+    }
+
+    /// The identity before this one, while the broker may not have the bundle that links the two.
+    #[must_use]
+    pub fn handing_over(&self) -> Option<&Identity> {
+        self.secrets.handing_over.as_ref()
+    }
+
+    /// The broker has the linked bundle: the secret of the old identity is of no more use, and destroyed.
+    pub fn handed_over(&mut self) -> Result<(), KeystoreError> {
+        let home = self.home.clone();
+        let _lock = home.lock_keystore()?;
+        self.reload()?;
+        self.secrets.handing_over = None;
+        self.save()
+    }
+
+    /// Retires the identity for good: makes a bundle to which nobody can seal. What is under way still opens for the grace
+    /// period.
+    pub fn revoke(&mut self, now: Timestamp) -> Result<(), KeystoreError> {
+        let home = self.home.clone();
+        let _lock = home.lock_keystore()?;
+        self.reload()?;
+        if self.is_retired() {
+            return Ok(());
+        }
         if let Some(current) = self.secrets.keys.first_mut() {
             current.replaced = Some(now);
         }
-        self.secrets.keys.insert(0, fresh);
         self.renew_bundle(now)?;
         self.save()
+    }
+
+    /// Whether the identity was revoked.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.secrets.bundle.is_retired()
     }
 
     /// Who.
@@ -279,6 +369,21 @@ impl Account {
             .collect()
     }
 
+    /// The identities under which keys that still open messages were announced, the current one first, with those keys.
+    #[must_use]
+    pub fn addressees(&self) -> Vec<(IdentityKey, Vec<&dyn DecryptionKey>)> {
+        let mut addressees: Vec<(IdentityKey, Vec<&dyn DecryptionKey>)> =
+            vec![(self.identity_key(), Vec::new())];
+        for own in &self.secrets.keys {
+            let key: &dyn DecryptionKey = &own.key;
+            match addressees.iter_mut().find(|(of, _)| *of == own.identity) {
+                Some((_, keys)) => keys.push(key),
+                None => addressees.push((own.identity, vec![key])),
+            }
+        }
+        addressees
+    }
+
     /// How old the keys are.
     #[must_use]
     pub fn key_ages(&self) -> Vec<KeyAge> {
@@ -297,17 +402,60 @@ impl Account {
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
-        now.saturating_add(RENEW_BEFORE) >= self.secrets.bundle.expires()
+        !self.is_retired() && now.saturating_add(RENEW_BEFORE) >= self.secrets.bundle.expires()
+    }
+
+    /// Whether the RSA key is to be replaced. While too many old ones are in their grace, it waits.
+    fn is_of_age(&self, now: Timestamp) -> bool {
+        let (Some(after), Some(current)) = (self.rotate_after, self.secrets.keys.first()) else {
+            return false;
+        };
+        let of_age = now >= current.created.saturating_add(after);
+        of_age && !self.is_retired() && self.secrets.keys.len() <= MAX_OLD_KEYS
+    }
+
+    fn check_rotatable(&mut self, now: Timestamp) -> Result<(), KeystoreError> {
+        if self.is_retired() {
+            return Err(KeystoreError::Retired);
+        }
+        self.secrets.keys.retain(|key| !key.is_over(now));
+        if self.secrets.keys.len() > MAX_OLD_KEYS {
+            return Err(KeystoreError::TooManyKeys(MAX_OLD_KEYS));
+        }
+        Ok(())
+    }
+
+    /// Puts a new RSA key of the current identity in front.
+    fn replace_key(&mut self, now: Timestamp) -> Result<(), KeystoreError> {
+        let fresh = OwnKey::generate(self.secrets.identity.key(), now)?;
+        if let Some(current) = self.secrets.keys.first_mut() {
+            current.replaced = Some(now);
+        }
+        self.secrets.keys.insert(0, fresh);
+        Ok(())
     }
 
     fn renew_bundle(&mut self, now: Timestamp) -> Result<(), KeystoreError> {
-        let last = Some(&self.secrets.bundle);
+        self.renew_linked(None, now)
+    }
+
+    fn renew_linked(
+        &mut self,
+        link: Option<IdentityLink>,
+        now: Timestamp,
+    ) -> Result<(), KeystoreError> {
+        let last = &self.secrets.bundle;
+        let mut links = last.links().to_vec();
+        links.extend(link);
+        // Whoever knew only an identity that fell out must compare again.
+        links.drain(..links.len().saturating_sub(MAX_LINKS));
         let bundle = make_bundle(
             &self.realm,
             &self.user,
             &self.secrets.identity,
             &self.secrets.keys,
-            last,
+            links,
+            Some(last.seq()),
             now,
         )?;
         self.secrets.made.push(bundle.digest());
@@ -327,31 +475,35 @@ fn make_bundle(
     user: &UserId,
     identity: &Identity,
     keys: &[OwnKey],
-    last: Option<&KeyBundle>,
+    links: Vec<IdentityLink>,
+    last_seq: Option<u64>,
     now: Timestamp,
 ) -> Result<KeyBundle, KeystoreError> {
+    let current = keys.first().filter(|key| key.replaced.is_none());
+    // That an identity is retired holds as long as a bundle can say it.
+    let validity = current.map_or(MAX_VALIDITY, |_| BUNDLE_VALIDITY);
     let fields = BundleFields {
         realm: realm.clone(),
         user: user.clone(),
-        seq: next_seq(last.map(KeyBundle::seq), now),
+        seq: next_seq(last_seq, now),
         created: now,
-        expires: now.saturating_add(BUNDLE_VALIDITY),
-        encryption: keys
-            .iter()
-            .take(1)
+        expires: now.saturating_add(validity),
+        encryption: current
+            .into_iter()
             .map(|key| key.key.encryption_key().clone())
             .collect(),
-        links: last.map(|last| last.links().to_vec()).unwrap_or_default(),
+        links,
     };
     KeyBundle::sign(fields, identity)
         .map_err(|_| KeystoreError::Internal("the key bundle cannot be made: is the clock right?"))
 }
 
 impl OwnKey {
-    fn generate(now: Timestamp) -> Result<OwnKey, KeystoreError> {
+    fn generate(identity: IdentityKey, now: Timestamp) -> Result<OwnKey, KeystoreError> {
         Ok(OwnKey {
             key: UnwrapKey::generate()
                 .map_err(|_| KeystoreError::Internal("RSA key generation failed"))?,
+            identity,
             created: now,
             replaced: None,
         })
@@ -390,6 +542,16 @@ impl Secrets {
         let time = |ms| Timestamp::from_millis(ms).map_err(|_| damaged("a time is out of range"));
         let json: SecretsJson<'_> =
             serde_json::from_slice(bytes).map_err(|_| damaged("its content is malformed"))?;
+        let identity = Identity::from_seed(&*key_32(json.identity)?);
+        let handing_over = json
+            .handing_over
+            .map(|seed| key_32(seed).map(|seed| Identity::from_seed(&seed)))
+            .transpose()?;
+        let public = |text: Option<&str>| match text {
+            None => Ok(identity.key()),
+            Some(text) => IdentityKey::from_base64(text)
+                .map_err(|_| damaged("the identity of an RSA key is malformed")),
+        };
         let keys: Vec<OwnKey> = json
             .keys
             .iter()
@@ -397,20 +559,21 @@ impl Secrets {
                 Ok(OwnKey {
                     key: UnwrapKey::from_pkcs8(&secret(key.pkcs8)?)
                         .map_err(|_| damaged("an RSA key is malformed"))?,
+                    identity: public(key.identity)?,
                     created: time(key.created)?,
                     replaced: key.replaced.map(time).transpose()?,
                 })
             })
             .collect::<Result<_, KeystoreError>>()?;
-        if keys.first().is_none_or(|key| key.replaced.is_some()) {
-            return Err(damaged("the current RSA key is missing"));
-        }
-        let identity = Identity::from_seed(&*key_32(json.identity)?);
         let bundle = KeyBundle::parse(&secret(json.bundle)?)
             .map_err(|_| damaged("the key bundle is malformed"))?;
         if bundle.identity() != &identity.key() || bundle.user() != user || bundle.realm() != realm
         {
             return Err(damaged("the key bundle is somebody else's"));
+        }
+        let current = keys.first().filter(|key| key.replaced.is_none());
+        if current.is_none() && !bundle.is_retired() {
+            return Err(damaged("the current RSA key is missing"));
         }
         let made = json
             .made
@@ -419,6 +582,7 @@ impl Secrets {
             .collect::<Result<_, _>>()?;
         Ok(Secrets {
             identity,
+            handing_over,
             store_key: key_32(json.store_key)?,
             keys,
             bundle,
@@ -429,6 +593,13 @@ impl Secrets {
     fn write(&self) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
         let base64 = |bytes: &[u8]| Zeroizing::new(BASE64.encode(bytes));
         let identity = base64(&*self.identity.seed());
+        let handing_over = self.handing_over.as_ref().map(|old| base64(&*old.seed()));
+        let current = self.identity.key();
+        let of: Vec<Option<String>> = self
+            .keys
+            .iter()
+            .map(|key| (key.identity != current).then(|| key.identity.to_base64()))
+            .collect();
         let store_key = base64(&*self.store_key);
         let pkcs8: Vec<_> = self
             .keys
@@ -439,13 +610,16 @@ impl Secrets {
         let made: Vec<_> = self.made.iter().map(|digest| base64(digest)).collect();
         let json = SecretsJson {
             identity: &identity,
+            handing_over: handing_over.as_ref().map(|seed| seed.as_str()),
             store_key: &store_key,
             keys: self
                 .keys
                 .iter()
                 .zip(&pkcs8)
-                .map(|(key, pkcs8)| OwnKeyJson {
+                .zip(&of)
+                .map(|((key, pkcs8), of)| OwnKeyJson {
                     pkcs8,
+                    identity: of.as_deref(),
                     created: key.created.millis(),
                     replaced: key.replaced.map(Timestamp::millis),
                 })
@@ -455,7 +629,7 @@ impl Secrets {
         };
         // Room for all at once: a buffer that grows leaves copies of secrets behind.
         let room = bundle.len()
-            + pkcs8.iter().map(|key| key.len() + 128).sum::<usize>()
+            + pkcs8.iter().map(|key| key.len() + 192).sum::<usize>()
             + made.len() * 64
             + 1_024;
         let mut bytes = Zeroizing::new(Vec::with_capacity(room));
@@ -559,6 +733,99 @@ pub(crate) mod tests {
         chat.reload().unwrap();
         assert!(chat.made(&rotate.bundle().digest()));
         assert_eq!(chat.decryption_keys().len(), 2);
+    }
+
+    #[test]
+    fn a_key_of_age_is_replaced_by_upkeep_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = account(&folder, "alice");
+        let first = made.bundle().clone();
+        let mut account = made.with_rotation(Some(DAY * 90));
+        let early = start().saturating_add(DAY * 89);
+        assert_eq!(account.upkeep(early).unwrap(), Upkeep::default());
+        let due = start().saturating_add(DAY * 90);
+        let upkeep = account.upkeep(due).unwrap();
+        assert!(upkeep.rotated && upkeep.renewed && upkeep.destroyed == 0);
+        assert_ne!(account.bundle().encryption(), first.encryption());
+        assert!(account.bundle().seq() > first.seq());
+        assert_eq!(account.decryption_keys().len(), 2);
+        assert_eq!(account.upkeep(due).unwrap(), Upkeep::default());
+        let over = account.upkeep(due.saturating_add(GRACE)).unwrap();
+        assert_eq!((over.rotated, over.destroyed), (false, 1));
+        let mut never = account.with_rotation(None);
+        let late = due.saturating_add(DAY * 100);
+        assert!(!never.upkeep(late).unwrap().rotated);
+    }
+
+    #[test]
+    fn a_replaced_identity_signs_over_and_its_key_opens_for_45_days() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut account = account(&folder, "alice");
+        let (old, first) = (account.identity_key(), account.bundle().clone());
+        let at = start().saturating_add(DAY);
+        account.rotate_identity(at).unwrap();
+        let new = account.identity_key();
+        assert_ne!(new, old);
+        let [link] = account.bundle().links() else {
+            panic!("{:?}", account.bundle().links());
+        };
+        assert_eq!((link.old(), link.new_identity()), (&old, &new));
+        assert!(account.bundle().seq() > first.seq());
+        assert!(account.made(&first.digest()));
+        assert!(matches!(
+            account.rotate_identity(at),
+            Err(KeystoreError::HandingOver)
+        ));
+
+        let mut opened = reopen(&account, at);
+        assert_eq!(opened.handing_over().map(Identity::key), Some(old));
+        let of: Vec<(IdentityKey, usize)> = opened
+            .addressees()
+            .into_iter()
+            .map(|(identity, keys)| (identity, keys.len()))
+            .collect();
+        assert_eq!(of, [(new, 1), (old, 1)]);
+        opened.handed_over().unwrap();
+        let opened = reopen(&account, at);
+        assert!(opened.handing_over().is_none());
+        let over = reopen(&account, at.saturating_add(GRACE));
+        assert_eq!(over.addressees().len(), 1);
+    }
+
+    #[test]
+    fn the_ninth_change_of_identity_drops_the_oldest_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut account = account(&folder, "alice");
+        let mut olds = Vec::new();
+        for _ in 0..9 {
+            olds.push(account.identity_key());
+            account.rotate_identity(start()).unwrap();
+            account.handed_over().unwrap();
+        }
+        let links = account.bundle().links();
+        let left: Vec<IdentityKey> = links.iter().map(|link| *link.old()).collect();
+        assert_eq!(left, olds[1..]);
+        assert_eq!(reopen(&account, start()).bundle(), account.bundle());
+    }
+
+    #[test]
+    fn revoked_keys_are_retired_for_good_and_open_what_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut account = account(&folder, "alice");
+        let first = account.bundle().clone();
+        account.revoke(start()).unwrap();
+        assert!(account.is_retired() && account.bundle().is_retired());
+        assert!(account.bundle().seq() > first.seq());
+        for refused in [account.rotate(start()), account.rotate_identity(start())] {
+            assert!(matches!(refused, Err(KeystoreError::Retired)));
+        }
+        let retired = account.bundle().clone();
+        let mut opened = reopen(&account, start()).with_rotation(Some(DAY));
+        assert_eq!(opened.decryption_keys().len(), 1);
+        opened.revoke(start()).unwrap();
+        let upkeep = opened.upkeep(start().saturating_add(DAY * 300)).unwrap();
+        assert_eq!((upkeep.renewed, upkeep.destroyed), (false, 1));
+        assert_eq!(reopen(&account, start()).bundle(), &retired);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::trust_policy::TrustPolicy;
+
 const AFTER_HELP: &str = "\
 A flag wins over the environment, the environment over the configuration file.
 
@@ -65,6 +67,9 @@ pub struct Global {
     /// A shell command whose first line of output is the passphrase [env: SEALPOST_PASSPHRASE_COMMAND]
     #[arg(long, global = true, value_name = "CMD")]
     pub passphrase_command: Option<String>,
+    /// To whom may be sent [default: on-first-use] [env: SEALPOST_TRUST]
+    #[arg(long, global = true, value_name = "POLICY", value_enum)]
+    pub trust: Option<TrustPolicy>,
     /// The invitation that lets you claim your name, for the first command that connects where newcomers need one; in the
     /// environment no other user of this machine sees it [env: SEALPOST_INVITATION]
     #[arg(long, global = true, value_name = "INVITATION")]
@@ -109,6 +114,14 @@ pub enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    /// Print your contact link and its QR code: who gets it from you knows whose keys are yours, without asking a broker
+    Invite,
+    /// Add a contact by the link that they gave you: pinned and verified from the start
+    Add {
+        /// The link, sealpost:contact?…
+        #[arg(value_name = "LINK")]
+        link: String,
+    },
     /// The people you know, and whose keys they are
     Contacts {
         /// What to do; without it, the list.
@@ -133,9 +146,18 @@ pub enum KeysCommand {
     Show,
     /// Replace the RSA encryption key; the old one still opens messages under way for 45 days, then it is destroyed
     Rotate {
+        /// Replace your identity as well: the old one signs over to the new one, and contacts are told
+        #[arg(long)]
+        identity: bool,
         /// Do not connect: the new key is published by the next command that does
         #[arg(long)]
         no_publish: bool,
+    },
+    /// Withdraw your keys for good, as after the theft of a device: nobody can send to them any more
+    Revoke {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -152,6 +174,9 @@ pub enum ContactsCommand {
         /// The 60 digits they read to you, compared instead of asking
         #[arg(long, value_name = "DIGITS")]
         number: Option<String>,
+        /// What the QR code on their screen says, compared instead of asking
+        #[arg(long, value_name = "TEXT", conflicts_with = "number")]
+        scan: Option<String>,
     },
     /// Accept a contact's changed identity, or let a suspended contact speak again
     Trust {

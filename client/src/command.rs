@@ -2,8 +2,10 @@
 
 mod chat;
 mod contacts;
+mod invite;
 mod keys;
 mod listen;
+mod question;
 mod send;
 
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::question::ask;
 use crate::account::Account;
 use crate::cli::{Cli, Command, ContactsCommand, KeysCommand};
 use crate::clock;
@@ -40,11 +43,16 @@ impl Start {
             realm,
             passphrase_command,
             invitation,
+            rotate_keys_after,
             ..
         } = &self.settings;
         let ask = || passphrase::existing(passphrase_command.as_deref(), user.as_str());
         let account = Account::open(&self.home, user, realm, ask, clock::now())?;
-        Ok(account.with_invitation(invitation.clone()))
+        let mut account = account
+            .with_invitation(invitation.clone())
+            .with_rotation(*rotate_keys_after);
+        account.upkeep(clock::now())?;
+        Ok(account)
     }
 
     fn open_store(&self, account: &Account) -> Result<Store, Failure> {
@@ -97,7 +105,9 @@ pub async fn run(
         Command::Send { .. }
             | Command::Chat
             | Command::Keys {
-                command: KeysCommand::Init { .. } | KeysCommand::Rotate { .. }
+                command: KeysCommand::Init { .. }
+                    | KeysCommand::Rotate { .. }
+                    | KeysCommand::Revoke { .. }
             }
     );
     if works {
@@ -109,6 +119,7 @@ pub async fn run(
             | Command::Keys {
                 command: KeysCommand::Show
             }
+            | Command::Invite
             | Command::Contacts {
                 command: None | Some(ContactsCommand::List)
             }
@@ -118,6 +129,8 @@ pub async fn run(
         Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,
+        Command::Invite => invite::invite(start),
+        Command::Add { link } => invite::add(start, &link),
         Command::Contacts { command } => contacts::run(start, command),
     };
     match ended {

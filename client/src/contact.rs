@@ -6,6 +6,7 @@ use sealpost_core::{
     assess,
 };
 
+use crate::account::GRACE;
 use crate::event::{ContactChangeKind, Event};
 use crate::store::{Contact, ContactChange, Store, StoreError};
 
@@ -27,6 +28,8 @@ pub enum Change {
     FirstContact,
     /// Nothing, or a routine change of the RSA key.
     Routine,
+    /// The owner has withdrawn their keys: nobody can seal to them any more.
+    Retired,
     /// Another identity, signed over by the pinned one.
     Replaced {
         /// The one that was pinned.
@@ -51,6 +54,10 @@ pub enum Disbelieved {
         /// The replaced one.
         retired: IdentityKey,
     },
+    /// Its identity was retired by its owner, perhaps because somebody stole it: whatever that identity signs afterwards is
+    /// not theirs.
+    #[error("the key bundle is signed by an identity that its owner has withdrawn")]
+    Withdrawn,
     /// The broker has none any more, though we have seen one.
     #[error("the key bundle was removed")]
     Removed,
@@ -82,10 +89,22 @@ pub fn consider(
             };
             return (ContactChange::Keep, Err(retired));
         }
+        let retired = contact.is_some_and(is_retired);
         let pin = contact.map(|contact| &contact.pin);
         match assess(pin, &bundle, realm, user, now) {
+            // The owner has ended this identity: it neither comes back nor hands over.
+            Ok(Assessment::Newer { .. } | Assessment::LinkedChange { .. })
+                if retired && !bundle.is_retired() =>
+            {
+                (ContactChange::Keep, Err(Disbelieved::Withdrawn))
+            }
             Ok(assessment) => {
                 let change = match assessment {
+                    Assessment::Unchanged { .. } | Assessment::Newer { .. }
+                        if bundle.is_retired() && !retired =>
+                    {
+                        Change::Retired
+                    }
                     Assessment::FirstContact { .. } => Change::FirstContact,
                     Assessment::Unchanged { .. } | Assessment::Newer { .. } => Change::Routine,
                     Assessment::LinkedChange { previous, .. } => Change::Replaced { previous },
@@ -114,11 +133,28 @@ pub fn consider(
     })
 }
 
+/// Whether the contact has withdrawn their keys.
+fn is_retired(contact: &Contact) -> bool {
+    KeyBundle::parse(&contact.bundle).is_ok_and(|bundle| bundle.is_retired())
+}
+
 /// Whether the bundle we believe in shows that `identity` was replaced. Such an identity never returns, whoever signs
 /// for it (SPEC 6.6).
 fn retires(contact: &Contact, identity: &IdentityKey) -> bool {
     KeyBundle::parse(&contact.bundle)
         .is_ok_and(|bundle| bundle.links().iter().any(|link| link.old() == identity))
+}
+
+/// Whether mail signed by `signer` still opens although it is not the pinned identity: the bundle we believe in shows that
+/// the pinned one replaced it, not longer ago than mail can be under way (SPEC 7.5).
+#[must_use]
+pub fn is_predecessor(contact: &Contact, signer: &IdentityKey, now: Timestamp) -> bool {
+    let recent = |at: Timestamp| now < at.saturating_add(GRACE);
+    KeyBundle::parse(&contact.bundle).is_ok_and(|bundle| {
+        let mut links = bundle.links().iter();
+        *bundle.identity() == contact.pin.identity
+            && links.any(|link| link.old() == signer && recent(link.at()))
+    })
 }
 
 /// What holds about `user` when a broker brings back a replaced identity or older keys: whatever held before. A changed identity
@@ -146,6 +182,75 @@ pub fn believed_before(
             verified: contact.pin.verified,
         })
     }))
+}
+
+/// What adding a contact by their link did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// Nothing was known of them: the identity is pinned, verified, before any bundle was seen.
+    Pinned,
+    /// The identity was pinned already, and is verified now.
+    Verified,
+    /// Another identity is pinned. Nothing changed.
+    Contradicts {
+        /// The one that is pinned.
+        pinned: IdentityKey,
+    },
+}
+
+/// Pins the identity that somebody gave us outside of Sealpost (SPEC 9.3).
+pub fn add(
+    store: &mut Store,
+    user: &UserId,
+    identity: &IdentityKey,
+    now: Timestamp,
+) -> Result<Added, StoreError> {
+    let added = store.change_contact(user, now, |contact| match contact {
+        None => {
+            // Every bundle of this identity is newer than none.
+            let pin = Pin {
+                identity: *identity,
+                seq: 0,
+                digest: [0; 32],
+                verified: true,
+            };
+            (ContactChange::Pin(pin, Vec::new()), Added::Pinned)
+        }
+        Some(contact) if contact.pin.identity == *identity => {
+            (ContactChange::Keep, Added::Verified)
+        }
+        Some(contact) => {
+            let pinned = contact.pin.identity;
+            (ContactChange::Keep, Added::Contradicts { pinned })
+        }
+    })?;
+    match added {
+        Added::Verified if !store.mark_verified(user, identity)? => add(store, user, identity, now),
+        added => Ok(added),
+    }
+}
+
+/// The alarm when a link names another identity than the pinned one.
+#[must_use]
+pub fn contradiction_event(user: &UserId, pinned: &IdentityKey, linked: &IdentityKey) -> Event {
+    Event::Alarm {
+        cause: "link_contradicts",
+        user: user.to_string(),
+        pinned: Some(pinned.fingerprint()),
+        offered: Some(linked.fingerprint()),
+        message: format!(
+            "the link names another identity for {user} than the one you know\n\
+             Known:    {}\nThe link: {}\n\
+             Either {user} has new keys since you met, or the link is old. Or somebody made one of the two to stand in for {user}.",
+            pinned.fingerprint(),
+            linked.fingerprint()
+        ),
+        hint: format!(
+            "Ask {user} which fingerprint is theirs (sealpost keys show). If it is the link's and the broker offers it too: sealpost \
+             contacts trust {user} --fingerprint {}, then add the link again.",
+            linked.fingerprint()
+        ),
+    }
 }
 
 /// What accepting a contact by hand did.
@@ -220,6 +325,12 @@ pub fn believed_event(user: &UserId, believed: &Believed) -> Option<Event> {
             identity,
             false,
         )),
+        Change::Retired => Some(Event::contact(
+            user,
+            ContactChangeKind::Retired,
+            identity,
+            believed.verified,
+        )),
         Change::Replaced { previous } => {
             let mut event = Event::contact(user, ContactChangeKind::Replaced, identity, false);
             if let Event::Contact { previous: was, .. } = &mut event {
@@ -247,9 +358,19 @@ pub fn disbelieved_event(user: &UserId, why: &Disbelieved) -> Event {
                  brings it back. Tell {user} and the broker's operator."
             ),
         ),
+        Disbelieved::Withdrawn => (
+            "identity_withdrawn",
+            format!(
+                "{user} has withdrawn this identity, perhaps because it was stolen. Whoever uses it now is not {user}. Nothing is \
+                 sent to it."
+            ),
+        ),
         Disbelieved::Removed => (
             "bundle_removed",
-            format!("Nothing can be sent to {user} until their client publishes its keys again."),
+            format!(
+                "Keys do not go away by themselves: the broker withholds them, or {user} has withdrawn them. What you know of \
+                 {user} holds until it expires. Ask {user} and the broker's operator."
+            ),
         ),
         Disbelieved::Refused(refused) => match refused {
             BundleRefused::IdentityChanged { .. } => (
@@ -516,6 +637,164 @@ pub(crate) mod tests {
             Err(Disbelieved::Refused(BundleRefused::Expired { .. }))
         ));
         assert!(world.store.contact(&user("bob")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_link_pins_before_any_bundle_and_only_its_identity_fits_then() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let name = user("bob");
+        let added = add(&mut world.store, &name, &bob.identity_key(), start()).unwrap();
+        assert_eq!(added, Added::Pinned);
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        assert!(contact.pin.verified && !contact.has_published());
+        assert!(
+            believed_before(&world.store, &name, start())
+                .unwrap()
+                .is_none()
+        );
+
+        let other = another_bob(&world);
+        assert!(matches!(
+            world.look(other.as_bytes(), start()),
+            Err(Disbelieved::Refused(BundleRefused::IdentityChanged { .. }))
+        ));
+        let believed = world.look(bob.bundle().as_bytes(), start()).unwrap();
+        assert_eq!(
+            (believed.change, believed.verified),
+            (Change::Routine, true)
+        );
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        assert!(contact.pin.verified && contact.has_published());
+    }
+
+    #[test]
+    fn a_link_verifies_who_is_pinned_and_never_replaces_anybody() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let name = user("bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let other = another_bob(&world);
+        world.look(other.as_bytes(), start()).unwrap_err();
+        let pinned = bob.identity_key();
+        for wrong in [*other.identity(), Identity::from_seed(&[9; 32]).key()] {
+            let added = add(&mut world.store, &name, &wrong, start()).unwrap();
+            assert_eq!(added, Added::Contradicts { pinned });
+            let contact = world.store.contact(&name).unwrap().unwrap();
+            assert_eq!(
+                (contact.pin.identity, contact.pin.verified),
+                (pinned, false)
+            );
+        }
+        let added = add(&mut world.store, &name, &pinned, start()).unwrap();
+        assert_eq!(added, Added::Verified);
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        assert!(contact.pin.verified && contact.offered.is_some());
+    }
+
+    #[test]
+    fn a_verified_contact_is_never_downgraded_silently() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let name = user("bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        world
+            .store
+            .mark_verified(&name, &bob.identity_key())
+            .unwrap();
+        let verified = |world: &World| {
+            let contact = world.store.contact(&name).unwrap().unwrap();
+            contact.pin.verified
+        };
+        // An unlinked change blocks, and the pin stays as it was.
+        let other = another_bob(&world);
+        let why = world.look(other.as_bytes(), start()).unwrap_err();
+        assert!(
+            disbelieved_event(&name, &why)
+                .human()
+                .contains("HAS CHANGED")
+        );
+        assert!(verified(&world));
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        assert!(verified(&world));
+        // A linked one is believed, not verified any more, and said.
+        let new = Identity::from_seed(&[2; 32]);
+        let newer = replaced(&bob, &new, start());
+        let believed = world.look(newer.as_bytes(), start()).unwrap();
+        let said = believed_event(&name, &believed).unwrap().human();
+        assert!(said.contains("no longer verified"), "{said}");
+        assert!(said.contains(&bob.identity_key().fingerprint()), "{said}");
+        assert!(said.contains(&new.key().fingerprint()), "{said}");
+        assert!(!verified(&world));
+    }
+
+    #[test]
+    fn who_withdrew_their_keys_is_told_of_once_and_nobody_brings_them_back() {
+        let mut world = world();
+        let mut bob = account(&world.folder, "bob");
+        let name = user("bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let thief = account_copy(&world, &bob);
+        bob.revoke(start()).unwrap();
+        let retired = bob.bundle().clone();
+        let believed = world.look(retired.as_bytes(), start()).unwrap();
+        assert_eq!(believed.change, Change::Retired);
+        let said = believed_event(&name, &believed).unwrap().human();
+        assert!(said.contains("withdrawn"), "{said}");
+        let again = world.look(retired.as_bytes(), start()).unwrap();
+        assert_eq!(again.change, Change::Routine);
+
+        // The thief has the identity, and makes newer bundles with it.
+        let mut fields = BundleFields {
+            realm: Realm::default(),
+            user: name.clone(),
+            seq: retired.seq() + 1,
+            created: start(),
+            expires: thief.bundle().expires(),
+            encryption: thief.bundle().encryption().to_vec(),
+            links: vec![],
+        };
+        let revived = KeyBundle::sign(fields.clone(), thief.identity()).unwrap();
+        let new = Identity::from_seed(&[2; 32]);
+        let (realm, old) = (Realm::default(), thief.identity());
+        fields.links = vec![IdentityLink::sign(&realm, &name, old, &new.key(), start())];
+        let handed_over = KeyBundle::sign(fields, &new).unwrap();
+        for bundle in [revived, handed_over] {
+            let why = world.look(bundle.as_bytes(), start()).unwrap_err();
+            assert!(matches!(why, Disbelieved::Withdrawn), "{why:?}");
+        }
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        assert_eq!(contact.bundle, retired.as_bytes());
+    }
+
+    /// The same keys in other hands.
+    fn account_copy(world: &World, account: &Account) -> Account {
+        let home = crate::home::Home::open(&world.folder.path().join("copy")).unwrap();
+        std::fs::copy(account.home().keystore(), home.keystore()).unwrap();
+        let asked = || panic!("asked");
+        Account::open(&home, account.user(), account.realm(), asked, start()).unwrap()
+    }
+
+    #[test]
+    fn mail_of_the_identity_before_is_taken_while_it_can_be_under_way() {
+        let mut world = world();
+        let bob = account(&world.folder, "bob");
+        let name = user("bob");
+        world.look(bob.bundle().as_bytes(), start()).unwrap();
+        let old = bob.identity_key();
+        let at = |world: &World, now| {
+            let contact = world.store.contact(&name).unwrap().unwrap();
+            is_predecessor(&contact, &old, now)
+        };
+        assert!(!at(&world, start()), "it is the pinned one itself");
+        let new = Identity::from_seed(&[2; 32]);
+        let newer = replaced(&bob, &new, start());
+        world.look(newer.as_bytes(), start()).unwrap();
+        assert!(at(&world, start()));
+        assert!(!at(&world, start().saturating_add(GRACE)));
+        let contact = world.store.contact(&name).unwrap().unwrap();
+        let stranger = Identity::from_seed(&[3; 32]).key();
+        assert!(!is_predecessor(&contact, &stranger, start()));
     }
 
     #[test]

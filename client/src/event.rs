@@ -61,7 +61,7 @@ pub enum Event {
     Contact {
         /// Who.
         user: String,
-        /// `known`, `pinned`, `replaced` (linked change of identity), `trusted`, `verified`.
+        /// `known`, `pinned`, `replaced` (linked change of identity), `trusted`, `verified`, `added`, `retired`.
         change: ContactChangeKind,
         /// The fingerprint of the pinned identity.
         fingerprint: String,
@@ -84,6 +84,21 @@ pub enum Event {
         number: String,
         /// The fingerprint it was computed from.
         fingerprint: String,
+        /// The same in full, for the contact to scan: a verification text.
+        code: String,
+    },
+    /// Our contact link.
+    ContactLink {
+        /// Who we are.
+        user: String,
+        /// Where.
+        realm: String,
+        /// The broker it names.
+        broker: String,
+        /// The fingerprint of our identity.
+        fingerprint: String,
+        /// The link.
+        link: String,
     },
     /// The message before one, by its sender's word, was not received: it is late, was lost, or was kept from us.
     Gap {
@@ -154,6 +169,8 @@ pub enum Event {
         encryption: Vec<KeyInfo>,
         /// Whether a passphrase protects them.
         passphrase: bool,
+        /// Whether they are revoked: nobody seals to them any more.
+        revoked: bool,
         /// Whether this command brought them to the broker; absent where it did not try.
         #[serde(skip_serializing_if = "Option::is_none")]
         published: Option<bool>,
@@ -183,6 +200,10 @@ pub enum ContactChangeKind {
     Trusted,
     /// The safety number was compared.
     Verified,
+    /// Taken from their link: pinned and verified.
+    Added,
+    /// They have withdrawn their keys.
+    Retired,
 }
 
 /// One of our RSA keys.
@@ -294,10 +315,11 @@ impl Event {
                 user,
                 number,
                 fingerprint,
+                code,
             } => format!(
-                "The safety number with {user} ({fingerprint}):\n\n    {}\n",
-                number
+                "The safety number with {user} ({fingerprint}):\n\n    {number}\n\nFor {user} to scan, or to give to --scan:\n\n{code}\n"
             ),
+            Event::ContactLink { link, .. } => link.clone(),
             Event::Gap { from, .. } => {
                 format!("a message from {from} before this one has not arrived (yet)")
             }
@@ -391,6 +413,14 @@ impl Event {
                     "{user} is now {fingerprint}\n  To be sure: sealpost contacts verify {user}"
                 )
             }
+            ContactChangeKind::Added => format!(
+                "{user} is added and verified: {fingerprint}\n  As sure as the way by which the link came to you."
+            ),
+            ContactChangeKind::Retired => format!(
+                "{user} has withdrawn their keys ({fingerprint}): nothing can be sent to them\n  \
+                 Perhaps their device was stolen: what still comes in their name may be somebody else's. Ask {user} in some other \
+                 way how to reach them."
+            ),
             ContactChangeKind::Verified => format!("{user} is verified: {fingerprint}"),
         }
     }
@@ -404,6 +434,7 @@ impl Event {
             expires,
             encryption,
             passphrase,
+            revoked,
             published,
             ..
         } = self
@@ -415,11 +446,15 @@ impl Event {
             "bundle       number {seq}, valid until {}\n",
             date(*expires)
         ));
+        if *revoked {
+            out.push_str("             REVOKED: nobody can send to you, and you cannot send\n");
+        }
         for key in encryption {
             match key.destroyed {
                 None => out.push_str(&format!("encryption   RSA, made {}\n", date(key.created))),
                 Some(destroyed) => out.push_str(&format!(
-                    "             replaced, still opens until {}, then it is destroyed\n",
+                    "             replaced, still opens what is under way until {}, then it is destroyed: what you\n             \
+                     received stays readable, copies of it in an archive do not\n",
                     date(destroyed)
                 )),
             }

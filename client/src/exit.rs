@@ -14,6 +14,7 @@ use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
 use crate::passphrase::PassphraseError;
 use crate::settings::{KEYS, SettingsError};
 use crate::store::StoreError;
+use crate::trust_policy::NotPermitted;
 
 /// The exit codes. They are part of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +126,9 @@ impl From<SettingsError> for Failure {
                 RouteOptionsError::Proxy(_) => "For example: --proxy socks5://127.0.0.1:1080",
             }
             .to_owned(),
-            SettingsError::Invitation(_) => "Copy it whole, as the operator's `invite` printed it.".to_owned(),
+            SettingsError::Invitation(_) => "Copy it whole, as the operator's `sealpost-broker invite` printed it. A person's link (sealpost:contact…) goes to \
+                                             `sealpost add`.".to_owned(),
+            SettingsError::Age { .. } => "For example: rotate_keys_after = \"90d\", or \"never\"".to_owned(),
             SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
             SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
             SettingsError::Malformed { .. } => "Compare it with the commented config/client.toml.".to_owned(),
@@ -177,9 +180,19 @@ impl From<KeystoreError> for Failure {
             KeystoreError::Owner { .. } => "Check --user, --realm and --home: they do not belong together.".to_owned(),
             KeystoreError::WrongPassphrase(_) => "Try again; there is no way around the passphrase.".to_owned(),
             KeystoreError::TooManyKeys(_) => "Wait until the oldest is past its grace period of 45 days.".to_owned(),
+            KeystoreError::HandingOver => "Connect first: sealpost listen --timeout 5s".to_owned(),
+            KeystoreError::Retired => {
+                "They never come back. Begin anew: another name, or this one after the operator's `sealpost-broker users \
+                 reset-identity`, with another --home."
+                    .to_owned()
+            }
             KeystoreError::Internal(_) => "Try again; if it stays, report it.".to_owned(),
         };
-        Failure::new(Code::Failed, error.to_string(), hint)
+        let code = match error {
+            KeystoreError::Retired => Code::Untrusted,
+            _ => Code::Failed,
+        };
+        Failure::new(code, error.to_string(), hint)
     }
 }
 
@@ -367,6 +380,10 @@ pub fn not_trusted(to: &str, why: &Disbelieved) -> Failure {
             Code::Untrusted,
             "Nothing was sent. Check --realm: everybody who talks to each other needs the same one.".to_owned(),
         ),
+        Disbelieved::Withdrawn => (
+            Code::Untrusted,
+            format!("Nothing was sent. Ask {to} in some other way how to reach them."),
+        ),
         Disbelieved::Removed => (
             Code::Untrusted,
             format!("Nothing was sent. {to} must connect once, which publishes their keys again."),
@@ -385,6 +402,22 @@ pub fn not_trusted(to: &str, why: &Disbelieved) -> Failure {
     Failure::new(code, message, hint)
 }
 
+/// The trust policy does not permit sending.
+impl From<NotPermitted> for Failure {
+    fn from(not: NotPermitted) -> Failure {
+        let hint = match &not {
+            NotPermitted::Stranger(user) => format!(
+                "Nothing was sent. Ask {user} for their link (sealpost invite) and add it: sealpost add LINK. Or send with \
+                 --trust on-first-use."
+            ),
+            NotPermitted::NotVerified(user) => {
+                format!("Nothing was sent. Compare with {user}: sealpost contacts verify {user}")
+            }
+        };
+        Failure::new(Code::Untrusted, not.to_string(), hint)
+    }
+}
+
 /// A message that could not be sealed.
 #[must_use]
 pub fn not_sealed(to: &str, error: &SealError) -> Failure {
@@ -398,8 +431,12 @@ pub fn not_sealed(to: &str, error: &SealError) -> Failure {
         SealError::Content(_) => "Send it in parts.".to_owned(),
         _ => "Try again; if it stays, report it.".to_owned(),
     };
+    let code = match error {
+        SealError::NoEncryptionKey => Code::Untrusted,
+        _ => Code::Failed,
+    };
     Failure::new(
-        Code::Failed,
+        code,
         format!("the message to {to} cannot be sealed: {error}"),
         hint,
     )
@@ -538,6 +575,7 @@ mod tests {
     #[test]
     fn every_failure_says_what_to_do_next() {
         let path = PathBuf::from("/h");
+        let bob = sealpost_core::UserId::parse("bob").unwrap();
         let failures: Vec<Failure> = vec![
             SettingsError::NoUser.into(),
             SettingsError::NoHome.into(),
@@ -563,6 +601,8 @@ mod tests {
             not_sealed("bob", &SealError::NoEncryptionKey),
             not_sent("bob", &PublishError::LostEachTime),
             not_sent("bob", &PublishError::NobodyThere),
+            NotPermitted::Stranger(bob.clone()).into(),
+            NotPermitted::NotVerified(bob).into(),
         ];
         for failure in failures {
             assert!(!failure.hint.is_empty(), "{failure:?}");

@@ -7,6 +7,7 @@ use sealpost_core::{
 use sha2::{Digest, Sha256};
 
 use crate::account::Account;
+use crate::contact;
 use crate::event::Event;
 use crate::keystore::KeystoreError;
 use crate::store::{
@@ -136,7 +137,8 @@ pub fn receive(
     let Some(contact) = store.contact(envelope.from())? else {
         return hold(store, &digest, &envelope, WaitingFor::Bundle, now);
     };
-    if *envelope.signer() != contact.pin.identity {
+    let signer = *envelope.signer();
+    if signer != contact.pin.identity && !contact::is_predecessor(&contact, &signer, now) {
         return hold(store, &digest, &envelope, WaitingFor::Decision, now);
     }
     if contact.is_suspended() && !seen.contains {
@@ -145,7 +147,7 @@ pub fn receive(
     if store.was_refused(&digest)? {
         return Ok(Received::Nothing);
     }
-    let pinned = contact.pin.identity;
+    let pinned = signer;
     let opened = match open_with(account, &envelope, &pinned, &seen, cache) {
         // Another process may have rotated the key since this one read the keystore.
         Err(OpenError::UnknownKey) => {
@@ -250,15 +252,21 @@ fn open_with(
     seen: &crate::store::SeenState,
     cache: &mut BurstCache,
 ) -> Result<Content, OpenError> {
-    let identity = account.identity_key();
-    let keys = account.decryption_keys();
-    let recipient = Recipient {
-        realm: account.realm(),
-        user: account.user(),
-        identity: &identity,
-        keys: &keys,
-    };
-    open(envelope, &recipient, pinned, seen, cache)
+    let mut opened = Err(OpenError::UnknownKey);
+    // What was sealed to an identity that we have replaced opens with its keys, as long as they are kept.
+    for (identity, keys) in account.addressees() {
+        let recipient = Recipient {
+            realm: account.realm(),
+            user: account.user(),
+            identity: &identity,
+            keys: &keys,
+        };
+        opened = open(envelope, &recipient, pinned, seen, cache);
+        if opened != Err(OpenError::UnknownKey) {
+            break;
+        }
+    }
+    opened
 }
 
 fn hold(

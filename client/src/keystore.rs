@@ -93,6 +93,12 @@ pub enum KeystoreError {
     /// Rotated too often within the grace period.
     #[error("{0} replaced keys are still within their grace period")]
     TooManyKeys(usize),
+    /// The identity was changed a moment ago, and the broker does not know yet.
+    #[error("the change of identity before this one has not reached the broker")]
+    HandingOver,
+    /// The identity was revoked.
+    #[error("these keys are revoked")]
+    Retired,
     /// No passphrase to be had.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),

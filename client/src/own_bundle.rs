@@ -47,13 +47,20 @@ pub fn look(account: &Account, payload: &[u8]) -> OwnBundle {
     if bundle.user() != account.user() || bundle.realm() != account.realm() {
         return OwnBundle::Foreign(Foreign::Rubbish);
     }
+    // Made under an identity that we have replaced since.
+    let links = account.bundle().links();
+    let replaced = links.iter().any(|link| link.old() == bundle.identity());
+    let older = bundle.seq() < account.bundle().seq();
+    if account.made(&bundle.digest()) || (replaced && older) {
+        return OwnBundle::Publish;
+    }
     if *bundle.identity() != account.identity_key() {
         return OwnBundle::Foreign(Foreign::Impostor {
             fingerprint: bundle.identity().fingerprint(),
         });
     }
     // Older than ours and signed by us: made before, whether we remember it or not.
-    if account.made(&bundle.digest()) || bundle.seq() < account.bundle().seq() {
+    if older {
         return OwnBundle::Publish;
     }
     OwnBundle::Foreign(Foreign::Copy)
@@ -113,6 +120,15 @@ mod tests {
         assert_eq!(look(&alice, old.as_bytes()), OwnBundle::Current);
         assert_eq!(look(&alice, b""), OwnBundle::Publish);
         alice.rotate(start()).unwrap();
+        assert_eq!(look(&alice, old.as_bytes()), OwnBundle::Publish);
+    }
+
+    #[test]
+    fn a_bundle_of_the_identity_before_is_replaced_without_alarm() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut alice = account(&folder, "alice");
+        let old = alice.bundle().clone();
+        alice.rotate_identity(start()).unwrap();
         assert_eq!(look(&alice, old.as_bytes()), OwnBundle::Publish);
     }
 

@@ -2,6 +2,7 @@
 //! says what happens. `send`, `listen` and `chat` are what they ask of it.
 
 mod delivery;
+mod handover;
 mod opening;
 mod wanted;
 
@@ -16,6 +17,7 @@ use sealpost_mqtt::{BrokerUrl, Route};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+pub(crate) use self::handover::hand_over;
 pub(crate) use self::opening::MAILBOX_TIME;
 use self::opening::{open_mailbox, receiving_client_id, start};
 use self::wanted::Wanted;
@@ -24,8 +26,10 @@ use crate::contact::{Believed, Disbelieved};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_published, not_sealed};
 use crate::incoming;
+use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
 use crate::store::{Store, WaitingFor};
+use crate::trust_policy::TrustPolicy;
 use crate::{clock, outgoing};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
@@ -85,6 +89,8 @@ pub struct Session {
     pub store: Store,
     /// Where to say things.
     pub printer: Printer,
+    /// To whom may be sent.
+    pub trust: TrustPolicy,
     broker: Route,
     purpose: Purpose,
     mqtt: Mqtt,
@@ -147,7 +153,8 @@ impl Session {
                  and it can be taken over. Use mqtts:// or wss://.",
             )?;
         }
-        let mut store = store;
+        let (mut account, mut store) = (account, store);
+        hand_over(&mut account, &broker).await?;
         if purpose == Purpose::Send {
             open_mailbox(&account, &mut store, &broker).await?;
         }
@@ -174,6 +181,7 @@ impl Session {
             account,
             store,
             printer,
+            trust: TrustPolicy::default(),
             broker,
             purpose: Purpose::Receive,
             mqtt,
@@ -336,6 +344,14 @@ impl Session {
         self.keys.clear();
     }
 
+    /// Whether the policy lets us send to somebody. Ask before their keys are asked for, which may pin them.
+    pub fn permit(&self, to: &UserId) -> Result<(), Failure> {
+        if self.account.is_retired() {
+            return Err(KeystoreError::Retired.into());
+        }
+        Ok(self.trust.permit(to, self.store.contact(to)?.as_ref())?)
+    }
+
     /// Seals a message to a bundle that [`Session::keys`] gave, and publishes it.
     pub fn send(
         &mut self,
@@ -350,6 +366,7 @@ impl Session {
                 "Try again.",
             ));
         };
+        self.permit(to)?;
         let now = clock::now();
         let envelope = outgoing::seal(&self.account, &believed.bundle, prev, content, now)
             .map_err(|error| not_sealed(to.as_str(), &error))?;

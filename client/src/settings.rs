@@ -9,6 +9,7 @@ use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
 use crate::cli::{Global, parse_duration};
+use crate::trust_policy::TrustPolicy;
 
 /// Where a broker is looked for when nobody says.
 pub const DEFAULT_BROKER: &str = "mqtt://127.0.0.1:1883";
@@ -16,11 +17,15 @@ pub const DEFAULT_BROKER: &str = "mqtt://127.0.0.1:1883";
 pub const DEFAULT_REALM: &str = "local";
 /// How long a command waits for a recipient's keys and for the broker's answer when nobody says.
 pub const DEFAULT_TIMEOUT: &str = "10s";
+/// How old an RSA key becomes when nobody says: who obtains it reads a quarter of a year and not more.
+pub const DEFAULT_ROTATE_KEYS_AFTER: &str = "90d";
+/// The oldest that may be asked for, in days: ten years, which is as good as `never`.
+const MAX_AGE: u64 = 3_650;
 /// A configuration file larger than this (bytes) is not one.
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 10] = [
+pub(crate) const KEYS: [&str; 12] = [
     "user",
     "broker",
     "ca",
@@ -31,10 +36,12 @@ pub(crate) const KEYS: [&str; 10] = [
     "home",
     "passphrase_command",
     "timeout",
+    "trust",
+    "rotate_keys_after",
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 15] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
@@ -46,6 +53,8 @@ const VARIABLES: [&str; 13] = [
     "SEALPOST_HOME",
     "SEALPOST_PASSPHRASE_COMMAND",
     "SEALPOST_INVITATION",
+    "SEALPOST_TRUST",
+    "SEALPOST_ROTATE_KEYS_AFTER",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 ];
@@ -67,6 +76,10 @@ pub struct Settings {
     pub invitation: Option<Invitation>,
     /// How long to wait for keys and answers.
     pub timeout: Duration,
+    /// To whom may be sent.
+    pub trust: TrustPolicy,
+    /// How old an RSA key becomes before it is replaced by itself; `None`: never.
+    pub rotate_keys_after: Option<Duration>,
 }
 
 /// Why the settings cannot be used.
@@ -107,6 +120,12 @@ pub enum SettingsError {
         text: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The age at which keys are replaced is malformed.
+    #[error("{text:?} is not an age of keys")]
+    Age {
+        /// What was given.
+        text: String,
     },
     /// The invitation is none. What was given is not repeated: it may be nearly one.
     #[error("the invitation is malformed: {0}")]
@@ -153,6 +172,8 @@ struct Layer {
     home: Option<PathBuf>,
     passphrase_command: Option<String>,
     timeout: Option<String>,
+    trust: Option<TrustPolicy>,
+    rotate_keys_after: Option<String>,
 }
 
 /// A text or an array of texts.
@@ -266,12 +287,22 @@ impl Settings {
                     ),
                 )
             })
+            .and_then(|b| b.set_override_option("trust", environment("SEALPOST_TRUST")))
+            .and_then(|b| {
+                b.set_override_option(
+                    "rotate_keys_after",
+                    environment("SEALPOST_ROTATE_KEYS_AFTER"),
+                )
+            })
             .and_then(|b| b.build())
             .and_then(Config::try_deserialize::<Layer>)
             .map_err(|e| SettingsError::Malformed {
                 path,
                 problem: e.to_string(),
             })?;
+        if flags.trust.is_some() {
+            merged.trust = flags.trust;
+        }
         // Past the layers, which are text: a path need not be UTF-8.
         if let Some(home) = &flags.home {
             merged.home = Some(home.clone());
@@ -330,6 +361,11 @@ impl Settings {
             text: timeout.clone(),
             problem,
         })?;
+        let age = layer
+            .rotate_keys_after
+            .unwrap_or_else(|| DEFAULT_ROTATE_KEYS_AFTER.to_owned());
+        let rotate_keys_after =
+            parse_age(&age).ok_or_else(|| SettingsError::Age { text: age.clone() })?;
         let home = match layer.home {
             Some(home) => home,
             None => xdg(environment, "XDG_DATA_HOME", ".local/share")
@@ -345,8 +381,26 @@ impl Settings {
             passphrase_command: layer.passphrase_command,
             invitation: None,
             timeout,
+            trust: layer.trust.unwrap_or_default(),
+            rotate_keys_after,
         })
     }
+}
+
+/// `90d`, at least a day, or `never`: every day, the keys in their grace stay below what a keystore holds.
+fn parse_age(text: &str) -> Option<Option<Duration>> {
+    const DAY: u64 = 24 * 60 * 60;
+    if text == "never" {
+        return Some(None);
+    }
+    let days: u64 = text
+        .strip_suffix('d')
+        .filter(|days| days.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()?;
+    (1..=MAX_AGE)
+        .contains(&days)
+        .then(|| Some(Duration::from_secs(days * DAY)))
 }
 
 fn read(path: &Path) -> Result<String, SettingsError> {
@@ -432,7 +486,7 @@ mod tests {
     use super::*;
 
     const FILE: &str = "user = \"file\"\nbroker = \"mqtt://file:1\"\nrealm = \"file\"\nhome = \"/file\"\n\
-                        passphrase_command = \"file\"\ntimeout = \"3s\"\n";
+                        passphrase_command = \"file\"\ntimeout = \"3s\"\ntrust = \"known\"\n";
 
     fn environment(name: &str) -> Option<String> {
         Some(match name {
@@ -503,6 +557,8 @@ mod tests {
             PathBuf::from("/home/someone/.local/share/sealpost/alice")
         );
         assert_eq!(settings.passphrase_command, None);
+        let age = Duration::from_secs(90 * 24 * 60 * 60);
+        assert_eq!(settings.rotate_keys_after, Some(age));
     }
 
     #[test]
@@ -625,6 +681,20 @@ mod tests {
             with(|f| f.broker = vec!["nowhere".into()]),
             Err(SettingsError::Route(RouteOptionsError::Broker { .. }))
         ));
+        for age in [
+            "90", "0d", "d", "-1d", "1.5d", "+1d", "3651d", "90 d", "12h", "",
+        ] {
+            let file = format!("rotate_keys_after = \"{age}\"");
+            assert!(
+                matches!(
+                    load(&flags(), &nothing, Some(&file)),
+                    Err(SettingsError::Age { .. })
+                ),
+                "{age}"
+            );
+        }
+        let never = load(&flags(), &nothing, Some("rotate_keys_after = \"never\""));
+        assert_eq!(never.unwrap().rotate_keys_after, None);
         assert!(matches!(
             load(&flags(), &nothing, Some("timeout = \"soon\"")),
             Err(SettingsError::Timeout { .. })

@@ -383,6 +383,12 @@ impl KeyBundle {
         &self.identity
     }
 
+    /// Whether the owner has retired this identity: there is no key of any algorithm.
+    #[must_use]
+    pub const fn is_retired(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The keys to encrypt to, best first. Empty when the owner has retired, or announces only algorithms that this
     /// version does not know.
     #[must_use]

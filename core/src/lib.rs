@@ -86,6 +86,7 @@ extern crate std;
 
 mod aead;
 mod bundle;
+mod contact_link;
 mod content;
 mod encryption;
 mod envelope;
@@ -107,11 +108,14 @@ mod timestamp;
 mod topic;
 mod transcript;
 mod trust;
+mod uri;
+mod verification;
 
 pub use bundle::{
     BundleError, BundleFields, BundleTimeError, KeyBundle, MAX_BUNDLE, MAX_CLOCK_SKEW,
     MAX_ENCRYPTION_KEYS, MAX_LINKS, MAX_SEQ, MAX_VALIDITY, next_seq,
 };
+pub use contact_link::ContactLink;
 pub use content::{Content, ContentError};
 pub use encryption::{
     DEFAULT_RSA_BITS, DecryptionKey, DecryptionKeyError, EncryptionKey, EncryptionKeyError, KeyId,
@@ -134,3 +138,5 @@ pub use seal::{MAX_BURST_DURATION, MAX_BURST_MESSAGES, SealError, Sealer};
 pub use timestamp::{Timestamp, TimestampError};
 pub use topic::{Topic, TopicError, TopicFilter};
 pub use trust::{Assessment, BundleRefused, Pin, assess};
+pub use uri::{MAX_URI, UriError};
+pub use verification::Verification;

@@ -3,11 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Process, program};
+use crate::{Clock, Process, program};
 
 /// A person with a home directory and a broker to talk to.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Person {
     broker: String,
     home: TempDir,
     options: Vec<OsString>,
+    clock: Option<Arc<Clock>>,
 }
 
 /// How a command ended.
@@ -49,6 +51,7 @@ impl Person {
             broker: broker_url.into(),
             home: tempfile::tempdir().unwrap(),
             options: Vec::new(),
+            clock: None,
         }
     }
 
@@ -86,6 +89,11 @@ impl Person {
         self.broker = broker_url.into();
     }
 
+    /// From now on the person's programs see this clock.
+    pub fn live_by(&mut self, clock: &Arc<Clock>) {
+        self.clock = Some(Arc::clone(clock));
+    }
+
     /// Where the person keeps things.
     #[must_use]
     pub fn home(&self) -> &Path {
@@ -112,6 +120,9 @@ impl Person {
             "SEALPOST_REALM",
         ] {
             command.env_remove(variable);
+        }
+        if let Some(clock) = &self.clock {
+            clock.put_on(&mut command);
         }
         command
     }

@@ -32,6 +32,7 @@ from encoding import (
     message_id,
     read_array,
     read_object,
+    realm_name,
     time_text,
     transcript,
     u32,
@@ -640,6 +641,62 @@ def safety_number(realm, one, other):
     """`one` and `other` are (user, identity key)."""
     digits = "".join(sorted([half(realm, *one), half(realm, *other)]))
     return " ".join(digits[i : i + 5] for i in range(0, 60, 5))
+
+
+# --- 9.2, 9.3 The verification text, the contact link ----------------------------------------------------------------
+
+PLAIN = "A-Za-z0-9._~:/-"
+
+
+def uri(text, start, members):
+    """The members of a `sealpost:` URI by name, raw."""
+    if len(text) > 1024:
+        raise Refused("too-long")
+    if not text.startswith(start):
+        raise Refused("other-start")
+    given = [member.partition("=") for member in text[len(start) :].split("&")]
+    if given[0][:2] != ("v", "="):
+        raise Refused("wrong-members")
+    if given[0][2] != "1":
+        raise Refused("unknown-version")
+    if [name + sign for name, sign, _ in given[1:]] != [name + "=" for name in members]:
+        raise Refused("wrong-members")
+    values = {name: value for name, _, value in given[1:]}
+    for name in ("realm", "user", "contact"):
+        if name in values:
+            try:
+                (realm_name if name == "realm" else user_name)(values[name])
+            except Refused:
+                raise Refused(f"bad-name {name}") from None
+    for name in ("identity", "sees"):
+        if name in values:
+            if not re.fullmatch("[A-Za-z0-9_-]{43}", values[name]):
+                raise Refused(f"bad-key {name}")
+            key = base64.urlsafe_b64decode(values[name] + "=")
+            try:
+                check_identity_key(key)
+            except Refused:
+                raise Refused(f"bad-key {name}") from None
+            values[name] = key
+    return values
+
+
+def contact_link(text):
+    values = uri(text, "sealpost:contact?", ["realm", "user", "identity", "broker"])
+    broker = values["broker"]
+    if not re.fullmatch(f"(?:[{PLAIN}]|%[0-9A-F]{{2}})*", broker):
+        raise Refused("bad-broker")
+    escapes = [chr(int(code, 16)) for code in re.findall("%(..)", broker)]
+    if any(not "!" <= one <= "~" or re.fullmatch(f"[{PLAIN}]", one) for one in escapes):
+        raise Refused("bad-broker")
+    values["broker"] = re.sub("%(..)", lambda code: chr(int(code.group(1), 16)), broker)
+    if not 1 <= len(values["broker"]) <= 255:
+        raise Refused("bad-broker")
+    return values
+
+
+def verification_text(text):
+    return uri(text, "sealpost:verify?", ["realm", "user", "identity", "contact", "sees"])
 
 
 # --- 10.2 The login token ---------------------------------------------------------------------------------------------

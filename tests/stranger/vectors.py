@@ -212,6 +212,15 @@ def safety_number(case, people):
     same("safety number", sealpost.safety_number(case["realm"], one, other), case["number"])
 
 
+def uri(case, people):
+    def attempt():
+        read = sealpost.contact_link if case["what"] == "contact" else sealpost.verification_text
+        for member, value in read(case["text"]).items():
+            same(member, value, d64(case[member]) if member in ("identity", "sees") else case[member])
+
+    outcome(case["expect"], attempt)
+
+
 FILES = {
     "people.json": person,
     "names.json": name,
@@ -228,6 +237,7 @@ FILES = {
     "content.json": content,
     "logins.json": login,
     "invitations.json": invitation,
+    "uris.json": uri,
     "safety_numbers.json": safety_number,
 }
 

@@ -87,10 +87,11 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
         ..
     } = start;
     let interactive = std::io::stdin().is_terminal();
-    let session = tokio::select! {
+    let mut session = tokio::select! {
         session = Session::connect(account, store, printer, settings.broker, Purpose::Receive, None) => session?,
         () = stop.cancelled() => return Ok(()),
     };
+    session.trust = settings.trust;
     let mut chat = Chat {
         session,
         interactive,
@@ -208,6 +209,10 @@ impl Chat {
                     "Name somebody else.",
                 ))?,
                 Ok(to) => {
+                    if let Err(failure) = self.session.permit(&to) {
+                        self.failed(&failure)?;
+                        return Ok(false);
+                    }
                     let deadline = Instant::now() + self.timeout;
                     if self.session.keys(&to).is_none() {
                         self.session.want_keys(&to);

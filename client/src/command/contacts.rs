@@ -1,29 +1,33 @@
 //! `sealpost contacts`: list, verify, trust. Needs no connection.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 
-use sealpost_core::{IdentityKey, SafetyNumber, UserId};
+use sealpost_core::{IdentityKey, SafetyNumber, UserId, Verification};
 
-use super::{Start, parse_user};
+use super::{Start, ask, parse_user};
 use crate::account::Account;
 use crate::cli::ContactsCommand;
-use crate::clock;
 use crate::contact::{self, Trusted, offered_identity};
 use crate::event::{ContactChangeKind, Event};
 use crate::exit::{Code, Failure};
 use crate::store::{Contact, Store};
+use crate::{clock, qr};
 
 pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<(), Failure> {
     let account = start.unlock()?;
     let mut store = start.open_store(&account)?;
     match command.unwrap_or(ContactsCommand::List) {
         ContactsCommand::List => list(&mut start, &store),
-        ContactsCommand::Verify { contact, number } => verify(
+        ContactsCommand::Verify {
+            contact,
+            number,
+            scan,
+        } => verify(
             &mut start,
             &account,
             &mut store,
             &parse_user(&contact)?,
-            number,
+            Given { number, scan },
         ),
         ContactsCommand::Trust {
             contact,
@@ -80,12 +84,18 @@ fn find(store: &Store, user: &UserId) -> Result<Contact, Failure> {
     })
 }
 
+/// What the other side sees, given on the command line.
+struct Given {
+    number: Option<String>,
+    scan: Option<String>,
+}
+
 fn verify(
     start: &mut Start,
     account: &Account,
     store: &mut Store,
     user: &UserId,
-    number: Option<String>,
+    given: Given,
 ) -> Result<(), Failure> {
     let contact = find(store, user)?;
     if contact.offered.is_some() {
@@ -98,8 +108,33 @@ fn verify(
     let identity = contact.pin.identity;
     let ours = account.identity_key();
     let expected = SafetyNumber::of(account.realm(), (account.user(), &ours), (user, &identity));
-    match number {
-        Some(number) => {
+    let shown = Verification {
+        realm: account.realm().clone(),
+        user: account.user().clone(),
+        identity: ours,
+        contact: user.clone(),
+        sees: identity,
+    };
+    match given {
+        Given {
+            scan: Some(text), ..
+        } => {
+            let scanned = Verification::parse(text.trim()).map_err(|error| {
+                Failure::new(
+                    Code::Usage,
+                    format!("that is not the text of such a QR code: {error}"),
+                    format!(
+                        "Let {user} show it: sealpost contacts verify {}",
+                        account.user()
+                    ),
+                )
+            })?;
+            compare(&shown, &scanned)?;
+        }
+        Given {
+            number: Some(number),
+            ..
+        } => {
             let given = SafetyNumber::parse(&number).map_err(|error| {
                 Failure::new(
                     Code::Usage,
@@ -111,11 +146,21 @@ fn verify(
                 return Err(differs(user));
             }
         }
-        None => {
+        Given {
+            number: None,
+            scan: None,
+        } => {
+            let code = shown.to_string();
+            if std::io::stderr().is_terminal()
+                && let Some(drawn) = qr::code(&code)
+            {
+                start.printer.note(&drawn)?;
+            }
             start.printer.print(&Event::SafetyNumber {
                 user: user.to_string(),
                 number: expected.to_string(),
                 fingerprint: identity.fingerprint(),
+                code,
             })?;
             let question = format!(
                 "Let {user} read you theirs (sealpost contacts verify {}), over the phone or face to face.\n\
@@ -125,7 +170,7 @@ fn verify(
             if !ask(
                 start,
                 &question,
-                "Compare in a script with --number DIGITS.",
+                "Compare in a script with --number DIGITS or --scan TEXT.",
             )? {
                 return Err(differs(user));
             }
@@ -145,6 +190,55 @@ fn verify(
         true,
     ))?;
     Ok(())
+}
+
+/// Whether the other side sees what we see. What differs says whose keys are wrong, and where.
+fn compare(ours: &Verification, scanned: &Verification) -> Result<(), Failure> {
+    let expected = ours.mirrored();
+    if *scanned == expected {
+        return Ok(());
+    }
+    let user = &ours.contact;
+    let about_others = (&scanned.realm, &scanned.user, &scanned.contact)
+        != (&expected.realm, &expected.user, &expected.contact);
+    let (code, message, hint) = if about_others {
+        (
+            Code::Usage,
+            format!(
+                "that QR code is for {} and {} in the realm {}, not for {user} and you",
+                scanned.user, scanned.contact, scanned.realm
+            ),
+            format!(
+                "{user} must show the one for you: sealpost contacts verify {}",
+                ours.user
+            ),
+        )
+    } else if scanned.identity != expected.identity {
+        (
+            Code::Untrusted,
+            format!(
+                "the identity of {user} is {}, and you know {}: {user} is not verified",
+                scanned.identity.fingerprint(),
+                expected.identity.fingerprint()
+            ),
+            format!(
+                "Somebody may stand between you, with keys of their own in the name of {user}. Do not send {user} anything that matters."
+            ),
+        )
+    } else {
+        (
+            Code::Untrusted,
+            format!(
+                "{user} knows {} for you, and yours is {}: {user} is not verified",
+                scanned.sees.fingerprint(),
+                expected.sees.fingerprint()
+            ),
+            format!(
+                "Somebody may stand in for you towards {user}. Do not trust what reaches them in your name."
+            ),
+        )
+    };
+    Err(Failure::new(code, message, hint))
 }
 
 fn differs(user: &UserId) -> Failure {
@@ -236,59 +330,5 @@ fn trust(
             format!("what is offered for {user} changed meanwhile, or expired"),
             "Look again.",
         )),
-    }
-}
-
-/// How often a person is asked again who has said neither yes nor no.
-const ASKED: u32 = 3;
-
-/// What an answer means; anything but yes and no is no answer, for each of them has consequences.
-fn answered(text: &str) -> Option<bool> {
-    match text.trim().to_lowercase().as_str() {
-        "y" | "yes" => Some(true),
-        "n" | "no" => Some(false),
-        _ => None,
-    }
-}
-
-/// Asks a person.
-fn ask(start: &mut Start, question: &str, without: &str) -> Result<bool, Failure> {
-    let stdin = std::io::stdin();
-    if start.printer.is_json() || !stdin.is_terminal() {
-        return Err(Failure::new(Code::Usage, "there is nobody to ask", without));
-    }
-    start.printer.ask(question)?;
-    for _ in 0..ASKED {
-        let mut answer = String::new();
-        if stdin.lock().read_line(&mut answer)? == 0 {
-            break;
-        }
-        match answered(&answer) {
-            Some(answer) => return Ok(answer),
-            None => start.printer.ask("Please type yes or no: ")?,
-        }
-    }
-    Err(Failure::new(
-        Code::Failed,
-        "that was neither yes nor no",
-        "Nothing was changed. Ask again when you know.",
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_clear_yes_or_no_is_an_answer() {
-        for yes in ["yes\n", "y", " YES "] {
-            assert_eq!(answered(yes), Some(true));
-        }
-        for no in ["no\n", "N"] {
-            assert_eq!(answered(no), Some(false));
-        }
-        for neither in ["", "\n", "yep", "ja", "1"] {
-            assert_eq!(answered(neither), None);
-        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::Start;
+use super::{Start, ask};
 use crate::account::Account;
 use crate::cli::KeysCommand;
 use crate::clock;
 use crate::event::{Event, KeyInfo, Printer};
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::keystore::Protection;
 use crate::passphrase;
 use crate::session::{Purpose, Session};
@@ -31,11 +31,25 @@ pub(super) async fn run(
             start.printer.print(&keys_event(&account, None))?;
             return Ok(());
         }
-        KeysCommand::Rotate { no_publish } => {
+        KeysCommand::Rotate {
+            identity,
+            no_publish,
+        } => {
             let mut account = start.unlock()?;
-            account.rotate(clock::now())?;
+            if identity {
+                let old = account.identity_key().fingerprint();
+                account.rotate_identity(clock::now())?;
+                start.printer.note(&format!(
+                    "sealpost: your identity was {old} and is {}; contacts are told, and nobody has verified it yet. A running chat or \
+                     listen ends: start it again.",
+                    account.identity_key().fingerprint()
+                ))?;
+            } else {
+                account.rotate(clock::now())?;
+            }
             (account, !no_publish)
         }
+        KeysCommand::Revoke { yes } => (revoke(&mut start, yes)?, true),
     };
     let event = keys_event(&account, Some(false));
     if !publish {
@@ -59,13 +73,42 @@ pub(super) async fn run(
         Ok(published) => printer.print(&with_published(event, published))?,
         Err(failure) => {
             printer.print(&with_published(event, false))?;
-            if failure.code == crate::exit::Code::Refused {
+            if failure.code == Code::Refused {
                 return Err(failure);
             }
             printer.note(&format!("sealpost: {}", failure.message))?;
         }
     }
     Ok(())
+}
+
+fn revoke(start: &mut Start, yes: bool) -> Result<Account, Failure> {
+    let mut account = start.unlock()?;
+    let fingerprint = account.identity_key().fingerprint();
+    if !yes && !account.is_retired() {
+        let question = format!(
+            "This ends {} ({fingerprint}) for good: nobody can send to you any more, and it cannot be undone. Revoke your keys? \
+             Type yes or no: ",
+            account.user()
+        );
+        if !ask(start, &question, "In a script, give --yes.")? {
+            return Err(Failure::new(
+                Code::Failed,
+                "nothing was revoked",
+                "Your keys are as they were.",
+            ));
+        }
+    }
+    account.revoke(clock::now())?;
+    start.printer.note(&format!(
+        "sealpost: {fingerprint} is revoked. What to do next:\n  \
+         1. Tell your contacts in some other way: a thief with your keys can still sign as you.\n  \
+         2. Ask the broker's operator to lock the name: sealpost-broker users disable {user}\n  \
+         3. Begin anew with new keys in another --home: under a new name, or under this one when the operator has freed it \
+         (sealpost-broker users reset-identity {user}); your contacts then see a changed identity and must accept it.",
+        user = account.user()
+    ))?;
+    Ok(account)
 }
 
 fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
@@ -76,7 +119,7 @@ fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
     }
     if settings.user.is_reserved() {
         return Err(Failure::new(
-            crate::exit::Code::Usage,
+            Code::Usage,
             format!("the name {} is reserved", settings.user),
             "Choose another name.",
         ));
@@ -141,6 +184,7 @@ fn keys_event(account: &Account, published: Option<bool>) -> Event {
             })
             .collect(),
         passphrase: account.protection() == Protection::Passphrase,
+        revoked: account.is_retired(),
         published,
     }
 }

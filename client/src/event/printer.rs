@@ -73,7 +73,8 @@ impl Printer {
             Event::Message { .. }
             | Event::Sent { .. }
             | Event::Keys { .. }
-            | Event::SafetyNumber { .. } => {
+            | Event::SafetyNumber { .. }
+            | Event::ContactLink { .. } => {
                 writeln!(self.out, "{}", event.human())?;
                 self.out.flush()
             }

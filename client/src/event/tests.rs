@@ -109,8 +109,19 @@ fn the_json_of_every_event_is_stable() {
                 user: "bob".into(),
                 number: "12345 67890".into(),
                 fingerprint: fingerprint.clone(),
+                code: "sealpost:verify?v=1".into(),
             },
-            r#"{"event":"safety_number","user":"bob","number":"12345 67890","fingerprint":"SHA256:x"}"#,
+            r#"{"event":"safety_number","user":"bob","number":"12345 67890","fingerprint":"SHA256:x","code":"sealpost:verify?v=1"}"#,
+        ),
+        (
+            Event::ContactLink {
+                user: "alice".into(),
+                realm: "local".into(),
+                broker: "mqtt://h:1".into(),
+                fingerprint: fingerprint.clone(),
+                link: "sealpost:contact?v=1".into(),
+            },
+            r#"{"event":"contact_link","user":"alice","realm":"local","broker":"mqtt://h:1","fingerprint":"SHA256:x","link":"sealpost:contact?v=1"}"#,
         ),
         (
             Event::Gap {
@@ -171,9 +182,10 @@ fn the_json_of_every_event_is_stable() {
                     },
                 ],
                 passphrase: true,
+                revoked: false,
                 published: Some(true),
             },
-            r#"{"event":"keys","user":"alice","realm":"local","fingerprint":"SHA256:x","identity":"AAAA","seq":7,"expires":2.0,"encryption":[{"created":1.0},{"created":0.0,"replaced":1.0,"destroyed":5.0}],"passphrase":true,"published":true}"#,
+            r#"{"event":"keys","user":"alice","realm":"local","fingerprint":"SHA256:x","identity":"AAAA","seq":7,"expires":2.0,"encryption":[{"created":1.0},{"created":0.0,"replaced":1.0,"destroyed":5.0}],"passphrase":true,"revoked":false,"published":true}"#,
         ),
         (
             Event::Error {

@@ -151,7 +151,7 @@ impl Session {
 
     fn bundle(&mut self, user: &UserId, payload: &[u8]) -> Result<(), Failure> {
         // Nothing there and nothing known: not an answer yet.
-        if payload.is_empty() && self.store.contact(user)?.is_none() {
+        if payload.is_empty() && !self.has_published(user)? {
             return Ok(());
         }
         let realm = self.account.realm().clone();
@@ -168,7 +168,8 @@ impl Session {
         let outcome = match outcome {
             // Who brings back the past changes nothing.
             Err(
-                past @ (Disbelieved::Retired { .. }
+                past @ (Disbelieved::Removed
+                | Disbelieved::Retired { .. }
                 | Disbelieved::Refused(BundleRefused::RolledBack { .. })),
             ) => contact::believed_before(&self.store, user, clock::now())?.unwrap_or(Err(past)),
             other => other,
@@ -178,6 +179,18 @@ impl Session {
             self.retry(user)?;
         }
         self.take_postponed(user)
+    }
+
+    /// The keys that were asked for did not come. Those that were seen before do not go away by themselves: an alarm, and
+    /// what is known is kept to.
+    pub fn no_keys_came(&mut self, user: &UserId) -> Result<(), Failure> {
+        self.bundle(user, b"")
+    }
+
+    /// Whether somebody's keys were ever seen: those do not go away by themselves.
+    fn has_published(&self, user: &UserId) -> Result<bool, Failure> {
+        let contact = self.store.contact(user)?;
+        Ok(contact.is_some_and(|contact| contact.has_published()))
     }
 
     pub(super) fn retry(&mut self, user: &UserId) -> Result<(), Failure> {

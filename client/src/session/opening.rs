@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use sealpost_core::{LoginPassword, LoginToken, TopicFilter};
+use sealpost_core::{Identity, LoginPassword, LoginToken, TopicFilter};
 use sealpost_mqtt::{ChannelBinding, Route};
 use tokio::sync::mpsc;
 
@@ -37,7 +37,8 @@ pub(super) async fn start(
         client_id: client_id.clone(),
         durable: purpose == Purpose::Receive,
     };
-    let (mqtt, mut events) = Mqtt::start(connect, credentials(account, client_id));
+    let credentials = credentials(account, account.identity(), client_id);
+    let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
         Some(MqttEvent::Connected) => Ok((mqtt, events)),
         Some(MqttEvent::Ended(error)) => Err(error.into()),
@@ -100,8 +101,12 @@ async fn visit_mailbox(account: &Account, store: &Store, broker: &Route) -> Resu
 }
 
 /// A fresh login token for every connection, bound to its TLS channel: the broker takes each once, and only for a minute.
-fn credentials(account: &Account, client_id: String) -> crate::mqtt::Credentials {
-    let identity = sealpost_core::Identity::from_seed(&account.identity().seed());
+pub(super) fn credentials(
+    account: &Account,
+    identity: &Identity,
+    client_id: String,
+) -> crate::mqtt::Credentials {
+    let identity = identity.clone();
     let (realm, user) = (account.realm().clone(), account.user().clone());
     let invitation = account.invitation().cloned();
     Box::new(move |binding: &ChannelBinding| {

@@ -18,7 +18,7 @@ pub struct Contact {
     pub pin: Pin,
     /// Since when.
     pub pinned_at: Timestamp,
-    /// The last bundle that fitted the pin.
+    /// The last bundle that fitted the pin. Empty for somebody who was added by a link and has not published yet.
     pub bundle: Vec<u8>,
     /// The bundle of a changed identity, waiting for a decision.
     pub offered: Option<Vec<u8>>,
@@ -27,6 +27,12 @@ pub struct Contact {
 }
 
 impl Contact {
+    /// Whether a bundle of theirs was ever seen.
+    #[must_use]
+    pub fn has_published(&self) -> bool {
+        !self.bundle.is_empty()
+    }
+
     /// Whether opening is suspended.
     #[must_use]
     pub fn is_suspended(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use sealpost_core::{
     BundleError, BundleRefused, ContentError, EncodingError, EnvelopeError, LoginError, NameError,
-    OpenError, TopicError,
+    OpenError, TopicError, UriError,
 };
 
 /// `DuplicateMember { member: "ts" }` is `duplicate-member`.
@@ -71,6 +71,15 @@ fn encoding(error: &EncodingError) -> String {
         | EncodingError::TooMany { member } => format!("{word} {member}"),
         _ => word,
     }
+}
+
+pub(crate) fn uri<T>(result: Result<T, UriError>) -> String {
+    ok_or(result, |error| match error {
+        UriError::BadName { member } | UriError::BadKey { member } => {
+            format!("{} {member}", word(error))
+        }
+        other => word(other),
+    })
 }
 
 pub(crate) fn bundle<T>(result: Result<T, BundleError>) -> String {

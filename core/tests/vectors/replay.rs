@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sealpost_core::{
-    Assessment, BurstCache, Content, DecryptionKey, EncryptionKey, Envelope, Identity, IdentityKey,
-    Invitation, KeyBundle, KeyId, LoginError, LoginPassword, LoginToken, MessageId, Pin, Realm,
-    Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic, TopicFilter,
-    UserId, assess, padded_length,
+    Assessment, BurstCache, ContactLink, Content, DecryptionKey, EncryptionKey, Envelope, Identity,
+    IdentityKey, Invitation, KeyBundle, KeyId, LoginError, LoginPassword, LoginToken, MessageId,
+    Pin, Realm, Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic,
+    TopicFilter, UserId, Verification, assess, padded_length,
 };
 use serde::de::DeserializeOwned;
 
@@ -16,7 +16,7 @@ use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
     BundleCase, ContentCase, ContentSays, EnvelopeCase, File, InvitationCase, KeyCase, KeyIdCase,
     LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, ReceiptSays, ReceiptedSays,
-    SafetyCase, SignatureCase, TranscriptCase, TrustCase, Wire,
+    SafetyCase, SignatureCase, TranscriptCase, TrustCase, UriCase, Wire,
 };
 use crate::{outcome, path};
 
@@ -452,6 +452,38 @@ fn invitations() {
             Err(error) => outcome::login::<()>(Err(error)),
         };
         assert_eq!(accepted, case.expect, "{}", case.name);
+    }
+}
+
+#[test]
+fn uris() {
+    for case in cases::<UriCase>("uris.json") {
+        let key = |key: &IdentityKey| Some(key.to_base64());
+        let outcome = if case.what == "contact" {
+            let parsed = ContactLink::parse(&case.text);
+            if let Ok(link) = &parsed {
+                assert_eq!(link.to_string(), case.text, "{}", case.name);
+                assert_eq!(Some(link.realm.to_string()), case.realm);
+                assert_eq!(Some(link.user.to_string()), case.user);
+                assert_eq!(key(&link.identity), case.identity);
+                assert_eq!(Some(link.broker()), case.broker.as_deref());
+            }
+            outcome::uri(parsed)
+        } else {
+            let parsed = Verification::parse(&case.text);
+            if let Ok(text) = &parsed {
+                assert_eq!(text.to_string(), case.text, "{}", case.name);
+                assert_eq!(Some(text.realm.to_string()), case.realm);
+                assert_eq!(Some(text.user.to_string()), case.user);
+                assert_eq!(key(&text.identity), case.identity);
+                assert_eq!(Some(text.contact.to_string()), case.contact);
+                assert_eq!(key(&text.sees), case.sees);
+                assert_eq!(text.mirrored().mirrored(), *text);
+                assert_ne!(text.mirrored(), *text);
+            }
+            outcome::uri(parsed)
+        };
+        assert_eq!(outcome, case.expect, "{} {}", case.what, case.name);
     }
 }
 

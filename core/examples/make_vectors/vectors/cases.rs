@@ -237,6 +237,27 @@ pub(crate) struct InvitationCase {
     pub(crate) expect: String,
 }
 
+/// `uris.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct UriCase {
+    pub(crate) what: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) realm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) broker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) contact: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) sees: Option<String>,
+    pub(crate) expect: String,
+}
+
 /// `safety_numbers.json`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SafetyCase {

@@ -49,7 +49,7 @@ const ID: &str = "018bcfe5-6800-7abc-8def-0123456789ab";
 fn receipted(byte: u8) -> ReceiptedSays {
     ReceiptedSays {
         id: ID.to_owned(),
-        digest: base64(&[byte; 32]),
+        digest: base64([byte; 32]),
     }
 }
 
@@ -156,12 +156,12 @@ fn receipts() -> Vec<ContentCase> {
         ),
         bad(
             "a digest of 31 bytes",
-            one.replace(&base64(&[1; 32]), &base64(&[1; 31])),
+            one.replace(&base64([1; 32]), &base64([1; 31])),
         ),
         bad(
             "a digest in another base64",
             one.replace(
-                &base64(&[1; 32]),
+                &base64([1; 32]),
                 "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
             ),
         ),

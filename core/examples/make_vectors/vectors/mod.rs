@@ -16,6 +16,7 @@ mod openings;
 mod people;
 mod safety;
 mod trust;
+mod uris;
 mod wire;
 
 use serde::Serialize;
@@ -122,6 +123,13 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     add(
         "safety_numbers.json",
         file("The sixty digits that two people compare.", safety::all()),
+    );
+    add(
+        "uris.json",
+        file(
+            "Contact links and verification texts: whole or not.",
+            uris::all(),
+        ),
     );
     files
 }
