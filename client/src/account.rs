@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::home::Home;
-use crate::keystore::{KeystoreError, Protection, Unlocked};
+use crate::keystore::{KeystoreError, KeystoreKey, Protection, Unlocked};
 use crate::passphrase::{Passphrase, PassphraseError};
 use crate::unwrap_key::UnwrapKey;
 
@@ -166,8 +166,30 @@ impl Account {
         passphrase: impl FnOnce() -> Result<Passphrase, PassphraseError>,
         now: Timestamp,
     ) -> Result<Account, KeystoreError> {
-        let (unlocked, secrets) =
-            Unlocked::open(&home.keystore(), user.as_str(), realm.as_str(), passphrase)?;
+        let opened = Unlocked::open(&home.keystore(), user.as_str(), realm.as_str(), passphrase)?;
+        Account::opened(home, user, realm, opened, now)
+    }
+
+    /// The same with the key that an agent held.
+    pub fn open_with_key(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        key: KeystoreKey,
+        now: Timestamp,
+    ) -> Result<Account, KeystoreError> {
+        let (path, user_name, realm_name) = (home.keystore(), user.as_str(), realm.as_str());
+        let opened = Unlocked::open_with_key(&path, user_name, realm_name, key)?;
+        Account::opened(home, user, realm, opened, now)
+    }
+
+    fn opened(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        (unlocked, secrets): (Unlocked, Zeroizing<Vec<u8>>),
+        now: Timestamp,
+    ) -> Result<Account, KeystoreError> {
         let secrets = Secrets::parse(&secrets, home, user, realm)?;
         let mut account = Account {
             home: home.clone(),
@@ -303,6 +325,21 @@ impl Account {
         }
         self.renew_bundle(now)?;
         self.save()
+    }
+
+    /// Protects the keys on disk by another passphrase, or by none. Processes that have them open must be started again.
+    pub fn protect(&mut self, passphrase: Option<&Passphrase>) -> Result<(), KeystoreError> {
+        let home = self.home.clone();
+        let _lock = home.lock_keystore()?;
+        self.reload()?;
+        self.unlocked.protect(passphrase)?;
+        self.save()
+    }
+
+    /// What an agent needs to open the keys, if they are protected.
+    #[must_use]
+    pub fn keystore_key(&self) -> Option<KeystoreKey> {
+        self.unlocked.key()
     }
 
     /// Whether the identity was revoked.

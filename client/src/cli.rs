@@ -122,6 +122,19 @@ pub enum Command {
         #[arg(value_name = "LINK")]
         link: String,
     },
+    /// Hold the key of your keystore for a while, so that commands do not ask for the passphrase
+    #[command(args_conflicts_with_subcommands = true)]
+    Agent {
+        /// For how long, such as 30m or 8h, at most 24h [default: 1h]
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+        time: Option<Duration>,
+        /// Stay in the foreground, for a service manager
+        #[arg(long)]
+        foreground: bool,
+        /// What to do with the one that runs; without it, start one.
+        #[command(subcommand)]
+        command: Option<AgentCommand>,
+    },
     /// The people you know, and whose keys they are
     Contacts {
         /// What to do; without it, the list.
@@ -153,12 +166,33 @@ pub enum KeysCommand {
         #[arg(long)]
         no_publish: bool,
     },
+    /// Change the passphrase that protects your keys on this machine. Running commands must be started again
+    Passphrase {
+        /// A shell command whose first line of output is the new passphrase, instead of asking on the terminal
+        #[arg(long, value_name = "CMD")]
+        new_command: Option<String>,
+        /// Leave the keys unencrypted on disk from now on
+        #[arg(long, conflicts_with = "new_command")]
+        remove: bool,
+    },
     /// Withdraw your keys for good, as after the theft of a device: nobody can send to them any more
     Revoke {
         /// Do not ask
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// `sealpost agent …`
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Whether one holds the key, and until when
+    Status,
+    /// Make it forget the key, and go
+    Lock,
+    /// What a started agent does.
+    #[command(hide = true)]
+    Serve,
 }
 
 /// `sealpost contacts …`

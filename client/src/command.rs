@@ -1,5 +1,6 @@
 //! The commands.
 
+mod agent;
 mod chat;
 mod contacts;
 mod invite;
@@ -36,21 +37,36 @@ struct Start {
 }
 
 impl Start {
-    /// Unlocks the keys. Asks for the passphrase if need be.
+    /// Unlocks the keys. Asks for the passphrase if need be, and if no agent holds the key.
     fn unlock(&self) -> Result<Account, Failure> {
+        let Settings { user, realm, .. } = &self.settings;
+        if let Some(key) = crate::agent::key(self.home.path()) {
+            match Account::open_with_key(&self.home, user, realm, key, clock::now()) {
+                // Of a passphrase before this one.
+                Err(KeystoreError::WrongPassphrase(_)) => {}
+                opened => return self.by_settings(opened?),
+            }
+        }
+        self.ask_and_unlock()
+    }
+
+    /// The same without an agent.
+    fn ask_and_unlock(&self) -> Result<Account, Failure> {
         let Settings {
             user,
             realm,
             passphrase_command,
-            invitation,
-            rotate_keys_after,
             ..
         } = &self.settings;
         let ask = || passphrase::existing(passphrase_command.as_deref(), user.as_str());
         let account = Account::open(&self.home, user, realm, ask, clock::now())?;
+        self.by_settings(account)
+    }
+
+    fn by_settings(&self, account: Account) -> Result<Account, Failure> {
         let mut account = account
-            .with_invitation(invitation.clone())
-            .with_rotation(*rotate_keys_after);
+            .with_invitation(self.settings.invitation.clone())
+            .with_rotation(self.settings.rotate_keys_after);
         account.upkeep(clock::now())?;
         Ok(account)
     }
@@ -108,6 +124,7 @@ pub async fn run(
                 command: KeysCommand::Init { .. }
                     | KeysCommand::Rotate { .. }
                     | KeysCommand::Revoke { .. }
+                    | KeysCommand::Passphrase { .. }
             }
     );
     if works {
@@ -129,6 +146,11 @@ pub async fn run(
         Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,
+        Command::Agent {
+            time,
+            foreground,
+            command,
+        } => agent::run(start, time, foreground, command, started).await,
         Command::Invite => invite::invite(start),
         Command::Add { link } => invite::add(start, &link),
         Command::Contacts { command } => contacts::run(start, command),

@@ -175,6 +175,15 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         published: Option<bool>,
     },
+    /// The agent.
+    Agent {
+        /// Until when it holds the key, seconds since the epoch; absent when there is none.
+        #[serde(
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "maybe_seconds"
+        )]
+        until: Option<Timestamp>,
+    },
     /// The command failed, or one line of a chat did.
     Error {
         /// The exit code that belongs to it.
@@ -368,6 +377,16 @@ impl Event {
                 _ => format!("ALARM: {message}\n  {hint}"),
             },
             Event::Keys { .. } => self.human_keys(),
+            Event::Agent { until: Some(until) } => {
+                let left = until
+                    .saturating_since(crate::clock::now())
+                    .as_secs()
+                    .div_ceil(60);
+                format!(
+                    "the agent holds your key for {left} min: commands do not ask for the passphrase"
+                )
+            }
+            Event::Agent { until: None } => "no agent holds your key".to_owned(),
             Event::Error { message, hint, .. } if hint.is_empty() => clean_line(message),
             Event::Error { message, hint, .. } => format!("{}\n  {hint}", clean_line(message)),
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use sealpost_core::{BundleRefused, SealError};
 use sealpost_mqtt::{RouteOptionsError, TlsFilesError, advice_on_files};
 
+use crate::agent::HolderError;
 use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::home::HomeError;
@@ -193,6 +194,16 @@ impl From<KeystoreError> for Failure {
             _ => Code::Failed,
         };
         Failure::new(code, error.to_string(), hint)
+    }
+}
+
+impl From<HolderError> for Failure {
+    fn from(error: HolderError) -> Failure {
+        Failure::new(
+            Code::Failed,
+            error.to_string(),
+            "The folder must be yours alone: chmod 700. Is the home on a disk that can hold a socket?",
+        )
     }
 }
 

@@ -144,6 +144,39 @@ struct Kdf {
     lanes: u32,
 }
 
+/// The key that a passphrase became, and for which file: what an agent holds.
+#[derive(Clone)]
+pub struct KeystoreKey {
+    salt: [u8; SALT_LEN],
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl KeystoreKey {
+    /// From its parts.
+    #[must_use]
+    pub fn new(salt: [u8; SALT_LEN], key: Zeroizing<[u8; 32]>) -> KeystoreKey {
+        KeystoreKey { salt, key }
+    }
+
+    /// The salt, which names the passphrase's turn: another one has another.
+    #[must_use]
+    pub fn salt(&self) -> &[u8; SALT_LEN] {
+        &self.salt
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn key(&self) -> &Zeroizing<[u8; 32]> {
+        &self.key
+    }
+}
+
+impl std::fmt::Debug for KeystoreKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeystoreKey(..)")
+    }
+}
+
 /// What it takes to write the file again without asking for the passphrase again.
 #[derive(Clone)]
 pub struct Unlocked {
@@ -161,6 +194,22 @@ enum Lock {
         salt: [u8; SALT_LEN],
         key: Zeroizing<[u8; 32]>,
     },
+}
+
+impl Lock {
+    /// For a new passphrase, or none.
+    fn fresh(passphrase: Option<&Passphrase>) -> Result<Lock, KeystoreError> {
+        let Some(passphrase) = passphrase else {
+            return Ok(Lock::None);
+        };
+        let salt: [u8; SALT_LEN] = rand::rng().random();
+        let key = derive(passphrase, &salt, KDF)?;
+        Ok(Lock::Key {
+            kdf: KDF,
+            salt,
+            key,
+        })
+    }
 }
 
 impl std::fmt::Debug for Unlocked {
@@ -181,24 +230,53 @@ impl Unlocked {
         realm: &str,
         passphrase: Option<&Passphrase>,
     ) -> Result<Unlocked, KeystoreError> {
-        let lock = match passphrase {
-            None => Lock::None,
-            Some(passphrase) => {
-                let salt: [u8; SALT_LEN] = rand::rng().random();
-                let key = derive(passphrase, &salt, KDF)?;
-                Lock::Key {
-                    kdf: KDF,
-                    salt,
-                    key,
-                }
-            }
-        };
         Ok(Unlocked {
             path: path.to_owned(),
             user: user.to_owned(),
             realm: realm.to_owned(),
-            lock,
+            lock: Lock::fresh(passphrase)?,
         })
+    }
+
+    /// From the next [`Unlocked::save`] on, the file is protected by another passphrase, or by none.
+    pub fn protect(&mut self, passphrase: Option<&Passphrase>) -> Result<(), KeystoreError> {
+        self.lock = Lock::fresh(passphrase)?;
+        Ok(())
+    }
+
+    /// Opens the file with the key that an agent held. A key of another passphrase is [`KeystoreError::WrongPassphrase`].
+    pub fn open_with_key(
+        path: &Path,
+        user: &str,
+        realm: &str,
+        key: KeystoreKey,
+    ) -> Result<(Unlocked, Zeroizing<Vec<u8>>), KeystoreError> {
+        let file = read(path, user, realm)?;
+        let HeaderProtection::Argon2id { kdf, .. } = &file.header.protection else {
+            return Err(KeystoreError::WrongPassphrase(path.to_owned()));
+        };
+        check_kdf(path, *kdf)?;
+        let unlocked = Unlocked {
+            path: path.to_owned(),
+            user: user.to_owned(),
+            realm: realm.to_owned(),
+            lock: Lock::Key {
+                kdf: *kdf,
+                salt: key.salt,
+                key: key.key,
+            },
+        };
+        let secrets = unlocked.decrypt(&file)?;
+        Ok((unlocked, secrets))
+    }
+
+    /// The key that opens the file, if it takes one.
+    #[must_use]
+    pub fn key(&self) -> Option<KeystoreKey> {
+        match &self.lock {
+            Lock::None => None,
+            Lock::Key { salt, key, .. } => Some(KeystoreKey::new(*salt, key.clone())),
+        }
     }
 
     /// Opens the file and returns its secrets. `passphrase` is asked only when the file needs one.

@@ -6,6 +6,7 @@
 //! envelope, without sockets. [`exit`] turns every error into an exit code and a hint.
 
 pub mod account;
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod command;

@@ -49,6 +49,13 @@ pub(super) async fn run(
             }
             (account, !no_publish)
         }
+        KeysCommand::Passphrase {
+            new_command,
+            remove,
+        } => {
+            change_passphrase(&mut start, new_command.as_deref(), remove)?;
+            return Ok(());
+        }
         KeysCommand::Revoke { yes } => (revoke(&mut start, yes)?, true),
     };
     let event = keys_event(&account, Some(false));
@@ -79,6 +86,25 @@ pub(super) async fn run(
             printer.note(&format!("sealpost: {}", failure.message))?;
         }
     }
+    Ok(())
+}
+
+fn change_passphrase(
+    start: &mut Start,
+    new_command: Option<&str>,
+    remove: bool,
+) -> Result<(), Failure> {
+    // Not with an agent's key: whoever changes the passphrase knows it.
+    let mut account = start.ask_and_unlock()?;
+    let fresh = if remove {
+        None
+    } else {
+        Some(passphrase::fresh(new_command, account.user().as_str())?)
+    };
+    account.protect(fresh.as_ref())?;
+    // What it holds opens nothing any more.
+    let _ = crate::agent::lock(start.home.path());
+    start.printer.print(&keys_event(&account, None))?;
     Ok(())
 }
 

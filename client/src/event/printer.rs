@@ -74,7 +74,8 @@ impl Printer {
             | Event::Sent { .. }
             | Event::Keys { .. }
             | Event::SafetyNumber { .. }
-            | Event::ContactLink { .. } => {
+            | Event::ContactLink { .. }
+            | Event::Agent { .. } => {
                 writeln!(self.out, "{}", event.human())?;
                 self.out.flush()
             }
