@@ -1,5 +1,6 @@
 //! The account: one user's identity, RSA keys and published bundle, as they are in the keystore.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use base64::Engine;
@@ -39,6 +40,8 @@ pub struct Account {
     invitation: Option<Invitation>,
     /// How old the RSA key becomes before it is replaced.
     rotate_after: Option<Duration>,
+    /// Which keystore file was read or written last.
+    file: Option<(u64, u64)>,
 }
 
 struct Secrets {
@@ -138,7 +141,8 @@ impl Account {
         let bundle = make_bundle(realm, user, &identity, &keys, Vec::new(), None, now)?;
         let mut store_key = Zeroizing::new([0; 32]);
         rand::rng().fill(&mut store_key[..]);
-        let account = Account {
+        let mut account = Account {
+            file: None,
             home: home.clone(),
             user: user.clone(),
             realm: realm.clone(),
@@ -192,6 +196,7 @@ impl Account {
     ) -> Result<Account, KeystoreError> {
         let secrets = Secrets::parse(&secrets, home, user, realm)?;
         let mut account = Account {
+            file: file_of(home),
             home: home.clone(),
             user: user.clone(),
             realm: realm.clone(),
@@ -227,9 +232,17 @@ impl Account {
 
     /// Reads the keystore again: another process may have rotated the key.
     pub fn reload(&mut self) -> Result<(), KeystoreError> {
+        let file = file_of(&self.home);
         let bytes = self.unlocked.reload()?;
+        self.file = file;
         self.secrets = Secrets::parse(&bytes, &self.home, &self.user, &self.realm)?;
         Ok(())
+    }
+
+    /// Whether another process has replaced the keystore since we read it.
+    #[must_use]
+    pub fn changed_on_disk(&self) -> bool {
+        file_of(&self.home) != self.file
     }
 
     /// Destroys keys past their grace and makes the bundle anew when it is due.
@@ -502,9 +515,17 @@ impl Account {
         Ok(())
     }
 
-    fn save(&self) -> Result<(), KeystoreError> {
-        self.unlocked.save(&self.secrets.write()?)
+    fn save(&mut self) -> Result<(), KeystoreError> {
+        self.unlocked.save(&self.secrets.write()?)?;
+        self.file = file_of(&self.home);
+        Ok(())
     }
+}
+
+/// Inode and time of change: every save makes a new file.
+fn file_of(home: &Home) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(home.keystore()).ok()?;
+    Some((metadata.ino(), metadata.ctime_nsec().unsigned_abs()))
 }
 
 fn make_bundle(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::trust_policy::TrustPolicy;
 
@@ -11,7 +11,8 @@ const AFTER_HELP: &str = "\
 A flag wins over the environment, the environment over the configuration file.
 
 Exit codes:
-  0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker
+  0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker,
+  6 not as far as --wait asked for, in time
 
 A first conversation:
   sealpost --user alice keys init
@@ -87,18 +88,8 @@ pub struct Global {
 pub enum Command {
     /// Talk and listen in one: type `msg bob Hello Bob!`, `/who`, `/help`, `/quit`
     Chat,
-    /// Send one message and wait until the broker has it
-    Send {
-        /// Who it is for
-        #[arg(value_name = "USER")]
-        to: String,
-        /// The text; `-` or nothing reads standard input
-        #[arg(value_name = "TEXT")]
-        text: Vec<String>,
-        /// How long to wait for the recipient's keys and for the broker, such as 10s or 2m [default: 10s]
-        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-        timeout: Option<Duration>,
-    },
+    /// Write a message into the outbox, on disk, and send it
+    Send(SendArguments),
     /// Print messages as they arrive, until stopped
     Listen {
         /// Stop after so many messages
@@ -135,11 +126,82 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<AgentCommand>,
     },
+    /// What you sent and has not arrived
+    Outbox {
+        /// What to do; without it, the list.
+        #[command(subcommand)]
+        command: Option<OutboxCommand>,
+    },
     /// The people you know, and whose keys they are
     Contacts {
         /// What to do; without it, the list.
         #[command(subcommand)]
         command: Option<ContactsCommand>,
+    },
+}
+
+/// `sealpost send …`
+#[derive(Debug, Args)]
+pub struct SendArguments {
+    /// Who it is for
+    #[arg(value_name = "USER")]
+    pub to: String,
+    /// The text; `-` or nothing reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// Wait until the message has got so far, and fail with code 6 if it has not in time. Without this, send waits for the
+    /// broker and is content if the message is kept here
+    #[arg(long, value_name = "STATE", value_enum)]
+    pub wait: Option<Wait>,
+    /// How long to wait, such as 10s or 2m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Read standard input and send each line as a message, as it comes
+    #[arg(long, conflicts_with = "text")]
+    pub lines: bool,
+    /// What standard input has: text, or one JSON object with a `kind`
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Input::Text)]
+    pub input: Input,
+}
+
+/// How far a message is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Wait {
+    /// On disk here; it goes with whatever connects next
+    Queued,
+    /// With the broker, on its disk
+    Sent,
+    /// Stored by the recipient, who says so in a sealed receipt
+    Delivered,
+    /// Shown to the recipient, if they tell
+    Read,
+}
+
+/// What standard input has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Input {
+    /// Text
+    Text,
+    /// The content of a message as JSON
+    Json,
+}
+
+/// `sealpost outbox …`
+#[derive(Debug, Subcommand)]
+pub enum OutboxCommand {
+    /// What is queued, what the broker has and nobody receipted, and what failed
+    List,
+    /// Try a message again now, even one that failed
+    Retry {
+        /// Its id, or `all`
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Forget a message that has not arrived; the broker may have it already
+    Drop {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
     },
 }
 
@@ -211,6 +273,12 @@ pub enum ContactsCommand {
         /// What the QR code on their screen says, compared instead of asking
         #[arg(long, value_name = "TEXT", conflicts_with = "number")]
         scan: Option<String>,
+    },
+    /// Let a contact know when their messages arrive: send them receipts, as if you had written to them
+    Accept {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
     },
     /// Accept a contact's changed identity, or let a suspended contact speak again
     Trust {
@@ -291,7 +359,7 @@ mod tests {
             ("sealpost send bob", vec![]),
         ] {
             match parse(line).unwrap().command {
-                Command::Send { to, text, .. } => {
+                Command::Send(SendArguments { to, text, .. }) => {
                     assert_eq!(to, "bob");
                     assert_eq!(text, expected);
                 }
@@ -337,6 +405,8 @@ mod tests {
             "sealpost keys init --no-passphrase=secret",
             "sealpost contacts trust bob --yes --fingerprint SHA256:x",
             "sealpost listen --count 0",
+            "sealpost send bob --wait failed",
+            "sealpost send bob hi --lines",
             "sealpost frobnicate",
             "sealpost",
         ] {

@@ -6,8 +6,10 @@ mod contacts;
 mod invite;
 mod keys;
 mod listen;
+mod outbox;
 mod question;
 mod send;
+mod stdin_lines;
 
 use std::time::Duration;
 
@@ -16,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
 use crate::account::Account;
-use crate::cli::{Cli, Command, ContactsCommand, KeysCommand};
+use crate::cli::{Cli, Command, ContactsCommand, KeysCommand, OutboxCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
 use crate::home::{Home, HomeError, HomeLock};
 use crate::keystore::KeystoreError;
 use crate::passphrase;
-use crate::session::MAILBOX_TIME;
-use crate::settings::{Settings, check_environment, process_environment};
+use crate::session::Manner;
+use crate::settings::{Receipts, Settings, check_environment, process_environment};
 use crate::store::Store;
 
 /// What a command starts from.
@@ -75,19 +77,37 @@ impl Start {
         Ok(Store::open(&self.home.store(), account.store_key())?)
     }
 
-    /// Becomes the one who receives. A `send` that opens the mailbox is waited for: it holds the lock for a moment.
+    /// Becomes the one who receives. A `send` on its errand gives way within a moment.
     async fn lock_receiving(&self) -> Result<HomeLock, Failure> {
-        let patience = Instant::now() + MAILBOX_TIME + Duration::from_secs(1);
+        let patience = Instant::now() + GIVING_WAY;
+        let mut wanted = None;
         loop {
+            if wanted.is_none() {
+                wanted = self.home.want_receiving()?;
+            }
             match self.home.lock_receiving() {
-                Err(HomeError::AlreadyReceiving { briefly: true, .. })
-                    if Instant::now() < patience => {}
+                Err(HomeError::AlreadyReceiving {
+                    gives_way: true, ..
+                }) if Instant::now() < patience => {}
                 locked => return Ok(locked?),
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How a session behaves by the settings.
+    fn manner(&self) -> Manner {
+        Manner {
+            receipts: self.settings.receipts != Receipts::None,
+            read_receipts: self.settings.receipts == Receipts::Read,
+            trust: self.settings.trust,
+            ..Manner::default()
         }
     }
 }
+
+/// How long a `send` may take to give way: it says goodbye to the broker.
+const GIVING_WAY: Duration = Duration::from_secs(10);
 
 /// Runs what the command line asks for. `started` is called when passphrases have been asked for: before, a signal
 /// ends the program at once; from then on it cancels `stop`.
@@ -118,7 +138,7 @@ pub async fn run(
     // What these do is more than printing: that nobody reads their remarks must not stop them half-way.
     let works = matches!(
         cli.command,
-        Command::Send { .. }
+        Command::Send(_)
             | Command::Chat
             | Command::Keys {
                 command: KeysCommand::Init { .. }
@@ -140,9 +160,12 @@ pub async fn run(
             | Command::Contacts {
                 command: None | Some(ContactsCommand::List)
             }
+            | Command::Outbox {
+                command: None | Some(OutboxCommand::List)
+            }
     );
     let ended = match cli.command {
-        Command::Send { to, text, timeout } => send::run(start, &to, &text, timeout, started).await,
+        Command::Send(errand) => send::run(start, errand, started).await,
         Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,
@@ -153,6 +176,7 @@ pub async fn run(
         } => agent::run(start, time, foreground, command, started).await,
         Command::Invite => invite::invite(start),
         Command::Add { link } => invite::add(start, &link),
+        Command::Outbox { command } => outbox::run(start, command),
         Command::Contacts { command } => contacts::run(start, command),
     };
     match ended {

@@ -8,6 +8,7 @@ mod printer;
 use sealpost_core::{Content, IdentityKey, MessageId, Timestamp, UserId};
 use serde::{Serialize, Serializer};
 
+use crate::store::{OutboxEntry, SendState};
 use crate::terminal::{attributed, clean_line};
 
 pub use printer::Printer;
@@ -34,13 +35,63 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<serde_json::Value>,
     },
-    /// The broker has a message of ours.
+    /// A message of ours is on disk here, and on its way.
+    Queued {
+        /// Whom it is for.
+        to: String,
+        /// Its name, a UUID.
+        id: String,
+        /// Our clock when it was written, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        ts: Timestamp,
+        /// What keeps it from going on, when something does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+        /// What to do about that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
+    /// The recipient has stored a message of ours.
+    Delivered {
+        /// Whom it is for.
+        to: String,
+        /// Its name, a UUID.
+        id: String,
+        /// Our clock when it was written, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        ts: Timestamp,
+    },
+    /// The recipient was shown a message of ours.
+    Read {
+        /// Whom it is for.
+        to: String,
+        /// Its name, a UUID.
+        id: String,
+        /// Our clock when it was written, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        ts: Timestamp,
+    },
+    /// A message of ours was given up. It is kept.
+    Failed {
+        /// Whom it is for.
+        to: String,
+        /// Its name, a UUID.
+        id: String,
+        /// Our clock when it was written, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        ts: Timestamp,
+        /// Why.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The broker has a message of ours on its disk.
     Sent {
         /// Whom it is for.
         to: String,
         /// Its name, a UUID.
         id: String,
-        /// Our clock when it was sealed, seconds since the epoch.
+        /// Our clock when it was written, seconds since the epoch.
         #[serde(serialize_with = "seconds")]
         ts: Timestamp,
     },
@@ -272,6 +323,35 @@ impl Event {
         }
     }
 
+    /// How far a message of ours has got.
+    #[must_use]
+    pub fn outbox(entry: &OutboxEntry) -> Event {
+        let (to, id, ts) = (entry.to.to_string(), entry.id.to_string(), entry.written);
+        let (problem, hint) = match &entry.problem {
+            Some(problem) => (Some(problem.message.clone()), Some(problem.hint.clone())),
+            None => (None, None),
+        };
+        match entry.state {
+            SendState::Queued => Event::Queued {
+                to,
+                id,
+                ts,
+                problem,
+                hint,
+            },
+            SendState::Sent => Event::Sent { to, id, ts },
+            SendState::Delivered => Event::Delivered { to, id, ts },
+            SendState::Read => Event::Read { to, id, ts },
+            SendState::Failed => Event::Failed {
+                to,
+                id,
+                ts,
+                problem: problem.unwrap_or_default(),
+                hint: hint.unwrap_or_default(),
+            },
+        }
+    }
+
     /// A contact whose identity is `identity`.
     #[must_use]
     pub fn contact(
@@ -307,6 +387,29 @@ impl Event {
                 (None, None) => attributed(from, &format!("[{kind}]")),
             },
             Event::Sent { to, id, .. } => format!("sent to {to}: {id}"),
+            Event::Delivered { to, id, .. } => format!("delivered to {to}: {id}"),
+            Event::Read { to, id, .. } => format!("read by {to}: {id}"),
+            Event::Queued {
+                to,
+                id,
+                problem,
+                hint,
+                ..
+            } => match problem {
+                None => format!("queued for {to}: {id}"),
+                Some(problem) => format!(
+                    "queued for {to}: {id}: {}\n  {}",
+                    clean_line(problem),
+                    hint.as_deref().unwrap_or_default()
+                ),
+            },
+            Event::Failed {
+                to,
+                id,
+                problem,
+                hint,
+                ..
+            } => format!("given up, to {to}: {id}: {}\n  {hint}", clean_line(problem)),
             Event::Status {
                 state,
                 broker,

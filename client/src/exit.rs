@@ -12,9 +12,10 @@ use crate::home::HomeError;
 use crate::incoming::ReceiveError;
 use crate::keystore::KeystoreError;
 use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
+use crate::outgoing::EnqueueError;
 use crate::passphrase::PassphraseError;
 use crate::settings::{KEYS, SettingsError};
-use crate::store::StoreError;
+use crate::store::{Problem, StoreError};
 use crate::trust_policy::NotPermitted;
 
 /// The exit codes. They are part of the interface.
@@ -33,6 +34,8 @@ pub enum Code {
     Untrusted = 4,
     /// The broker said no.
     Refused = 5,
+    /// Not as far as was asked for, in time. What was sent is kept and goes on by itself.
+    Pending = 6,
 }
 
 impl From<Code> for ExitCode {
@@ -233,6 +236,9 @@ impl From<StoreError> for Failure {
                 "Check the free space and whether another process holds store.sqlite. Nothing was lost: what is not \
                  stored is not acknowledged, and comes again."
             }
+            StoreError::OutboxFull => {
+                "Nothing was added. Let it empty while connected (sealpost listen), or look at what hinders it: sealpost outbox"
+            }
             StoreError::Version(_) => "Use the version of sealpost that wrote it, or a later one.",
             StoreError::Damaged(_) => {
                 "Restore the home from a backup, or move store.sqlite away; contacts are then pinned anew."
@@ -242,6 +248,31 @@ impl From<StoreError> for Failure {
             }
         };
         Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<EnqueueError> for Failure {
+    fn from(error: EnqueueError) -> Failure {
+        match error {
+            EnqueueError::Store(error) => error.into(),
+            EnqueueError::Content(error) => Failure::new(
+                Code::Failed,
+                error.to_string(),
+                "Nothing was sent. Send it in parts.",
+            ),
+        }
+    }
+}
+
+impl From<&Problem> for Failure {
+    fn from(problem: &Problem) -> Failure {
+        let code = match problem.code {
+            3 => Code::Unreachable,
+            4 => Code::Untrusted,
+            5 => Code::Refused,
+            _ => Code::Failed,
+        };
+        Failure::new(code, &problem.message, &problem.hint)
     }
 }
 
@@ -322,13 +353,13 @@ pub fn not_sent(to: &str, error: &PublishError) -> Failure {
         PublishError::NobodyThere => (
             Code::Failed,
             format!(
-                "{to} must connect once, with `sealpost --user {to} listen`; then send it again."
+                "{to} must connect once, with `sealpost --user {to} listen`. The message waits and is tried again."
             ),
         ),
         PublishError::TooLarge { .. } => (Code::Refused, "Send it in parts.".to_owned()),
         PublishError::LostEachTime => (
             Code::Unreachable,
-            "Look at the broker's log; then send it again.".to_owned(),
+            "Look at the broker's log. The message is kept and tried again.".to_owned(),
         ),
         PublishError::Refused { code, .. } => (
             Code::Refused,
@@ -339,7 +370,7 @@ pub fn not_sent(to: &str, error: &PublishError) -> Failure {
                 RefusalCode::TopicNameInvalid => format!("Is {to} a user of this broker?"),
                 RefusalCode::QuotaExceeded => {
                     format!(
-                        "The mailbox of {to} is full, or your share of it, or the broker's disk. Try again when {to} has read \
+                        "The mailbox of {to} is full, or your share of it, or the broker's disk. The message is kept and tried again when {to} has read \
                          their mail; if it lasts, ask the broker's operator."
                     )
                 }
@@ -347,7 +378,10 @@ pub fn not_sent(to: &str, error: &PublishError) -> Failure {
                     "Does the broker run another version of Sealpost, or for another --realm?"
                         .to_owned()
                 }
-                RefusalCode::Other => "Try again later, or ask the broker's operator.".to_owned(),
+                RefusalCode::Other => {
+                    "The message is kept and tried again. If it lasts, ask the broker's operator."
+                        .to_owned()
+                }
             },
         ),
     };
@@ -463,7 +497,7 @@ pub fn no_keys_yet(to: &str, waited: std::time::Duration) -> Failure {
             waited.as_secs_f32()
         ),
         format!(
-            "Check the name. {to} must run `sealpost --user {to} keys init` and connect once; then send again."
+            "Check the name. {to} must run `sealpost --user {to} keys init` and connect once. The message waits."
         ),
     )
 }
@@ -598,7 +632,7 @@ mod tests {
             .into(),
             HomeError::AlreadyReceiving {
                 holder: "process 1".into(),
-                briefly: false,
+                gives_way: false,
             }
             .into(),
             KeystoreError::Missing(path.clone()).into(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 /// What the lock file says of a process that holds it only while it opens the mailbox.
-const BRIEFLY: &str = "send, process";
+const GIVES_WAY: &str = "send, process";
 
 /// A user's folder.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub enum HomeError {
         /// What the other process wrote into the lock file.
         holder: String,
         /// Whether it only opens the mailbox, and is about to go.
-        briefly: bool,
+        gives_way: bool,
     },
 }
 
@@ -104,15 +104,31 @@ impl Home {
         self.path.join("store.sqlite")
     }
 
-    /// Held by the one process that receives (`chat` or `listen`): two would share one MQTT session and take it from
-    /// each other for ever.
+    /// Held by the one process that receives and sends (`chat`, `listen` or `daemon`): two would share one MQTT session
+    /// and take it from each other for ever.
     pub fn lock_receiving(&self) -> Result<HomeLock, HomeError> {
         self.lock_inbox(&format!("process {}", std::process::id()))
     }
 
-    /// The same lock, held for a moment by a process that opens the mailbox and does not receive.
-    pub fn lock_mailbox(&self) -> Result<HomeLock, HomeError> {
-        self.lock_inbox(&format!("{BRIEFLY} {}", std::process::id()))
+    /// The same lock for a process that has an errand (`send`) and gives way as soon as [`Home::is_wanted`] says so.
+    pub fn lock_errand(&self) -> Result<HomeLock, HomeError> {
+        self.lock_inbox(&format!("{GIVES_WAY} {}", std::process::id()))
+    }
+
+    /// Held by who waits for the lock. `None` when somebody else does.
+    pub fn want_receiving(&self) -> Result<Option<HomeLock>, HomeError> {
+        let path = self.path.join("receiving.next");
+        let file = self.lock_file(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(HomeLock { file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
+        }
+    }
+
+    /// Whether somebody waits for the lock.
+    pub fn is_wanted(&self) -> Result<bool, HomeError> {
+        Ok(self.want_receiving()?.is_none())
     }
 
     fn lock_inbox(&self, holder: &str) -> Result<HomeLock, HomeError> {
@@ -133,8 +149,8 @@ impl Home {
                 let _ = file.take(64).read_to_string(&mut holder);
                 let holder = crate::terminal::clean_line(holder.trim());
                 // Who has just locked it has written nothing yet.
-                let briefly = holder.is_empty() || holder.starts_with(BRIEFLY);
-                Err(HomeError::AlreadyReceiving { holder, briefly })
+                let gives_way = holder.is_empty() || holder.starts_with(GIVES_WAY);
+                Err(HomeError::AlreadyReceiving { holder, gives_way })
             }
             Err(TryLockError::Error(source)) => Err(HomeError::Io { path, source }),
         }
@@ -292,19 +308,27 @@ mod tests {
         let home = Home::open(folder.path()).unwrap();
         let first = home.lock_receiving().unwrap();
         match home.lock_receiving() {
-            Err(HomeError::AlreadyReceiving { holder, briefly }) => {
+            Err(HomeError::AlreadyReceiving { holder, gives_way }) => {
                 assert_eq!(holder, format!("process {}", std::process::id()));
-                assert!(!briefly);
+                assert!(!gives_way);
             }
             other => panic!("{other:?}"),
         }
         drop(first);
-        let sending = home.lock_mailbox().unwrap();
+        let sending = home.lock_errand().unwrap();
         assert!(matches!(
             home.lock_receiving(),
-            Err(HomeError::AlreadyReceiving { briefly: true, .. })
+            Err(HomeError::AlreadyReceiving {
+                gives_way: true,
+                ..
+            })
         ));
+        assert!(!home.is_wanted().unwrap());
+        let wanted = home.want_receiving().unwrap().unwrap();
+        assert!(home.is_wanted().unwrap());
         drop(sending);
+        drop(wanted);
+        assert!(!home.is_wanted().unwrap());
         home.lock_receiving().unwrap();
     }
 }

@@ -11,7 +11,8 @@ use crate::contact;
 use crate::event::Event;
 use crate::keystore::KeystoreError;
 use crate::store::{
-    Acceptance, Failures, Hold, Incoming, SUSPENDED_AFTER, Store, StoreError, WaitingFor,
+    Acceptance, Failures, Hold, Incoming, OutboxEntry, SUSPENDED_AFTER, Store, StoreError,
+    WaitingFor,
 };
 
 /// After so many envelopes of all senders that did not decrypt, and at every multiple of it, there is an alarm.
@@ -36,6 +37,8 @@ pub struct Message {
 pub enum Received {
     /// Opened and stored.
     Message(Message),
+    /// A receipt: these messages of ours got further.
+    Receipted(Vec<OutboxEntry>),
     /// Received before, or refused before: nothing to say.
     Nothing,
     /// It waits in the store.
@@ -77,7 +80,7 @@ pub enum Cause {
     Suspended,
     /// Too many wait already.
     TooManyWaiting,
-    /// A copy of a received message came, and not because a connection was lost.
+    /// A copy of a received message comes again and again, more often than its sender repeats it.
     Replay,
 }
 
@@ -159,8 +162,9 @@ pub fn receive(
     let content = match opened {
         Ok(content) => content,
         Err(OpenError::AlreadySeen) => {
-            // A broker that was not sure of our acknowledgement says so; anybody else who sends a copy is reported.
-            if !duplicate && store.note_replay(envelope.from(), envelope.id())? {
+            // Its sender has perhaps not got our receipt. A broker that was not sure of our acknowledgement says so.
+            store.receipt_again(envelope.from(), envelope.id())?;
+            if !duplicate && store.note_copy(envelope.from(), envelope.id())? {
                 return Ok(Received::Refused(refused(Cause::Replay)));
             }
             return Ok(Received::Nothing);
@@ -181,6 +185,12 @@ pub fn receive(
         }
         Err(error) => return refuse(store, &digest, refused(Cause::Unopenable(error)), now),
     };
+    if let Content::Receipt(receipt) = &content {
+        let name = (envelope.id(), envelope.ts());
+        let messages = receipt.messages();
+        let further = store.receipted(envelope.from(), name, receipt.state(), messages, now)?;
+        return Ok(Received::Receipted(further));
+    }
     let body = match content.to_json() {
         Ok(json) => zeroize::Zeroizing::new(json),
         Err(reason) => {
@@ -194,6 +204,7 @@ pub fn receive(
         prev: envelope.prev(),
         ts: envelope.ts(),
         body: body.as_bytes(),
+        digest: envelope.digest(),
     };
     match store.accept(&message, now)? {
         Acceptance::Stored => Ok(Received::Message(Message {
@@ -376,8 +387,11 @@ pub fn refused_event(refused: &Refused) -> Event {
         ),
         Cause::Replay => (
             "replay",
-            "it was received before".to_owned(),
-            "A copy was sent to your inbox. Nothing is lost; nothing needs to be done.".to_owned(),
+            "copies of a message that was received keep coming".to_owned(),
+            format!(
+                "Nothing is lost. Perhaps {sender} gets no receipts of yours (sealpost contacts accept {sender}); otherwise somebody \
+                 replays old messages: tell the broker's operator."
+            ),
         ),
         Cause::TooManyWaiting => (
             "too_many_waiting",

@@ -1,6 +1,10 @@
-//! A connected command: publishes and watches our own bundle, believes or disbelieves those of others, receives, and
-//! says what happens. `send`, `listen` and `chat` are what they ask of it.
+//! A connected command: publishes and watches our own bundle, believes or disbelieves those of others, receives, sends
+//! what is in the outbox, and says what happens. `send`, `listen` and `chat` are what they ask of it.
+//!
+//! There is one session for each home at a time, and it does all of this whatever the command: the lock that its caller
+//! holds makes it the one (see [`crate::home`]).
 
+mod carrying;
 mod delivery;
 mod handover;
 mod opening;
@@ -11,26 +15,25 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sealpost_core::{
-    BundleRefused, BurstCache, Content, KeyBundle, MessageId, Timestamp, Topic, TopicFilter, UserId,
+    BundleRefused, BurstCache, Content, KeyBundle, MessageId, Topic, TopicFilter, UserId,
 };
 use sealpost_mqtt::{BrokerUrl, Route};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::carrying::Carrying;
 pub(crate) use self::handover::hand_over;
-pub(crate) use self::opening::MAILBOX_TIME;
-use self::opening::{open_mailbox, receiving_client_id, start};
+use self::opening::{receiving_client_id, start};
 use self::wanted::Wanted;
 use crate::account::Account;
 use crate::contact::{Believed, Disbelieved};
 use crate::event::{Event, Printer};
-use crate::exit::{Code, Failure, not_published, not_sealed};
-use crate::incoming;
+use crate::exit::{Failure, not_published};
 use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
-use crate::store::{Store, WaitingFor};
+use crate::store::{OutboxEntry, Store, WaitingFor};
 use crate::trust_policy::TrustPolicy;
-use crate::{clock, outgoing};
+use crate::{clock, incoming};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
 /// right after the answer to the subscription.
@@ -43,6 +46,10 @@ const PUBLISH_AGAIN_MOST: Duration = Duration::from_secs(5 * 60);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a message may wait for its sender's keys before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often we look whether another process wrote something: a message into the outbox, a decision, new keys.
+const GLANCE: Duration = Duration::from_millis(100);
+/// How long a goodbye waits for receipts to be taken.
+const LAST_RECEIPTS: Duration = Duration::from_secs(2);
 /// How many alarms are remembered as said.
 const MAX_SAID: usize = 256;
 /// How many unshown messages are read from the store at once.
@@ -55,30 +62,63 @@ pub enum Happening {
     Shown,
     /// Something is known now about this user's keys.
     Keys(UserId),
+    /// A message of ours got further, or does not.
+    Outgoing(OutboxEntry),
     /// Nothing that a command acts upon.
     Other,
 }
 
-/// A message that was sealed and handed to the connection.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Whom it is for.
-    pub to: UserId,
-    /// Its name.
-    pub id: MessageId,
-    /// When it was sealed.
-    pub ts: Timestamp,
-    /// The broker's answer.
-    pub answer: Answer<Result<(), PublishError>>,
+/// What a command wants to be told and shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// No more messages than these are shown; the others stay for the next run.
+    pub limit: u64,
+    /// Says nothing of the connection as long as it is well.
+    pub quiet: bool,
+    /// Tells accepted senders that their messages were shown.
+    pub read_receipts: bool,
+    /// Tells accepted senders that their messages arrived.
+    pub receipts: bool,
+    /// To whom may be sent.
+    pub trust: TrustPolicy,
 }
 
-/// What the connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// To send, and go: a clean session, with a client id of its own.
-    Send,
-    /// To receive: a durable session with a client id that stays.
-    Receive,
+impl Default for Manner {
+    fn default() -> Manner {
+        Manner {
+            limit: u64::MAX,
+            quiet: false,
+            read_receipts: false,
+            receipts: true,
+            trust: TrustPolicy::default(),
+        }
+    }
+}
+
+/// What a session is made of, before and after.
+#[derive(Debug)]
+pub struct Parts {
+    /// Our keys.
+    pub account: Account,
+    /// Contacts and messages.
+    pub store: Store,
+    /// Where to say things.
+    pub printer: Printer,
+}
+
+/// A session that did not come to be.
+#[derive(Debug)]
+pub struct NotConnected {
+    /// To try again with.
+    pub parts: Parts,
+    /// Why.
+    pub failure: Failure,
+}
+
+impl From<Box<NotConnected>> for Failure {
+    fn from(not: Box<NotConnected>) -> Failure {
+        not.failure
+    }
 }
 
 /// A connected command.
@@ -89,10 +129,8 @@ pub struct Session {
     pub store: Store,
     /// Where to say things.
     pub printer: Printer,
-    /// To whom may be sent.
-    pub trust: TrustPolicy,
     broker: Route,
-    purpose: Purpose,
+    manner: Manner,
     mqtt: Mqtt,
     events: mpsc::Receiver<MqttEvent>,
     /// Events that came before the first subscription was answered. Bounded by what a broker may send unacknowledged.
@@ -109,8 +147,10 @@ pub struct Session {
     unsaid: VecDeque<(Instant, UserId, MessageId, WaitingFor)>,
     connected: bool,
     shown: u64,
-    /// No more than so many are shown; the others stay for the next run.
-    limit: u64,
+    carrying: Carrying,
+    /// As last seen, to notice what other processes do.
+    data_version: u32,
+    glance: Instant,
 }
 
 /// Where we are with our own bundle.
@@ -127,63 +167,74 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
             .field("account", &self.account)
-            .field("purpose", &self.purpose)
+            .field("manner", &self.manner)
             .finish_non_exhaustive()
     }
 }
 
 impl Session {
-    /// Connects and subscribes to what the purpose needs; shows at most `limit` messages. Fails when the first attempt
-    /// does.
+    /// Connects and subscribes. Fails when the first attempt does, or when `until` ends before, with its word. The
+    /// caller holds the lock of the one that receives.
     pub async fn connect(
-        account: Account,
-        store: Store,
-        mut printer: Printer,
+        parts: Parts,
         broker: Route,
-        purpose: Purpose,
-        limit: Option<u64>,
-    ) -> Result<Session, Failure> {
-        let client_id = match purpose {
-            Purpose::Receive => receiving_client_id(&store)?,
-            Purpose::Send => format!("sealpost-send-{:016x}", rand::rng().random::<u64>()),
+        manner: Manner,
+        until: impl Future<Output = Failure>,
+    ) -> Result<Session, Box<NotConnected>> {
+        let (mut parts, mut until) = (parts, std::pin::pin!(until));
+        let reached = tokio::select! {
+            reached = Session::reach(&mut parts, &broker) => reached,
+            failure = &mut until => Err(failure),
         };
+        let (mqtt, events) = match reached {
+            Ok(connection) => connection,
+            Err(failure) => return Err(Box::new(NotConnected { parts, failure })),
+        };
+        let mut session = Session {
+            manner,
+            ..Session::over(parts, broker, mqtt, events)
+        };
+        let begun = tokio::select! {
+            begun = session.begin() => begun,
+            failure = until => Err(failure),
+        };
+        match begun {
+            Ok(()) => Ok(session),
+            Err(failure) => Err(Box::new(NotConnected {
+                parts: session.leave().await.0,
+                failure,
+            })),
+        }
+    }
+
+    async fn reach(
+        parts: &mut Parts,
+        broker: &Route,
+    ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
         if broker.is_exposed() {
-            printer.note(
+            parts.printer.note(
                 "sealpost: this connection is not encrypted: what you write stays sealed, but who talks to whom shows, \
                  and it can be taken over. Use mqtts:// or wss://.",
             )?;
         }
-        let (mut account, mut store) = (account, store);
-        hand_over(&mut account, &broker).await?;
-        if purpose == Purpose::Send {
-            open_mailbox(&account, &mut store, &broker).await?;
-        }
-        let (mqtt, events) = start(&account, &broker, client_id, purpose).await?;
-        let mut session = Session {
-            purpose,
-            limit: limit.unwrap_or(u64::MAX),
-            ..Session::over(account, store, printer, broker, mqtt, events)
-        };
-        session.begin().await?;
-        Ok(session)
+        hand_over(&mut parts.account, broker).await?;
+        let client_id = receiving_client_id(&parts.store)?;
+        start(&parts.account, broker, client_id).await
     }
 
     /// Over a connection that is there.
-    fn over(
-        account: Account,
-        store: Store,
-        printer: Printer,
-        broker: Route,
-        mqtt: Mqtt,
-        events: mpsc::Receiver<MqttEvent>,
-    ) -> Session {
+    fn over(parts: Parts, broker: Route, mqtt: Mqtt, events: mpsc::Receiver<MqttEvent>) -> Session {
+        let Parts {
+            account,
+            store,
+            printer,
+        } = parts;
         Session {
             account,
             store,
             printer,
-            trust: TrustPolicy::default(),
             broker,
-            purpose: Purpose::Receive,
+            manner: Manner::default(),
             mqtt,
             events,
             backlog: VecDeque::new(),
@@ -197,17 +248,16 @@ impl Session {
             unsaid: VecDeque::new(),
             connected: true,
             shown: 0,
-            limit: u64::MAX,
+            carrying: Carrying::default(),
+            data_version: 0,
+            glance: Instant::now() + GLANCE,
         }
     }
 
     async fn begin(&mut self) -> Result<(), Failure> {
         self.say_status(None)?;
         let me = self.account.user().clone();
-        let mut filters = vec![TopicFilter::Keys(me.clone())];
-        if self.purpose == Purpose::Receive {
-            filters.push(TopicFilter::Inbox(me));
-        }
+        let filters = [TopicFilter::Keys(me.clone()), TopicFilter::Inbox(me)];
         let mut answer = self.mqtt.subscribe(&filters);
         // A mailbox full of mail may arrive before the answer: it is dealt with after it.
         loop {
@@ -225,33 +275,41 @@ impl Session {
                 },
             }
         }
-        if self.purpose == Purpose::Receive {
-            let broker = self.broker.to_string();
-            self.store.set_mailbox_opened(&broker, clock::now())?;
-        }
         self.own = Own::Looking(Instant::now() + NO_RETAINED);
-        if self.purpose == Purpose::Receive {
-            self.show_unshown()?;
-            // A change of a contact's keys is noticed while we are here, not only when we write to them.
-            let contacts: Vec<UserId> = self
-                .store
-                .contacts()?
-                .into_iter()
-                .map(|contact| contact.user)
-                .collect();
-            self.want_keys_of(&contacts);
-            for user in self.store.held_senders()? {
-                self.want_keys_of_sender(&user)?;
-                self.retry(&user)?;
-            }
+        self.data_version = self.store.data_version()?;
+        self.show_unshown()?;
+        // A change of a contact's keys is noticed while we are here, not only when we write to them.
+        let contacts: Vec<UserId> = self
+            .store
+            .contacts()?
+            .into_iter()
+            .map(|contact| contact.user)
+            .collect();
+        self.want_keys_of(&contacts);
+        for user in self.store.held_senders()? {
+            self.want_keys_of_sender(&user)?;
+            self.retry(&user)?;
         }
+        self.carrying.gather();
         Ok(())
     }
 
     /// Waits for the next thing to happen and deals with it. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Result<Happening, Failure> {
+        loop {
+            // Most of what we do by ourselves is nothing to a command.
+            if let Some(happening) = self.next_or_nothing().await? {
+                return Ok(happening);
+            }
+        }
+    }
+
+    async fn next_or_nothing(&mut self) -> Result<Option<Happening>, Failure> {
+        if let Some(entry) = self.carrying.progress.pop_front() {
+            return Ok(Some(Happening::Outgoing(entry)));
+        }
         if let Some(event) = self.backlog.pop_front() {
-            return self.happened(event);
+            return self.happened(event).map(Some);
         }
         let looking = match self.own {
             Own::Looking(until) => Some(until),
@@ -260,42 +318,59 @@ impl Session {
         let upkeep = self.upkeep;
         let unsaid = self.unsaid.front().map(|(due, ..)| *due);
         let patience = self.wanted.patience();
+        let (carry, glance) = (self.carrying.wake_at(), self.glance);
         tokio::select! {
             event = self.events.recv() => match event {
-                Some(event) => self.happened(event),
+                Some(event) => self.happened(event).map(Some),
                 None => Err(closed()),
             },
             () = at(looking), if looking.is_some() && self.connected => {
                 self.publish_own();
-                Ok(Happening::Other)
+                Ok(Some(Happening::Other))
             }
             answer = published(&mut self.own) => {
                 self.own = Own::Settled;
                 match answer {
-                    Ok(Ok(())) => Ok(Happening::Other),
+                    Ok(Ok(())) => {
+                        self.settled()?;
+                        Ok(Some(Happening::Other))
+                    }
                     Ok(Err(error)) => {
                         self.publish_later(&error)?;
-                        Ok(Happening::Other)
+                        Ok(Some(Happening::Other))
                     }
                     Err(_) => Err(closed()),
                 }
             }
             refused = self.wanted.refused() => {
                 self.keys_refused(refused)?;
-                Ok(Happening::Other)
+                Ok(Some(Happening::Other))
             }
             () = at(patience), if patience.is_some() && self.connected => {
                 self.end_patience(Instant::now())?;
-                Ok(Happening::Other)
+                Ok(Some(Happening::Other))
             }
             () = at(unsaid), if unsaid.is_some() => {
                 self.say_unsaid(Instant::now())?;
-                Ok(Happening::Other)
+                Ok(Some(Happening::Other))
+            }
+            landed = self.carrying.landed() => {
+                self.answered(landed)?;
+                Ok(None)
+            }
+            () = at(carry), if carry.is_some() => {
+                self.carry_on()?;
+                Ok(None)
+            }
+            () = tokio::time::sleep_until(glance) => {
+                self.glance = Instant::now() + GLANCE;
+                self.look_around()?;
+                Ok(None)
             }
             () = tokio::time::sleep_until(upkeep) => {
                 self.upkeep = Instant::now() + UPKEEP;
                 self.look_after()?;
-                Ok(Happening::Other)
+                Ok(Some(Happening::Other))
             }
         }
     }
@@ -314,7 +389,7 @@ impl Session {
 
     /// Messages that come from now on are kept for the next run.
     pub fn show_no_more(&mut self) {
-        self.limit = self.shown;
+        self.manner.limit = self.shown;
     }
 
     /// Whether the connection is up.
@@ -349,41 +424,39 @@ impl Session {
         if self.account.is_retired() {
             return Err(KeystoreError::Retired.into());
         }
-        Ok(self.trust.permit(to, self.store.contact(to)?.as_ref())?)
+        Ok(self
+            .manner
+            .trust
+            .permit(to, self.store.contact(to)?.as_ref())?)
     }
 
-    /// Seals a message to a bundle that [`Session::keys`] gave, and publishes it.
-    pub fn send(
-        &mut self,
-        to: &UserId,
-        prev: Option<MessageId>,
-        content: &Content,
-    ) -> Result<Outgoing, Failure> {
-        let Some(Ok(believed)) = self.keys.get(to) else {
-            return Err(Failure::new(
-                Code::Failed,
-                format!("the keys of {to} are not known"),
-                "Try again.",
-            ));
-        };
+    /// Writes a message into the outbox and starts it on its way. When it returns, the message is on disk.
+    pub fn post(&mut self, to: &UserId, content: &Content) -> Result<MessageId, Failure> {
         self.permit(to)?;
-        let now = clock::now();
-        let envelope = outgoing::seal(&self.account, &believed.bundle, prev, content, now)
-            .map_err(|error| not_sealed(to.as_str(), &error))?;
-        let topic = Topic::Inbox(to.clone());
-        Ok(Outgoing {
-            to: to.clone(),
-            id: *envelope.id(),
-            ts: now,
-            answer: self
-                .mqtt
-                .publish(&topic, envelope.as_bytes().to_vec(), false),
-        })
+        let id = crate::outgoing::enqueue(&mut self.store, to, content, clock::now())?;
+        self.carry()?;
+        Ok(id)
     }
 
     /// Says goodbye to the broker.
-    pub async fn close(mut self) -> Result<(), Failure> {
+    pub async fn close(self) -> Result<(), Failure> {
+        self.leave().await.1
+    }
+
+    /// Says goodbye to the broker, and gives back what a session is made of.
+    pub async fn leave(mut self) -> (Parts, Result<(), Failure>) {
+        let ended = self.say_goodbye().await;
+        let parts = Parts {
+            account: self.account,
+            store: self.store,
+            printer: self.printer,
+        };
+        (parts, ended)
+    }
+
+    async fn say_goodbye(&mut self) -> Result<(), Failure> {
         self.leave_nothing_behind()?;
+        self.finish_receipts(LAST_RECEIPTS).await?;
         self.mqtt.disconnect().await;
         let all = Instant::now() + PATIENCE;
         self.say_unsaid(all)
@@ -418,6 +491,37 @@ impl Session {
         }
     }
 
+    /// The broker has our current bundle: others can know us, so that what we seal can be read.
+    fn settled(&mut self) -> Result<(), Failure> {
+        self.own = Own::Settled;
+        let digest = self.account.bundle().digest();
+        self.store
+            .set_published(&self.broker.to_string(), &digest)?;
+        self.carry()?;
+        self.carrying.gather();
+        Ok(())
+    }
+
+    /// Whether another process wrote something.
+    fn look_around(&mut self) -> Result<(), Failure> {
+        if self.account.changed_on_disk() {
+            self.account.reload()?;
+            self.cache.clear();
+            self.carrying.forget_sealers();
+            if self.connected {
+                self.publish_own();
+            }
+        }
+        let version = self.store.data_version()?;
+        if version != self.data_version {
+            self.data_version = version;
+            self.forget_settled()?;
+            self.carry()?;
+            self.carrying.gather();
+        }
+        Ok(())
+    }
+
     fn publish_own(&mut self) {
         let topic = Topic::Keys(self.account.user().clone());
         let bundle = self.account.bundle().as_bytes().to_vec();
@@ -435,9 +539,6 @@ impl Session {
             },
             _ => return Err(failure),
         };
-        if self.purpose == Purpose::Send {
-            return Err(failure);
-        }
         let wait = self.publish_again.max(first);
         self.publish_again = (wait * 2).min(PUBLISH_AGAIN_MOST);
         let wait = wait.mul_f64(rand::rng().random_range(0.5..=1.0));
@@ -451,14 +552,13 @@ impl Session {
         if upkeep.destroyed > 0 {
             self.cache.clear();
         }
+        self.give_up()?;
         if upkeep.renewed && self.connected {
             self.publish_own();
         }
         self.forget_settled()?;
-        if self.purpose == Purpose::Receive {
-            for user in self.store.held_senders()? {
-                self.retry(&user)?;
-            }
+        for user in self.store.held_senders()? {
+            self.retry(&user)?;
         }
         Ok(())
     }
@@ -499,7 +599,7 @@ impl Session {
 
     fn say_status(&mut self, lost: Option<(String, Duration)>) -> Result<(), Failure> {
         // `send` is over before anybody could read it, unless it is in trouble.
-        if self.purpose == Purpose::Send && lost.is_none() {
+        if self.manner.quiet && lost.is_none() {
             return Ok(());
         }
         let (reason, retry_in) = lost.unzip();

@@ -25,7 +25,7 @@ const MAX_AGE: u64 = 3_650;
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 12] = [
+pub(crate) const KEYS: [&str; 13] = [
     "user",
     "broker",
     "ca",
@@ -38,10 +38,11 @@ pub(crate) const KEYS: [&str; 12] = [
     "timeout",
     "trust",
     "rotate_keys_after",
+    "receipts",
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 16] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
@@ -55,6 +56,7 @@ const VARIABLES: [&str; 15] = [
     "SEALPOST_INVITATION",
     "SEALPOST_TRUST",
     "SEALPOST_ROTATE_KEYS_AFTER",
+    "SEALPOST_RECEIPTS",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 ];
@@ -80,6 +82,20 @@ pub struct Settings {
     pub trust: TrustPolicy,
     /// How old an RSA key becomes before it is replaced by itself; `None`: never.
     pub rotate_keys_after: Option<Duration>,
+    /// What accepted senders are told of their messages.
+    pub receipts: Receipts,
+}
+
+/// What senders that we accepted are told of their messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Receipts {
+    /// Nothing. They send again for 30 days what they do not know to have arrived.
+    None,
+    /// That they arrived.
+    Delivered,
+    /// That they arrived, and that they were shown.
+    Read,
 }
 
 /// Why the settings cannot be used.
@@ -174,6 +190,7 @@ struct Layer {
     timeout: Option<String>,
     trust: Option<TrustPolicy>,
     rotate_keys_after: Option<String>,
+    receipts: Option<Receipts>,
 }
 
 /// A text or an array of texts.
@@ -294,6 +311,7 @@ impl Settings {
                     environment("SEALPOST_ROTATE_KEYS_AFTER"),
                 )
             })
+            .and_then(|b| b.set_override_option("receipts", environment("SEALPOST_RECEIPTS")))
             .and_then(|b| b.build())
             .and_then(Config::try_deserialize::<Layer>)
             .map_err(|e| SettingsError::Malformed {
@@ -383,6 +401,7 @@ impl Settings {
             timeout,
             trust: layer.trust.unwrap_or_default(),
             rotate_keys_after,
+            receipts: layer.receipts.unwrap_or(Receipts::Delivered),
         })
     }
 }

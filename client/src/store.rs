@@ -6,14 +6,17 @@
 
 mod contacts;
 mod inbox;
+mod outbox;
+mod receipts;
+mod schema;
 mod waiting;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::KeyInit;
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
 use rand::RngExt;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use sealpost_core::{Timestamp, UserId};
@@ -22,77 +25,16 @@ use zeroize::Zeroizing;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage};
+pub use outbox::{
+    Attempt, Due, GIVE_UP, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem, Sealed, SendState,
+};
 pub use waiting::{Hold, MAX_HELD_PER_SENDER, MAX_HELD_SENDERS, WaitingFor};
 
-/// The version of the schema below, in SQLite's `user_version`.
-const SCHEMA_VERSION: u32 = 1;
 /// How long a second process waits for the first one's transaction. Transactions take milliseconds; a disk may not.
 const BUSY_TIME: Duration = Duration::from_secs(10);
 
-const SCHEMA: &str = "
-CREATE TABLE meta (
-    key   TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-
--- Whose identity was pinned. `offered` is the bundle of a changed identity that waits for a decision.
-CREATE TABLE contacts (
-    user      TEXT PRIMARY KEY,
-    identity  BLOB NOT NULL,
-    seq       INTEGER NOT NULL,
-    digest    BLOB NOT NULL,
-    verified  INTEGER NOT NULL,
-    pinned_at INTEGER NOT NULL,
-    bundle    BLOB NOT NULL,
-    offered   BLOB,
-    failures  INTEGER NOT NULL DEFAULT 0,
-    last_sent BLOB
-) STRICT, WITHOUT ROWID;
-
--- What was received, text encrypted. `shown` is 0 until it was printed.
-CREATE TABLE messages (
-    number      INTEGER PRIMARY KEY,
-    sender      TEXT NOT NULL,
-    id          BLOB NOT NULL,
-    prev        BLOB,
-    ts          INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,
-    body        BLOB NOT NULL,
-    shown       INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (sender, id)
-) STRICT;
-CREATE INDEX messages_unshown ON messages (number) WHERE shown = 0;
-
--- Which messages must not be opened again; below `floor` (ms since the epoch) nothing of that sender is.
-CREATE TABLE seen (
-    sender   TEXT NOT NULL,
-    id       BLOB NOT NULL,
-    ts       INTEGER NOT NULL,
-    reported INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (sender, id)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX seen_by_time ON seen (sender, ts);
-CREATE TABLE senders (
-    user       TEXT PRIMARY KEY,
-    seen_count INTEGER NOT NULL DEFAULT 0,
-    floor      INTEGER
-) STRICT, WITHOUT ROWID;
-
--- Envelopes that cannot be opened yet, and which refused ones were reported already.
-CREATE TABLE waiting (
-    digest   BLOB PRIMARY KEY,
-    sender   TEXT NOT NULL,
-    reason   TEXT NOT NULL,
-    at       INTEGER NOT NULL,
-    envelope BLOB NOT NULL
-) STRICT;
-CREATE INDEX waiting_by_sender ON waiting (sender, at);
-CREATE TABLE refused (
-    digest BLOB PRIMARY KEY,
-    at     INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX refused_by_time ON refused (at);
-";
+/// Of AES-GCM at rest, in bytes.
+const NONCE_LEN: usize = 12;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +51,12 @@ pub enum StoreError {
     /// A row does not decode: the file was damaged or changed.
     #[error("the store is damaged: {0}")]
     Damaged(&'static str),
+    /// Too many messages wait to be sent.
+    #[error(
+        "the outbox is full: {MAX_QUEUED} messages or {} MiB wait to be sent",
+        MAX_QUEUED_BYTES / (1024 * 1024)
+    )]
+    OutboxFull,
     /// A message at rest does not open under the keystore's key.
     #[error("a stored message does not open: the store and the keystore do not belong together")]
     WrongKey,
@@ -159,21 +107,7 @@ impl Store {
         // What is deleted is overwritten.
         db.pragma_update(None, "secure_delete", true)?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            0 => {
-                tx.execute_batch(SCHEMA)?;
-                let client: [u8; 8] = rand::rng().random();
-                let client: String = client.iter().map(|b| format!("{b:02x}")).collect();
-                tx.execute(
-                    "INSERT INTO meta (key, value) VALUES ('installation', ?1)",
-                    [&client],
-                )?;
-                tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            }
-            SCHEMA_VERSION => {}
-            later => return Err(StoreError::Version(later)),
-        }
+        schema::bring_up(&tx)?;
         tx.commit()?;
         Ok(Store {
             db,
@@ -193,29 +127,37 @@ impl Store {
             .ok_or(StoreError::Damaged("it does not know its installation"))
     }
 
-    /// When this installation last had its mailbox opened at a broker: from then on mail is kept there while we are
-    /// away.
-    pub fn mailbox_opened(&self, broker: &str) -> Result<Option<Timestamp>, StoreError> {
-        let at: Option<String> = self
+    /// The digest of the bundle of ours that a broker was known to have last.
+    pub fn published(&self, broker: &str) -> Result<Option<String>, StoreError> {
+        Ok(self
             .db
             .query_row(
                 "SELECT value FROM meta WHERE key = ?1",
-                [format!("mailbox {broker}")],
+                [format!("published {broker}")],
                 |row| row.get(0),
             )
-            .optional()?;
-        at.map(|at| Timestamp::parse(&at).map_err(|_| StoreError::Damaged("a time is malformed")))
-            .transpose()
+            .optional()?)
     }
 
-    /// Remembers that it was, now.
-    pub fn set_mailbox_opened(&mut self, broker: &str, now: Timestamp) -> Result<(), StoreError> {
+    /// Remembers that it has this one. Writes only when that is news.
+    pub fn set_published(&mut self, broker: &str, digest: &[u8; 32]) -> Result<(), StoreError> {
+        let digest = hex(digest);
+        if self.published(broker)?.as_ref() == Some(&digest) {
+            return Ok(());
+        }
         self.db.execute(
             "INSERT INTO meta (key, value) VALUES (?1, ?2)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            [format!("mailbox {broker}"), now.to_string()],
+            [format!("published {broker}"), digest],
         )?;
         Ok(())
+    }
+
+    /// A number that changes when another process, or another connection, has changed something.
+    pub fn data_version(&self) -> Result<u32, StoreError> {
+        Ok(self
+            .db
+            .pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
     /// From now on every write fails, as on a full disk.
@@ -224,11 +166,45 @@ impl Store {
         self.db.pragma_update(None, "query_only", true).unwrap();
     }
 
+    /// Encrypts a text for the disk; `place` binds it to where it is kept.
+    fn encrypt(&self, place: &[u8], text: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let nonce: [u8; NONCE_LEN] = rand::rng().random();
+        let payload = Payload {
+            msg: text,
+            aad: place,
+        };
+        let sealed = self
+            .cipher
+            .encrypt(&Nonce::from(nonce), payload)
+            .map_err(|_| StoreError::Damaged("AES-GCM refused to encrypt a message"))?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    fn decrypt(&self, place: &[u8], body: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let (nonce, sealed) = body
+            .split_first_chunk::<NONCE_LEN>()
+            .ok_or(StoreError::Damaged("a stored message is cut short"))?;
+        let payload = Payload {
+            msg: sealed,
+            aad: place,
+        };
+        self.cipher
+            .decrypt(&Nonce::from(*nonce), payload)
+            .map(Zeroizing::new)
+            .map_err(|_| StoreError::WrongKey)
+    }
+
     fn immediate(&mut self) -> Result<rusqlite::Transaction<'_>, StoreError> {
         Ok(self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
+}
+
+/// As `published` gives it.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn user_from(text: &str) -> Result<UserId, StoreError> {
@@ -310,15 +286,26 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_store_knows_where_a_mailbox_was_opened() {
+    fn the_store_knows_what_was_published_where() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = store(&folder);
-        assert_eq!(store.mailbox_opened("mqtt://h:1").unwrap(), None);
-        for now in [at(5), at(6)] {
-            store.set_mailbox_opened("mqtt://h:1", now).unwrap();
-            assert_eq!(store.mailbox_opened("mqtt://h:1").unwrap(), Some(now));
+        assert_eq!(store.published("mqtt://h:1").unwrap(), None);
+        for digest in [[1; 32], [2; 32]] {
+            store.set_published("mqtt://h:1", &digest).unwrap();
+            assert_eq!(store.published("mqtt://h:1").unwrap(), Some(hex(&digest)));
         }
-        assert_eq!(store.mailbox_opened("mqtt://other:1").unwrap(), None);
+        assert_eq!(store.published("mqtt://other:1").unwrap(), None);
+    }
+
+    #[test]
+    fn what_another_process_writes_is_noticed_and_what_we_write_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = (store(&folder), store(&folder));
+        let before = one.data_version().unwrap();
+        one.set_published("mqtt://h", &[1; 32]).unwrap();
+        assert_eq!(one.data_version().unwrap(), before);
+        two.set_published("mqtt://h", &[2; 32]).unwrap();
+        assert_ne!(one.data_version().unwrap(), before);
     }
 
     #[test]

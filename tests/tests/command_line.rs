@@ -187,18 +187,22 @@ fn ends(command: &mut Command) -> Option<(i32, Duration)> {
 #[test]
 fn a_timeout_counts_from_the_start_of_connecting() {
     let alice = offline_alice(&odd_broker(None));
-    for arguments in [
-        &["send", "bob", "hi", "--timeout", "1s"][..],
-        &["listen", "--count", "1", "--timeout", "1s"][..],
+    for (arguments, expected) in [
+        (&["send", "bob", "hi", "--timeout", "1s"][..], 0),
+        (
+            &["send", "bob", "hi", "--wait", "sent", "--timeout", "1s"][..],
+            3,
+        ),
+        (&["listen", "--count", "1", "--timeout", "1s"][..], 3),
     ] {
         let (code, took) = ends(alice.command().args(arguments)).expect("an end");
-        assert_eq!(code, 3, "{arguments:?}");
+        assert_eq!(code, expected, "{arguments:?}");
         assert!(took < Duration::from_secs(3), "{arguments:?}: {took:?}");
     }
 }
 
 #[test]
-fn a_send_that_opens_the_mailbox_does_not_keep_listen_from_starting() {
+fn a_send_that_hangs_gives_way_to_listen() {
     let broker = broker();
     let mut alice = offline_alice(&odd_broker(None));
     let mut hanging = alice.start(&["send", "bob", "hi", "--timeout", "1m"]);

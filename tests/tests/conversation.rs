@@ -108,7 +108,7 @@ fn a_hundred_messages_of_somebody_new_are_all_shown() {
 #[test]
 fn names_that_nobody_has_do_not_use_up_the_sessions_subscriptions() {
     let broker = Broker::start(BrokerOptions {
-        settings: "[limits]\nsubscriptions_per_session = 5\n".into(),
+        settings: "[limits]\nsubscriptions_per_session = 8\n".into(),
         ..BrokerOptions::default()
     });
     let alice = Person::settle("alice", &broker.url());
@@ -229,10 +229,7 @@ fn exit_codes_tell_scripts_what_happened() {
     let alice = Person::settle("alice", &broker.url());
     assert_eq!(alice.run(&["frobnicate"]).code, 2);
     assert_eq!(alice.run(&["send", "BOB", "x"]).code, 2);
-    assert_eq!(
-        alice.run(&["send", "nobody", "x", "--timeout", "1s"]).code,
-        1
-    );
+    assert_eq!(alice.run(&["send", "nobody", "x"]).code, 1);
 
     let unreachable = Person::newcomer("alice", "mqtt://127.0.0.1:1");
     assert_eq!(
@@ -241,12 +238,21 @@ fn exit_codes_tell_scripts_what_happened() {
             .code,
         0
     );
-    assert_eq!(
+    // The message is kept, and that is what was asked for; otherwise not.
+    let send = |wait: &[&str]| {
         unreachable
-            .run(&["send", "bob", "x", "--timeout", "2s"])
-            .code,
-        3
-    );
+            .run(&[&["send", "bob", "x", "--timeout", "1s"], wait].concat())
+            .code
+    };
+    assert_eq!(send(&[]), 0);
+    assert_eq!(send(&["--wait", "queued"]), 0);
+    assert_eq!(send(&["--wait", "sent"]), 3);
+    assert_eq!(unreachable.run(&["listen"]).code, 3);
+    let bob = Person::settle("bob", &broker.url());
+    let send = |wait| alice.run(&["send", "bob", "x", "--timeout", "1s", "--wait", wait]);
+    assert_eq!(send("sent").code, 0);
+    assert_eq!(send("delivered").code, 6);
+    drop(bob);
 
     // Somebody else who says she is alice.
     let impostor = Person::newcomer("alice", &broker.url());

@@ -1,23 +1,23 @@
 //! `sealpost chat`: talk and listen in one, line by line, from a terminal or a pipe.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead, IsTerminal, Read};
+use std::collections::{HashSet, VecDeque};
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use sealpost_core::{Content, MAX_PLAINTEXT, MessageId, UserId};
+use sealpost_core::{Content, MessageId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::send::{book, no_keys};
-use super::{Start, contacts, parse_user};
-use crate::exit::{Code, Failure, not_read, not_trusted};
-use crate::session::{Happening, Outgoing, Purpose, Session};
+use super::{Start, contacts, parse_user, stdin_lines};
+use crate::event::Event;
+use crate::exit::{Code, Failure};
+use crate::session::{Happening, Parts, Session};
+use crate::store::OutboxEntry;
 
 /// How many messages may be on their way before the next line is read: a pipe with a million lines waits.
 const MAX_OUTSTANDING: usize = 64;
-/// The longest line, in bytes: a message of the greatest size and its `msg NAME`.
-const MAX_LINE: u64 = MAX_PLAINTEXT as u64 + 128;
-
+/// Of how many messages the arrival is told at a terminal.
+const MAX_TYPED: usize = 1_024;
 const HELP: &str = "\
 msg USER TEXT   send a text
 /who            the people you know
@@ -56,21 +56,15 @@ impl Line {
     }
 }
 
-/// A text whose recipient's keys are not there yet.
-struct Waiting {
-    text: String,
-    deadline: Instant,
-}
-
 struct Chat {
     session: Session,
     /// Whether somebody types.
     interactive: bool,
     timeout: Duration,
-    waiting: HashMap<UserId, VecDeque<Waiting>>,
-    in_flight: VecDeque<Outgoing>,
-    /// The last message handed to the connection, for each recipient: what `prev` of the next one names.
-    last: HashMap<UserId, MessageId>,
+    /// What was typed here and the broker does not have yet.
+    outstanding: HashSet<MessageId>,
+    /// Whose arrival is worth a word: what was typed here, the last so many.
+    typed: VecDeque<MessageId>,
     /// The last line that failed.
     failed: Option<Code>,
 }
@@ -80,25 +74,29 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     let store = start.open_store(&account)?;
     let _only_one = start.lock_receiving().await?;
     started();
+    let manner = start.manner();
     let Start {
         settings,
         printer,
         stop,
         ..
     } = start;
+    let parts = Parts {
+        account,
+        store,
+        printer,
+    };
     let interactive = std::io::stdin().is_terminal();
-    let mut session = tokio::select! {
-        session = Session::connect(account, store, printer, settings.broker, Purpose::Receive, None) => session?,
+    let session = tokio::select! {
+        session = Session::connect(parts, settings.broker, manner, std::future::pending()) => session?,
         () = stop.cancelled() => return Ok(()),
     };
-    session.trust = settings.trust;
     let mut chat = Chat {
         session,
         interactive,
         timeout: settings.timeout,
-        waiting: HashMap::new(),
-        in_flight: VecDeque::new(),
-        last: HashMap::new(),
+        outstanding: HashSet::new(),
+        typed: VecDeque::new(),
         failed: None,
     };
     if interactive {
@@ -108,7 +106,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
         ))?;
     }
     let ended = tokio::select! {
-        ended = chat.talk(read_lines()) => ended,
+        ended = chat.talk(stdin_lines::read(1)) => ended,
         () = stop.cancelled() => Ok(()),
     };
     let Chat {
@@ -133,17 +131,11 @@ impl Chat {
     ) -> Result<(), Failure> {
         let mut quitting: Option<Instant> = None;
         loop {
-            if quitting.is_some() && self.outstanding() == 0 {
+            if quitting.is_some() && self.outstanding.is_empty() {
                 return Ok(());
             }
-            let next_deadline = self
-                .waiting
-                .values()
-                .filter_map(|queue| queue.front().map(|waiting| waiting.deadline))
-                .chain(quitting)
-                .min();
             tokio::select! {
-                line = lines.recv(), if quitting.is_none() && self.outstanding() < MAX_OUTSTANDING => {
+                line = lines.recv(), if quitting.is_none() && self.outstanding.len() < MAX_OUTSTANDING => {
                     let quit = match line {
                         Some(Ok(line)) => self.line(&line)?,
                         Some(Err(failure)) => {
@@ -157,28 +149,15 @@ impl Chat {
                     }
                 }
                 happening = self.session.next() => match happening {
-                    Ok(Happening::Keys(user)) => self.flush(&user)?,
+                    Ok(Happening::Outgoing(entry)) => self.outgoing(&entry)?,
                     Ok(_) => {}
                     // Nobody reads any more: what comes stays unshown for the next run, and what is to go goes.
                     Err(failure) if failure.reader_gone => self.session.show_no_more(),
                     Err(failure) => return Err(failure),
                 },
-                answer = front(&mut self.in_flight) => if let Some(outgoing) = self.in_flight.pop_front() {
-                    self.answered(&outgoing, answer)?;
-                },
-                () = at(next_deadline) => {
-                    self.expire()?;
-                    let over = quitting.is_some_and(|deadline| deadline <= Instant::now());
-                    if over && self.outstanding() > 0 {
-                        return self.give_up();
-                    }
-                }
+                () = at(quitting) => return self.give_up(),
             }
         }
-    }
-
-    fn outstanding(&self) -> usize {
-        self.in_flight.len() + self.waiting.values().map(VecDeque::len).sum::<usize>()
     }
 
     /// Does what a line says; whether it was to quit.
@@ -208,115 +187,52 @@ impl Chat {
                     format!("{to} is you"),
                     "Name somebody else.",
                 ))?,
-                Ok(to) => {
-                    if let Err(failure) = self.session.permit(&to) {
-                        self.failed(&failure)?;
-                        return Ok(false);
+                Ok(to) => match self.session.post(&to, &Content::Text { text }) {
+                    Ok(id) => {
+                        self.outstanding.insert(id);
+                        self.typed.push_back(id);
+                        if self.typed.len() > MAX_TYPED {
+                            self.typed.pop_front();
+                        }
                     }
-                    let deadline = Instant::now() + self.timeout;
-                    if self.session.keys(&to).is_none() {
-                        self.session.want_keys(&to);
-                    }
-                    self.waiting
-                        .entry(to.clone())
-                        .or_default()
-                        .push_back(Waiting { text, deadline });
-                    self.flush(&to)?;
-                }
+                    Err(failure) => self.failed(&failure)?,
+                },
             },
         }
         Ok(false)
     }
 
-    /// Sends, or refuses, what waits for this user's keys, if those are known now.
-    fn flush(&mut self, to: &UserId) -> Result<(), Failure> {
-        while self.session.keys(to).is_some() {
-            let Some(waiting) = self.waiting.get_mut(to).and_then(VecDeque::pop_front) else {
-                break;
-            };
-            let why_not = match self.session.keys(to) {
-                Some(Err(why)) => Some(not_trusted(to.as_str(), why)),
-                _ => None,
-            };
-            let sent = match why_not {
-                Some(failure) => Err(failure),
-                None => self.send(to, waiting.text),
-            };
-            if let Err(failure) = sent {
-                self.failed(&failure)?;
+    /// A message got further, or does not.
+    fn outgoing(&mut self, entry: &OutboxEntry) -> Result<(), Failure> {
+        let printer = &mut self.session.printer;
+        if let Some(problem) = &entry.problem {
+            if self.outstanding.remove(&entry.id) {
+                self.failed(&problem.into())?;
+            } else if printer.is_json() {
+                printer.print(&Event::outbox(entry))?;
             }
+            return Ok(());
         }
-        self.waiting.retain(|_, queue| !queue.is_empty());
-        Ok(())
-    }
-
-    fn send(&mut self, to: &UserId, text: String) -> Result<(), Failure> {
-        let prev = match self.last.get(to) {
-            Some(id) => Some(*id),
-            None => self.session.store.last_sent(to)?,
-        };
-        let outgoing = self.session.send(to, prev, &Content::Text { text })?;
-        self.last.insert(to.clone(), outgoing.id);
-        self.in_flight.push_back(outgoing);
-        Ok(())
-    }
-
-    fn answered(
-        &mut self,
-        outgoing: &Outgoing,
-        answer: Result<
-            Result<(), crate::mqtt::PublishError>,
-            tokio::sync::oneshot::error::RecvError,
-        >,
-    ) -> Result<(), Failure> {
-        match book(&mut self.session, outgoing, answer) {
+        self.outstanding.remove(&entry.id);
+        if printer.is_json() || !self.interactive {
+            printer.print(&Event::outbox(entry))?;
+        } else if self.typed.contains(&entry.id) {
             // Somebody at a terminal wants to know that it went, not its number.
-            Ok(_) if self.interactive && !self.session.printer.is_json() => self
-                .session
-                .printer
-                .note(&format!("(sent to {})", outgoing.to))?,
-            Ok(sent) => self.session.printer.print(&sent)?,
-            Err(failure) => {
-                // The next message follows the last one that arrived.
-                self.last.remove(&outgoing.to);
-                self.failed(&failure)?;
-            }
+            printer.note(&format!("({} to {})", entry.state.as_str(), entry.to))?;
         }
         Ok(())
     }
 
-    fn expire(&mut self) -> Result<(), Failure> {
-        let now = Instant::now();
-        let mut late = Vec::new();
-        for (user, queue) in &mut self.waiting {
-            while queue.front().is_some_and(|waiting| waiting.deadline <= now) {
-                queue.pop_front();
-                late.push(user.clone());
-            }
-        }
-        self.waiting.retain(|_, queue| !queue.is_empty());
-        for user in late {
-            self.session.give_up_keys(&user)?;
-            let failure = no_keys(&self.session, &user, self.timeout)?;
-            self.failed(&failure)?;
-        }
-        Ok(())
-    }
-
-    /// The end, with messages that the broker never answered for.
+    /// The end, with messages that the broker has not taken.
     fn give_up(&mut self) -> Result<(), Failure> {
-        let code = if self.session.is_connected() {
-            Code::Failed
-        } else {
-            Code::Unreachable
+        let (code, why) = match self.session.is_connected() {
+            true => (Code::Pending, "the broker has not taken them in time"),
+            false => (Code::Unreachable, "the broker is not reached"),
         };
         Err(Failure::new(
             code,
-            format!(
-                "{} messages were not confirmed by the broker",
-                self.outstanding()
-            ),
-            "Whether they went out is not known. Send them again: the recipient sees them twice at worst.",
+            format!("{} messages are not sent: {why}", self.outstanding.len()),
+            "They are kept in the outbox and go with whatever connects next.",
         ))
     }
 
@@ -328,75 +244,10 @@ impl Chat {
     }
 }
 
-/// The broker's answer to the oldest message under way.
-async fn front(
-    in_flight: &mut VecDeque<Outgoing>,
-) -> Result<Result<(), crate::mqtt::PublishError>, tokio::sync::oneshot::error::RecvError> {
-    match in_flight.front_mut() {
-        Some(outgoing) => (&mut outgoing.answer).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn at(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Reads standard input on a thread of its own, which may stay behind in a read when the program ends.
-fn read_lines() -> mpsc::Receiver<Result<String, Failure>> {
-    let (tx, rx) = mpsc::channel(1);
-    std::thread::spawn(move || {
-        let mut input = std::io::stdin().lock();
-        loop {
-            let mut bytes = Vec::new();
-            let line = match input.by_ref().take(MAX_LINE).read_until(b'\n', &mut bytes) {
-                Ok(0) => return,
-                Ok(n) if n as u64 >= MAX_LINE && bytes.last() != Some(&b'\n') => {
-                    if skip_line(&mut input).is_err() {
-                        return;
-                    }
-                    Err(Failure::new(
-                        Code::Failed,
-                        format!("a line has more than {MAX_LINE} bytes"),
-                        "Send it in parts.",
-                    ))
-                }
-                Ok(_) => String::from_utf8(bytes).map_err(|_| {
-                    Failure::new(
-                        Code::Failed,
-                        "a line is not UTF-8 text",
-                        "Convert it first.",
-                    )
-                }),
-                Err(error) => {
-                    let _ = tx.blocking_send(Err(not_read(&error)));
-                    return;
-                }
-            };
-            if tx.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    rx
-}
-
-/// Reads up to the end of a line that is too long, without keeping it.
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        let end = buffer.iter().position(|&b| b == b'\n');
-        let n = end.map_or(buffer.len(), |at| at + 1);
-        input.consume(n);
-        if end.is_some() {
-            return Ok(());
-        }
     }
 }
 
@@ -426,15 +277,5 @@ mod tests {
         ] {
             assert_eq!(Line::parse(line), expected, "{line:?}");
         }
-    }
-
-    #[test]
-    fn an_endless_line_is_skipped_without_being_kept() {
-        let mut input = std::io::Cursor::new(b"rest of a long line\nnext\n".to_vec());
-        skip_line(&mut input).unwrap();
-        let mut next = String::new();
-        input.read_line(&mut next).unwrap();
-        assert_eq!(next, "next\n");
-        skip_line(&mut input).unwrap();
     }
 }

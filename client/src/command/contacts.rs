@@ -29,6 +29,15 @@ pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<
             &parse_user(&contact)?,
             Given { number, scan },
         ),
+        ContactsCommand::Accept { contact } => {
+            let user = parse_user(&contact)?;
+            find(&store, &user)?;
+            store.accept_contact(&user)?;
+            start.printer.note(&format!(
+                "sealpost: {user} learns from now on when their messages arrive"
+            ))?;
+            Ok(())
+        }
         ContactsCommand::Trust {
             contact,
             fingerprint,

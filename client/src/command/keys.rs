@@ -8,13 +8,16 @@ use crate::cli::KeysCommand;
 use crate::clock;
 use crate::event::{Event, KeyInfo, Printer};
 use crate::exit::{Code, Failure};
+use crate::home::{Home, HomeError};
 use crate::keystore::Protection;
 use crate::passphrase;
-use crate::session::{Purpose, Session};
-use crate::store::Store;
+use crate::session::{Manner, Parts, Session, hand_over};
+use crate::store::hex;
 
 /// How long to try to publish; the next command that connects does it otherwise.
 const PUBLISH_TIME: Duration = Duration::from_secs(10);
+/// How often we look whether another process has published.
+const GLANCE: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(
     mut start: Start,
@@ -67,13 +70,20 @@ pub(super) async fn run(
     started();
     let Start {
         settings,
+        home,
         mut printer,
         stop,
-        ..
     } = start;
+    let mut remarks = Printer::standard(printer.is_json());
+    remarks.let_remarks_go();
+    let parts = Parts {
+        account,
+        store,
+        printer: remarks,
+    };
     // The keys are made whether or not the broker is there: that it is not is worth a word, not a failure.
     let published = tokio::select! {
-        published = publish_now(account, store, settings.broker, printer.is_json()) => published,
+        published = publish_now(&home, parts, settings.broker) => published,
         () = stop.cancelled() => Ok(false),
     };
     match published {
@@ -169,24 +179,49 @@ fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
     .with_invitation(settings.invitation.clone()))
 }
 
+/// Brings the bundle to the broker, or waits until the process that receives for this home has done it.
 async fn publish_now(
-    account: Account,
-    store: Store,
+    home: &Home,
+    parts: Parts,
     broker: sealpost_mqtt::Route,
-    json: bool,
 ) -> Result<bool, Failure> {
+    let lock = home.lock_errand();
+    let mut parts = parts;
     let work = async {
-        let mut printer = Printer::standard(json);
-        printer.let_remarks_go();
-        let mut session =
-            Session::connect(account, store, printer, broker, Purpose::Send, None).await?;
-        while !session.is_own_bundle_settled() {
-            session.next().await?;
+        // Over a connection of its own: it works beside whatever runs.
+        if parts.account.handing_over().is_some() {
+            hand_over(&mut parts.account, &broker).await?;
+            if lock.is_err() {
+                return Ok(true);
+            }
         }
-        session.close().await?;
-        Ok(true)
+        let Parts { account, store, .. } = &parts;
+        match lock {
+            Ok(_lock) => {
+                let manner = Manner {
+                    limit: 0,
+                    quiet: true,
+                    ..Manner::default()
+                };
+                let mut session =
+                    Session::connect(parts, broker, manner, std::future::pending()).await?;
+                while !session.is_own_bundle_settled() {
+                    session.next().await?;
+                }
+                session.close().await?;
+                Ok(true)
+            }
+            Err(HomeError::AlreadyReceiving { .. }) => {
+                let digest = hex(&account.bundle().digest());
+                while store.published(&broker.to_string())?.as_ref() != Some(&digest) {
+                    tokio::time::sleep(GLANCE).await;
+                }
+                Ok(true)
+            }
+            Err(error) => Err(error.into()),
+        }
     };
-    tokio::time::timeout(PUBLISH_TIME, work)
+    tokio::time::timeout(PUBLISH_TIME, Box::pin(work))
         .await
         .unwrap_or(Ok(false))
 }

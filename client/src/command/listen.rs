@@ -5,8 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Start;
+use crate::event::Event;
 use crate::exit::{Code, Failure, not_connected};
-use crate::session::{Happening, Purpose, Session};
+use crate::session::{Happening, Manner, Parts, Session};
+use crate::store::SendState;
 
 pub(super) async fn run(
     start: Start,
@@ -18,16 +20,25 @@ pub(super) async fn run(
     let store = start.open_store(&account)?;
     let _only_one = start.lock_receiving().await?;
     started();
+    let manner = Manner {
+        limit: count.unwrap_or(u64::MAX),
+        ..start.manner()
+    };
     let Start {
         settings,
         printer,
         stop,
         ..
     } = start;
+    let parts = Parts {
+        account,
+        store,
+        printer,
+    };
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let broker = settings.broker;
     let mut session = tokio::select! {
-        session = Session::connect(account, store, printer, broker.clone(), Purpose::Receive, count) => session?,
+        session = Session::connect(parts, broker.clone(), manner, std::future::pending()) => session?,
         () = at(deadline) => return Err(not_connected(&broker, timeout.unwrap_or_default())),
         () = stop.cancelled() => return Ok(()),
     };
@@ -37,6 +48,12 @@ pub(super) async fn run(
         }
         tokio::select! {
             happening = session.next() => match happening {
+                // People who listen want to know what came, and what will never arrive.
+                Ok(Happening::Outgoing(entry)) => {
+                    if session.printer.is_json() || entry.state == SendState::Failed {
+                        session.printer.print(&Event::outbox(&entry))?;
+                    }
+                }
                 Ok(Happening::Shown | Happening::Keys(_) | Happening::Other) => {}
                 Err(failure) => break Err(failure),
             },

@@ -1,29 +1,48 @@
-//! `sealpost send`: one message, and out.
+//! `sealpost send`: into the outbox, and as far as was asked for.
+//!
+//! Once the messages are on disk, either another process of this home carries them (`chat`, `listen`, `daemon`) and we
+//! watch the outbox, or we carry them ourselves until somebody wants the lock.
 
+use std::collections::HashMap;
 use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
-use sealpost_core::{Content, MAX_PLAINTEXT, UserId};
+use sealpost_core::{Content, MAX_PLAINTEXT, MessageId, UserId};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Start, interrupted, parse_user};
-use crate::contact::Disbelieved;
+use super::{Start, interrupted, parse_user, stdin_lines};
+use crate::cli::{Input, SendArguments, Wait};
+use crate::clock;
 use crate::event::{Event, Printer};
-use crate::exit::{Code, Failure, no_keys_yet, not_connected, not_read, not_sent, not_trusted};
-use crate::session::{Outgoing, Purpose, Session};
+use crate::exit::{Code, Failure, not_connected, not_read};
+use crate::home::{Home, HomeError};
+use crate::keystore::KeystoreError;
+use crate::outgoing::enqueue_all;
+use crate::session::{Happening, Manner, Parts, Session};
+use crate::store::{OutboxEntry, SendState, Store};
+use sealpost_mqtt::Route;
+
+/// How often the outbox is looked at while another process carries it, and how often we look whether we are to give
+/// way.
+const GLANCE: Duration = Duration::from_millis(50);
+/// How long until a broker that is not there is tried again, when that was asked for.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// How many lines are read ahead, and written in one go.
+const LINES: usize = 256;
+/// How many messages of `--lines` may be on their way before more are read.
+const MAX_OUTSTANDING: usize = 1_024;
 
 /// After so long without an answer, the broker has no keys of somebody (SPEC 10.6).
 const KEYS_TIME: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(
     mut start: Start,
-    to: &str,
-    words: &[String],
-    timeout: Option<Duration>,
+    arguments: SendArguments,
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
-    let to = parse_user(to)?;
+    let to = parse_user(&arguments.to)?;
     if to == start.settings.user {
         return Err(Failure::new(
             Code::Usage,
@@ -31,142 +50,419 @@ pub(super) async fn run(
             "Name somebody else.",
         ));
     }
-    let timeout = timeout.unwrap_or(start.settings.timeout);
     let account = start.unlock()?;
-    let text = text(words, &mut start.printer)?;
-    let store = start.open_store(&account)?;
-    started();
-    let Start {
-        settings,
-        printer,
-        stop,
-        ..
-    } = start;
-    let deadline = Instant::now() + timeout;
-    let broker = settings.broker;
-    let work = async {
-        let connecting =
-            Session::connect(account, store, printer, broker.clone(), Purpose::Send, None);
-        let mut session = tokio::time::timeout_at(deadline, connecting)
-            .await
-            .map_err(|_| not_connected(&broker, timeout))??;
-        session.trust = settings.trust;
-        let sent = deliver(&mut session, &to, text, timeout, deadline).await;
-        let closed = session.close().await;
-        sent.and(closed)
+    let content = match arguments.lines {
+        true => None,
+        false => Some(content(&arguments, &mut start.printer)?),
     };
-    tokio::select! {
-        sent = work => sent,
-        () = stop.cancelled() => Err(interrupted()),
+    let store = start.open_store(&account)?;
+    // Before anything is kept, and before their keys are asked for, which may pin them.
+    if account.is_retired() {
+        return Err(KeystoreError::Retired.into());
+    }
+    let contact = store.contact(&to)?;
+    start.settings.trust.permit(&to, contact.as_ref())?;
+    started();
+    let reach = match arguments.wait {
+        None | Some(Wait::Sent) => SendState::Sent,
+        Some(Wait::Queued) => SendState::Queued,
+        Some(Wait::Delivered) => SendState::Delivered,
+        Some(Wait::Read) => SendState::Read,
+    };
+    let timeout = arguments.timeout.unwrap_or(start.settings.timeout);
+    let mut errand = Errand {
+        to,
+        reach,
+        demanded: arguments.wait.is_some(),
+        timeout,
+        deadline: None,
+        lines: None,
+        input: arguments.input,
+        outstanding: HashMap::new(),
+        failed: None,
+        manner: Manner {
+            // What comes meanwhile is kept for who reads it.
+            limit: 0,
+            quiet: true,
+            ..start.manner()
+        },
+        broker: start.settings.broker.clone(),
+        disconnected: false,
+        unreachable: None,
+    };
+    let mut parts = Parts {
+        account,
+        store,
+        printer: start.printer,
+    };
+    match content {
+        Some(content) => {
+            errand.enqueue(&mut parts.store, &mut parts.printer, &[content])?;
+            errand.deadline = Some(Instant::now() + timeout);
+        }
+        None => errand.lines = Some(stdin_lines::read(LINES)),
+    }
+    let ended = tokio::select! {
+        ended = errand.run(&start.home, parts) => ended,
+        () = start.stop.cancelled() => Err(interrupted()),
+    };
+    match ended {
+        Err(failure) if errand.is_kept() => Err(Failure {
+            hint: format!("{}\n  {KEPT}", failure.hint)
+                .trim_start()
+                .to_owned(),
+            ..failure
+        }),
+        ended => ended,
     }
 }
 
-async fn deliver(
-    session: &mut Session,
-    to: &UserId,
-    text: String,
+const KEPT: &str = "The message is kept and goes by itself with whatever connects; to look at it or forget it: sealpost outbox";
+
+struct Errand {
+    to: UserId,
+    reach: SendState,
+    /// Whether `--wait` was given: then not to get there is a failure.
+    demanded: bool,
     timeout: Duration,
-    deadline: Instant,
-) -> Result<(), Failure> {
-    session.permit(to)?;
-    session.want_keys(to);
-    let (asked, patience) = (Instant::now(), KEYS_TIME.min(timeout / 2));
-    let mut patient = true;
-    loop {
-        // Our own bundle first, whatever becomes of the message: others need it to know us.
-        if session.is_own_bundle_settled() {
-            match session.keys(to) {
-                Some(Ok(_)) => break,
-                Some(Err(why)) => return Err(not_trusted(to.as_str(), why)),
-                None => {}
-            }
-        }
-        let until = if patient { asked + patience } else { deadline };
-        match tokio::time::timeout_at(until, session.next()).await {
-            Ok(happening) => drop(happening?),
-            Err(_) if patient => {
-                patient = false;
-                if session.is_connected() && session.keys(to).is_none() {
-                    session.no_keys_came(to)?;
+    /// None while more is to be read.
+    deadline: Option<Instant>,
+    lines: Option<mpsc::Receiver<Result<String, Failure>>>,
+    input: Input,
+    /// What has not got there, and what hinders it.
+    outstanding: HashMap<MessageId, Option<Failure>>,
+    /// Of messages that do not get there.
+    failed: Option<Failure>,
+    manner: Manner,
+    broker: Route,
+    disconnected: bool,
+    unreachable: Option<Failure>,
+}
+
+/// Why carrying, or watching, paused.
+#[derive(Debug)]
+enum Pause {
+    /// Everything is where it was to get.
+    Done,
+    /// Look again who carries.
+    Again,
+    /// The broker is not there.
+    Unreachable(Failure),
+    TimeIsUp,
+}
+
+impl Errand {
+    async fn run(&mut self, home: &Home, parts: Parts) -> Result<(), Failure> {
+        let mut parts = parts;
+        loop {
+            // Who waits for the lock comes first.
+            let lock = match home.is_wanted()? {
+                true => None,
+                false => match home.lock_errand() {
+                    Ok(lock) => Some(lock),
+                    Err(HomeError::AlreadyReceiving { .. }) => None,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            let pause = match lock {
+                Some(_lock) => {
+                    let pause;
+                    (parts, pause) = Box::pin(self.carry(home, parts)).await;
+                    pause?
+                }
+                None => self.watch(&mut parts).await?,
+            };
+            match pause {
+                Pause::Again => {}
+                Pause::Done | Pause::TimeIsUp => return self.verdict(&mut parts.printer),
+                // That a broker is away is no failure of ours: the message is safe.
+                Pause::Unreachable(failure) if !self.demanded && self.lines.is_none() => {
+                    return Ok(remark(&mut parts.printer, &failure)?);
+                }
+                Pause::Unreachable(failure) => {
+                    self.unreachable = Some(failure);
+                    tokio::select! {
+                        () = tokio::time::sleep(CONNECT_AGAIN) => {}
+                        () = at(self.deadline) => return self.verdict(&mut parts.printer),
+                    }
                 }
             }
-            Err(_) if !session.is_connected() => return Err(lost(session)),
-            Err(_) if session.keys(to).is_none() => return Err(no_keys(session, to, timeout)?),
-            Err(_) => return Err(no_answer(timeout)),
         }
     }
-    let prev = session.store.last_sent(to)?;
-    let mut outgoing = session.send(to, prev, &Content::Text { text })?;
-    let answer = loop {
-        tokio::select! {
-            answer = &mut outgoing.answer => break answer,
-            happening = session.next() => drop(happening?),
-            () = tokio::time::sleep_until(deadline) => {
-                return Err(if session.is_connected() { no_answer(timeout) } else { lost(session) });
+
+    /// Whether something is left in the outbox that was to get further.
+    fn is_kept(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    fn is_over(&self) -> bool {
+        self.lines.is_none() && self.outstanding.is_empty()
+    }
+
+    /// Sends by ourselves.
+    async fn carry(&mut self, home: &Home, parts: Parts) -> (Parts, Result<Pause, Failure>) {
+        let (timeout, deadline) = (self.timeout, self.deadline);
+        let broker = self.broker.clone();
+        let until = async {
+            tokio::select! {
+                () = wanted(home) => gave_way(),
+                () = at(deadline) => not_connected(&broker, timeout),
+            }
+        };
+        let connecting = Session::connect(parts, self.broker.clone(), self.manner, until);
+        let mut session = match connecting.await {
+            Ok(session) => session,
+            Err(not) => {
+                let pause = match not.failure.code {
+                    _ if not.failure == gave_way() => Ok(Pause::Again),
+                    Code::Unreachable => Ok(Pause::Unreachable(not.failure)),
+                    _ => Err(not.failure),
+                };
+                return (not.parts, pause);
+            }
+        };
+        self.unreachable = None;
+        let pause = self.serve(&mut session, home).await;
+        let (parts, left) = session.leave().await;
+        (parts, pause.and_then(|pause| left.map(|()| pause)))
+    }
+
+    async fn serve(&mut self, session: &mut Session, home: &Home) -> Result<Pause, Failure> {
+        session.carry()?;
+        let mut wanted = std::pin::pin!(wanted(home));
+        loop {
+            if self.is_over() {
+                return Ok(Pause::Done);
+            }
+            tokio::select! {
+                happening = session.next() => {
+                    if let Happening::Outgoing(entry) = happening? {
+                        self.got(&entry, &mut session.printer)?;
+                    }
+                    self.disconnected = !session.is_connected();
+                }
+                lines = next_lines(&mut self.lines), if self.outstanding.len() < MAX_OUTSTANDING => {
+                    let contents = self.read(lines)?;
+                    let Session { store, printer, .. } = &mut *session;
+                    self.enqueue(store, printer, &contents)?;
+                    session.carry()?;
+                }
+                () = &mut wanted => return Ok(Pause::Again),
+                () = at(self.deadline) => return Ok(Pause::TimeIsUp),
             }
         }
-    };
-    let sent = book(session, &outgoing, answer)?;
-    session.printer.print(&sent)?;
-    Ok(())
-}
-
-/// Why nothing can be sent to somebody whose keys did not come.
-pub(super) fn no_keys(
-    session: &Session,
-    to: &UserId,
-    waited: Duration,
-) -> Result<Failure, Failure> {
-    // Keys that were there do not go away by themselves.
-    Ok(match session.store.contact(to)? {
-        Some(contact) if contact.has_published() => not_trusted(to.as_str(), &Disbelieved::Removed),
-        _ => no_keys_yet(to.as_str(), waited),
-    })
-}
-
-/// Books a message that the broker answered for.
-pub(super) fn book(
-    session: &mut Session,
-    outgoing: &Outgoing,
-    answer: Result<Result<(), crate::mqtt::PublishError>, tokio::sync::oneshot::error::RecvError>,
-) -> Result<Event, Failure> {
-    let answer = answer.unwrap_or(Err(crate::mqtt::MqttError::Closed.into()));
-    answer.map_err(|error| not_sent(outgoing.to.as_str(), &error))?;
-    session.store.set_last_sent(&outgoing.to, &outgoing.id)?;
-    Ok(Event::Sent {
-        to: outgoing.to.to_string(),
-        id: outgoing.id.to_string(),
-        ts: outgoing.ts,
-    })
-}
-
-fn lost(session: &Session) -> Failure {
-    Failure::new(
-        Code::Unreachable,
-        format!(
-            "the connection to {} was lost and did not come back in time",
-            session.broker()
-        ),
-        "Whether the message went out is not known. Try again: the recipient sees it twice at worst.",
-    )
-}
-
-fn no_answer(timeout: Duration) -> Failure {
-    Failure::new(
-        Code::Failed,
-        format!(
-            "the broker did not answer within {} s",
-            timeout.as_secs_f32()
-        ),
-        "Whether the message went out is not known. Try again, perhaps with a longer --timeout.",
-    )
-}
-
-/// The text: the words given, or standard input.
-fn text(words: &[String], printer: &mut Printer) -> Result<String, Failure> {
-    if !words.is_empty() && words != ["-"] {
-        return Ok(words.join(" "));
     }
+
+    /// Watches while another process sends.
+    async fn watch(&mut self, parts: &mut Parts) -> Result<Pause, Failure> {
+        let Parts { store, printer, .. } = parts;
+        let asked: Vec<MessageId> = self.outstanding.keys().copied().collect();
+        for id in asked {
+            match store.outbox_entry(&id)? {
+                Some(entry) => self.got(&entry, printer)?,
+                // Dropped meanwhile.
+                None => drop(self.outstanding.remove(&id)),
+            }
+        }
+        if self.is_over() {
+            return Ok(Pause::Done);
+        }
+        tokio::select! {
+            lines = next_lines(&mut self.lines), if self.outstanding.len() < MAX_OUTSTANDING => {
+                let contents = self.read(lines)?;
+                self.enqueue(store, printer, &contents)?;
+                Ok(Pause::Again)
+            }
+            () = tokio::time::sleep(GLANCE) => Ok(Pause::Again),
+            () = at(self.deadline) => Ok(Pause::TimeIsUp),
+        }
+    }
+
+    fn enqueue(
+        &mut self,
+        store: &mut Store,
+        printer: &mut Printer,
+        contents: &[Content],
+    ) -> Result<(), Failure> {
+        if contents.is_empty() {
+            return Ok(());
+        }
+        let now = clock::now();
+        for id in enqueue_all(store, &self.to, contents, now)? {
+            if printer.is_json() || self.reach == SendState::Queued {
+                let entry = OutboxEntry {
+                    to: self.to.clone(),
+                    id,
+                    written: now,
+                    state: SendState::Queued,
+                    changed: now,
+                    problem: None,
+                };
+                printer.print(&Event::outbox(&entry))?;
+            }
+            if self.reach != SendState::Queued {
+                self.outstanding.insert(id, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines that came, as contents; the end of the input starts the clock.
+    fn read(&mut self, lines: Vec<Result<String, Failure>>) -> Result<Vec<Content>, Failure> {
+        if lines.is_empty() {
+            self.lines = None;
+            self.deadline = Some(Instant::now() + self.timeout);
+        }
+        let mut contents = Vec::with_capacity(lines.len());
+        for line in lines {
+            let line = line?;
+            let line = line.trim_end_matches(['\n', '\r']);
+            if !line.is_empty() {
+                contents.push(parse(line, self.input)?);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// A message got further, or does not.
+    fn got(&mut self, entry: &OutboxEntry, printer: &mut Printer) -> Result<(), Failure> {
+        let Some(problem) = self.outstanding.get_mut(&entry.id) else {
+            return Ok(());
+        };
+        let failure = entry.problem.as_ref().map(Failure::from);
+        if entry.state == SendState::Failed {
+            self.failed = failure;
+            self.outstanding.remove(&entry.id);
+            return Ok(());
+        }
+        if entry.state >= self.reach {
+            self.outstanding.remove(&entry.id);
+            printer.print(&Event::outbox(entry))?;
+            return Ok(());
+        }
+        // Where only a person can help there is nothing to wait for; and who did not ask to wait is told at once.
+        if let Some(failure) = &failure
+            && (failure.code == Code::Untrusted || !self.demanded)
+        {
+            return Err(failure.clone());
+        }
+        if printer.is_json() && *problem != failure {
+            printer.print(&Event::outbox(entry))?;
+        }
+        *problem = failure;
+        Ok(())
+    }
+
+    /// Time is up, or everything is answered.
+    fn verdict(&mut self, printer: &mut Printer) -> Result<(), Failure> {
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
+        if self.outstanding.is_empty() {
+            return Ok(());
+        }
+        let hindered = self.outstanding.values().flatten().next().cloned();
+        let failure = match hindered.or(self.unreachable.take()) {
+            Some(failure) => failure,
+            None if self.disconnected => Failure::new(
+                Code::Unreachable,
+                format!("the connection to {} was lost", self.broker),
+                "",
+            ),
+            None => Failure::new(
+                Code::Pending,
+                format!(
+                    "not {} within {} s",
+                    self.reach.as_str(),
+                    self.timeout.as_secs_f32()
+                ),
+                "",
+            ),
+        };
+        if self.demanded {
+            let code = match failure.code {
+                Code::Unreachable => Code::Unreachable,
+                _ => Code::Pending,
+            };
+            return Err(Failure { code, ..failure });
+        }
+        Ok(remark(printer, &failure)?)
+    }
+}
+
+/// Not a failure: the message is safe.
+fn remark(printer: &mut Printer, failure: &Failure) -> std::io::Result<()> {
+    printer.note(&format!("sealpost: {}\n  {KEPT}", failure.message))
+}
+
+/// Until somebody waits for the lock.
+async fn wanted(home: &Home) {
+    // A lock that cannot be looked at is not wanted; the one that we hold says more when it is taken again.
+    while !home.is_wanted().unwrap_or(false) {
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+fn gave_way() -> Failure {
+    Failure::new(Code::Pending, "gave way", "")
+}
+
+/// The next lines, as many as are there; none at the end.
+async fn next_lines(
+    lines: &mut Option<mpsc::Receiver<Result<String, Failure>>>,
+) -> Vec<Result<String, Failure>> {
+    let mut some = Vec::new();
+    match lines {
+        Some(lines) => {
+            lines.recv_many(&mut some, LINES).await;
+        }
+        None => std::future::pending().await,
+    }
+    some
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn parse(text: &str, input: Input) -> Result<Content, Failure> {
+    match input {
+        Input::Text => Ok(Content::Text {
+            text: text.to_owned(),
+        }),
+        Input::Json => {
+            let refused = |problem: String| {
+                Failure::new(
+                    Code::Usage,
+                    problem,
+                    "Give one JSON object a message, such as {\"kind\":\"reading\",\"celsius\":21.5}.",
+                )
+            };
+            match Content::parse(text) {
+                // Receipts are made by the program, for what it received.
+                Ok(Content::Receipt(_)) => {
+                    Err(refused("a receipt cannot be sent by hand".to_owned()))
+                }
+                Ok(content) => Ok(content),
+                Err(error) => Err(refused(error.to_string())),
+            }
+        }
+    }
+}
+
+/// What is to be sent: the words given, or standard input.
+fn content(arguments: &SendArguments, printer: &mut Printer) -> Result<Content, Failure> {
+    let words = &arguments.text;
+    if !words.is_empty() && *words != ["-"] {
+        return parse(&words.join(" "), arguments.input);
+    }
+    parse(&standard_input(printer)?, arguments.input)
+}
+
+fn standard_input(printer: &mut Printer) -> Result<String, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         let _ = printer.note("sealpost: type the message; Ctrl-D on a line of its own ends it");
@@ -212,18 +508,42 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Sends a text to alice while the broker answers as `broker` says: what it has at `keys/alice`, and its answer to
-    /// the message.
+    fn errand(wait: Option<SendState>) -> Errand {
+        Errand {
+            to: UserId::parse("alice").unwrap(),
+            reach: wait.unwrap_or(SendState::Sent),
+            demanded: wait.is_some(),
+            timeout: TIMEOUT,
+            deadline: Some(Instant::now() + TIMEOUT),
+            lines: None,
+            input: Input::Text,
+            outstanding: HashMap::new(),
+            failed: None,
+            manner: Manner::default(),
+            broker: crate::session::tests::route(),
+            disconnected: false,
+            unreachable: None,
+        }
+    }
+
+    /// Sends a text to alice while the broker answers: with what it has at `keys/alice`, and to the message.
     async fn send(
         world: &mut World,
+        wait: Option<SendState>,
         has: Option<&[u8]>,
         answers: Result<(), PublishError>,
     ) -> Result<(), Failure> {
+        let mut errand = errand(wait);
         let World {
             session, script, ..
         } = world;
-        let alice = UserId::parse("alice").unwrap();
+        let content = [Content::Text {
+            text: "Hello Alice!".into(),
+        }];
+        let Session { store, printer, .. } = &mut *session;
+        errand.enqueue(store, printer, &content)?;
         let mine = session.account.bundle().as_bytes().to_vec();
+        let home = session.account.home().clone();
         let broker = async {
             script.deliver("keys/bob", &mine).await;
             if let Some(bundle) = has {
@@ -236,110 +556,139 @@ mod tests {
                 }
             }
         };
-        tokio::select! {
-            sent = deliver(session, &alice, "Hello Alice!".to_owned(), TIMEOUT, Instant::now() + TIMEOUT) => sent,
+        let pause = tokio::select! {
+            pause = errand.serve(session, &home) => pause?,
             () = broker => unreachable!(),
-        }
+        };
+        assert!(!matches!(pause, Pause::Again | Pause::Unreachable(_)));
+        errand.verdict(&mut session.printer)
+    }
+
+    fn the_one(world: &World) -> OutboxEntry {
+        let mut entries = world.session.store.unfinished(10).unwrap();
+        assert_eq!(entries.len(), 1);
+        entries.remove(0)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_the_broker_took_is_booked_and_named() {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
         let bundle = alice.bundle().as_bytes();
-        send(&mut world, Some(bundle), Ok(())).await.unwrap();
-        let last = world
-            .session
-            .store
-            .last_sent(alice.user())
-            .unwrap()
-            .unwrap();
-        assert_eq!(world.out.text(), format!("sent to alice: {last}\n"));
-        assert!(
-            world
-                .err
-                .text()
-                .contains(&alice.identity_key().fingerprint())
-        );
+        send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
+        let entry = the_one(&world);
+        assert_eq!(entry.state, SendState::Sent);
+        assert_eq!(world.out.text(), format!("sent to alice: {}\n", entry.id));
+        let err = world.err.text();
+        assert!(err.contains(&alice.identity_key().fingerprint()), "{err}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_the_broker_refused_is_exit_5_and_not_booked() {
+    async fn a_message_that_the_broker_refused_for_now_is_exit_5_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
         let full = PublishError::Refused {
             code: RefusalCode::QuotaExceeded,
             reason: "mailbox full".into(),
         };
-        let refused = send(&mut world, Some(alice.bundle().as_bytes()), Err(full)).await;
+        let refused = send(&mut world, None, Some(alice.bundle().as_bytes()), Err(full)).await;
         assert_eq!(refused.unwrap_err().code, Code::Refused);
-        assert_eq!(world.session.store.last_sent(alice.user()).unwrap(), None);
+        assert_eq!(the_one(&world).state, SendState::Queued);
         assert_eq!(world.out.text(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_can_never_go_is_given_up_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder);
+        begin(&mut world).await;
+        let refused = PublishError::Refused {
+            code: RefusalCode::PayloadFormatInvalid,
+            reason: "signer".into(),
+        };
+        let bundle = Some(alice.bundle().as_bytes());
+        let wait = Some(SendState::Delivered);
+        let failure = send(&mut world, wait, bundle, Err(refused)).await;
+        assert_eq!(failure.unwrap_err().code, Code::Refused);
+        assert_eq!(the_one(&world).state, SendState::Failed);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_nobody_keeps_is_not_called_sent() {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
         let bundle = alice.bundle().as_bytes();
-        let failure = send(&mut world, Some(bundle), Err(PublishError::NobodyThere)).await;
+        let nobody = Err(PublishError::NobodyThere);
+        let failure = send(&mut world, None, Some(bundle), nobody).await;
         assert_eq!(failure.unwrap_err().code, Code::Failed);
-        assert_eq!(world.session.store.last_sent(alice.user()).unwrap(), None);
+        assert_eq!(the_one(&world).state, SendState::Queued);
         assert_eq!(world.out.text(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receipt_that_does_not_come_in_time_is_exit_6_and_the_message_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let alice = peer(&folder, "alice");
+        let mut world = world(&folder);
+        begin(&mut world).await;
+        let bundle = alice.bundle().as_bytes();
+        let wait = Some(SendState::Delivered);
+        let failure = send(&mut world, wait, Some(bundle), Ok(())).await;
+        assert_eq!(failure.unwrap_err().code, Code::Pending);
+        assert_eq!(the_one(&world).state, SendState::Sent);
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobodys_keys_are_waited_for_and_then_explained() {
         let folder = tempfile::tempdir().unwrap();
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
-        let before = Instant::now();
-        let failure = send(&mut world, None, Ok(())).await.unwrap_err();
+        let failure = send(&mut world, None, None, Ok(())).await.unwrap_err();
         assert_eq!(failure.code, Code::Failed);
         assert!(failure.message.contains("alice has not published keys yet"));
-        assert!(before.elapsed() >= TIMEOUT && before.elapsed() < TIMEOUT * 2);
+        assert_eq!(the_one(&world).state, SendState::Queued);
     }
 
     #[tokio::test(start_paused = true)]
     async fn keys_that_were_there_and_are_gone_are_an_alarm_and_not_an_answer() {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
         let bundle = alice.bundle().as_bytes();
-        send(&mut world, Some(bundle), Ok(())).await.unwrap();
-        world.session.forget_keys();
+        send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
         for has in [None, Some(&b""[..])] {
-            send(&mut world, has, Ok(())).await.unwrap();
-            assert!(world.err.text().contains("ALARM"), "{}", world.err.text());
             world.session.forget_keys();
+            send(&mut world, None, has, Ok(())).await.unwrap();
+            assert!(world.err.text().contains("ALARM"), "{}", world.err.text());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_changed_identity_blocks_with_exit_4() {
+    async fn a_changed_identity_blocks_with_exit_4_and_the_message_waits_for_the_decision() {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Send);
+        let mut world = world(&folder);
         begin(&mut world).await;
         let bundle = alice.bundle().as_bytes();
-        send(&mut world, Some(bundle), Ok(())).await.unwrap();
+        send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
         let other_folder = tempfile::tempdir().unwrap();
         let other = peer(&other_folder, "alice");
         world.session.forget_keys();
-        let failure = send(&mut world, Some(other.bundle().as_bytes()), Ok(())).await;
+        let changed = Some(other.bundle().as_bytes());
+        let wait = Some(SendState::Sent);
+        let failure = send(&mut world, wait, changed, Ok(())).await;
         assert_eq!(failure.unwrap_err().code, Code::Untrusted);
-        assert!(
-            world
-                .err
-                .text()
-                .contains("WARNING: THE IDENTITY OF ALICE HAS CHANGED")
-        );
+        let err = world.err.text();
+        assert!(err.contains("WARNING: THE IDENTITY OF ALICE HAS CHANGED"));
+        let entries = world.session.store.unfinished(10).unwrap();
+        assert_eq!(entries.last().unwrap().state, SendState::Queued);
     }
 }

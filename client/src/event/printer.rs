@@ -71,7 +71,10 @@ impl Printer {
         }
         match event {
             Event::Message { .. }
+            | Event::Queued { .. }
             | Event::Sent { .. }
+            | Event::Delivered { .. }
+            | Event::Read { .. }
             | Event::Keys { .. }
             | Event::SafetyNumber { .. }
             | Event::ContactLink { .. }

@@ -3,8 +3,10 @@
 use super::*;
 use crate::account::tests::{account, start};
 use crate::contact::{self, consider};
-use crate::outgoing::seal;
-use sealpost_core::KeyBundle;
+use crate::outgoing::tests::seal;
+use crate::outgoing::{Sealers, enqueue};
+use crate::store::{Attempt, Sealed, SendState};
+use sealpost_core::{KeyBundle, Receipt, ReceiptState, Receipted};
 use std::time::Duration;
 
 struct Person {
@@ -119,7 +121,7 @@ fn a_message_of_a_contact_is_opened_and_stored_before_anything_else() {
 }
 
 #[test]
-fn a_redelivery_is_dropped_silently_and_a_replay_is_reported_once() {
+fn copies_are_dropped_silently_and_receipted_again() {
     let folder = tempfile::tempdir().unwrap();
     let (alice, mut bob) = two(&folder);
     bob.meets(alice.account.bundle());
@@ -129,9 +131,92 @@ fn a_redelivery_is_dropped_silently_and_a_replay_is_reported_once() {
         bob.receives_again(&envelope, true),
         Received::Nothing
     ));
-    assert_eq!(cause(bob.receives(&envelope)), Cause::Replay);
     assert!(matches!(bob.receives(&envelope), Received::Nothing));
     assert_eq!(unshown(&bob.store, 10).unwrap().len(), 1);
+    // To a stranger nothing is said.
+    assert!(bob.store.receipts_due().unwrap().is_empty());
+    bob.store.accept_contact(alice.account.user()).unwrap();
+    let due = |bob: &Person| {
+        bob.store
+            .receipts_for(alice.account.user(), 10)
+            .unwrap()
+            .map(|(_, messages)| messages)
+    };
+    let late = due(&bob).unwrap();
+    bob.store
+        .receipts_sent(alice.account.user(), ReceiptState::Delivered, &late)
+        .unwrap();
+    assert_eq!(due(&bob), None);
+    bob.receives(&envelope);
+    assert_eq!(due(&bob), Some(late));
+}
+
+#[test]
+fn a_receipt_counts_for_what_was_sealed_to_its_sender_and_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut alice, mut bob) = two(&folder);
+    let carol = Person::new(&folder, "carol");
+    alice.meets(bob.account.bundle());
+    alice.meets(carol.account.bundle());
+    bob.meets(alice.account.bundle());
+    let content = Content::Text { text: "hi".into() };
+    let to = bob.account.user().clone();
+    let id = enqueue(&mut alice.store, &to, &content, start()).unwrap();
+    let due = alice.store.due(start(), 10).unwrap();
+    let envelope = Sealers::default()
+        .seal(
+            &alice.account,
+            bob.account.bundle(),
+            id,
+            None,
+            &content,
+            start(),
+        )
+        .unwrap();
+    let number = due[0].number;
+    let sealed = Sealed {
+        number,
+        envelope: &envelope,
+    };
+    alice.store.write_sealed(&[sealed]).unwrap();
+    alice
+        .store
+        .attempted(&[(number, Attempt::Taken)], start())
+        .unwrap();
+
+    let right = envelope.digest();
+    let receipt = |from: &Person, digest| {
+        let messages = vec![Receipted { id, digest }];
+        let receipt = Receipt::new(ReceiptState::Delivered, messages).unwrap();
+        let content = Content::Receipt(receipt);
+        seal(
+            &from.account,
+            alice.account.bundle(),
+            None,
+            &content,
+            start(),
+        )
+        .unwrap()
+        .as_bytes()
+        .to_vec()
+    };
+    let (forged, blind, good) = (
+        receipt(&carol, right),
+        receipt(&bob, [9; 32]),
+        receipt(&bob, right),
+    );
+    let further = |alice: &mut Person, bytes: &[u8]| match alice.receives(bytes) {
+        Received::Receipted(further) => further.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(further(&mut alice, &forged), 0);
+    assert_eq!(further(&mut alice, &blind), 0);
+    let state = |alice: &Person| alice.store.outbox_entry(&id).unwrap().unwrap().state;
+    assert_eq!(state(&alice), SendState::Sent);
+    assert_eq!(further(&mut alice, &good), 1);
+    assert_eq!(state(&alice), SendState::Delivered);
+    assert!(matches!(alice.receives(&good), Received::Nothing));
+    assert!(unshown(&alice.store, 10).unwrap().is_empty());
 }
 
 #[test]

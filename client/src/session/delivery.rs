@@ -4,7 +4,7 @@ use sealpost_core::{BundleRefused, Topic, UserId};
 use tokio::time::Instant;
 
 use super::wanted::Mail;
-use super::{Happening, Own, PATIENCE, Purpose, Session, UNSHOWN_BATCH};
+use super::{Happening, Own, PATIENCE, Session, UNSHOWN_BATCH};
 use crate::contact::Disbelieved;
 use crate::event::Event;
 use crate::exit::Failure;
@@ -30,6 +30,9 @@ impl Session {
             Ok(Topic::Keys(user)) => {
                 self.bundle(&user, &payload)?;
                 self.mqtt.acknowledge(receipt);
+                if self.keys.contains_key(&user) {
+                    self.keys_came(&user)?;
+                }
                 Ok(Happening::Keys(user))
             }
             Ok(Topic::Inbox(user)) if user == *self.account.user() => {
@@ -87,10 +90,13 @@ impl Session {
     fn received(&mut self, received: Received) -> Result<bool, Failure> {
         match received {
             Received::Message(message) => {
+                self.carrying.gather();
                 self.show(&message)?;
                 return Ok(true);
             }
-            Received::Nothing => {}
+            // Perhaps a copy, which is receipted again.
+            Received::Nothing => self.carrying.gather(),
+            Received::Receipted(further) => self.carrying.progress.extend(further),
             Received::Waiting {
                 from,
                 id,
@@ -114,7 +120,7 @@ impl Session {
 
     /// Prints a message and remembers that it was. In this order: a crash in between shows it twice rather than never.
     fn show(&mut self, message: &Message) -> Result<(), Failure> {
-        if self.shown >= self.limit {
+        if self.shown >= self.manner.limit {
             return Ok(());
         }
         // Looked up only now, when what is missing may have come.
@@ -131,7 +137,11 @@ impl Session {
             message.ts,
             &message.content,
         ))?;
-        self.store.mark_shown(&message.from, &message.id)?;
+        let receipt = self.manner.read_receipts;
+        self.store.mark_shown(&message.from, &message.id, receipt)?;
+        if receipt {
+            self.carrying.gather();
+        }
         self.unsaid.retain(|(_, _, id, _)| *id != message.id);
         self.shown += 1;
         Ok(())
@@ -140,7 +150,7 @@ impl Session {
     pub(super) fn show_unshown(&mut self) -> Result<(), Failure> {
         loop {
             let messages = incoming::unshown(&self.store, UNSHOWN_BATCH)?;
-            if messages.is_empty() || self.shown >= self.limit {
+            if messages.is_empty() || self.shown >= self.manner.limit {
                 return Ok(());
             }
             for message in messages {
@@ -175,7 +185,7 @@ impl Session {
             other => other,
         };
         self.keys.insert(user.clone(), outcome);
-        if believed && self.purpose == Purpose::Receive {
+        if believed {
             self.retry(user)?;
         }
         self.take_postponed(user)
@@ -216,7 +226,7 @@ impl Session {
             look = own_bundle::look(&self.account, payload);
         }
         match look {
-            OwnBundle::Current => self.own = Own::Settled,
+            OwnBundle::Current => self.settled()?,
             OwnBundle::Publish => self.publish_own(),
             OwnBundle::Foreign(foreign) => {
                 let user = self.account.user().clone();

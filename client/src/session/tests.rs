@@ -4,9 +4,11 @@ use super::*;
 use crate::account::tests::account;
 use crate::contact::tests::replaced;
 use crate::event::tests::Written;
+use crate::exit::Code;
 use crate::incoming::unshown;
 use crate::mqtt::scripted::{Asked, Script};
-use crate::outgoing::seal;
+use crate::outgoing::tests::seal;
+use crate::store::SendState;
 use sealpost_core::Identity;
 use std::io::{self, Write};
 
@@ -30,10 +32,10 @@ pub(crate) struct World {
 }
 
 /// Bob's session, before anything was asked.
-pub(crate) fn world(folder: &tempfile::TempDir, purpose: Purpose) -> World {
+pub(crate) fn world(folder: &tempfile::TempDir) -> World {
     let (out, err) = (Written::default(), Written::default());
     let printer = Printer::new(false, Box::new(out.clone()), Box::new(err.clone()));
-    let (session, script) = session_of(folder, purpose, printer);
+    let (session, script) = session_of(folder, printer);
     World {
         session,
         script,
@@ -42,7 +44,7 @@ pub(crate) fn world(folder: &tempfile::TempDir, purpose: Purpose) -> World {
     }
 }
 
-fn session_of(folder: &tempfile::TempDir, purpose: Purpose, printer: Printer) -> (Session, Script) {
+fn session_of(folder: &tempfile::TempDir, printer: Printer) -> (Session, Script) {
     let account = match folder.path().join("bob").exists() {
         true => {
             let home = crate::home::Home::open(&folder.path().join("bob")).unwrap();
@@ -59,17 +61,22 @@ fn session_of(folder: &tempfile::TempDir, purpose: Purpose, printer: Printer) ->
         false => account_now(folder, "bob"),
     };
     let store = Store::open(&account.home().store(), account.store_key()).unwrap();
-    let broker = sealpost_mqtt::RouteOptions {
+    let (mqtt, events, script) = Script::new();
+    let parts = Parts {
+        account,
+        store,
+        printer,
+    };
+    (Session::over(parts, route(), mqtt, events), script)
+}
+
+/// To a broker that is never asked.
+pub(crate) fn route() -> Route {
+    let options = sealpost_mqtt::RouteOptions {
         brokers: vec!["mqtt://127.0.0.1".to_owned()],
         ..Default::default()
     };
-    let broker = broker.parse().unwrap();
-    let (mqtt, events, script) = Script::new();
-    let session = Session {
-        purpose,
-        ..Session::over(account, store, printer, broker, mqtt, events)
-    };
-    (session, script)
+    options.parse().unwrap()
 }
 
 /// Begins, with a broker that accepts the first subscription.
@@ -85,6 +92,37 @@ pub(crate) async fn begin(world: &mut World) {
     });
     began.unwrap();
 }
+
+/// The broker has our bundle.
+pub(crate) async fn settle(world: &mut World) {
+    let bundle = world.session.account.bundle().as_bytes().to_vec();
+    world.script.deliver("keys/bob", &bundle).await;
+    while !world.session.is_own_bundle_settled() {
+        step(world).await;
+    }
+}
+
+/// What the session publishes to this topic next, and where to answer it.
+async fn published(world: &mut World, to: &str) -> (Vec<u8>, Answers) {
+    loop {
+        let asked = tokio::select! {
+            asked = world.script.asked() => asked,
+            _ = world.session.next() => continue,
+        };
+        if let Asked::Publish {
+            topic,
+            payload,
+            answer,
+            ..
+        } = asked
+        {
+            assert_eq!(topic, to);
+            return (payload.to_vec(), answer);
+        }
+    }
+}
+
+type Answers = tokio::sync::oneshot::Sender<Result<(), PublishError>>;
 
 /// Lets the session deal with what was delivered.
 async fn step(world: &mut World) -> Happening {
@@ -105,7 +143,7 @@ fn sealed(from: &Account, to: &Account, words: &str) -> Vec<u8> {
 #[tokio::test(start_paused = true)]
 async fn our_keys_are_published_when_the_broker_has_none() {
     let folder = tempfile::tempdir().unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     assert!(!world.session.is_own_bundle_settled());
     step(&mut world).await;
@@ -129,7 +167,7 @@ async fn our_keys_are_published_when_the_broker_has_none() {
 #[tokio::test(start_paused = true)]
 async fn our_keys_are_left_alone_when_the_broker_has_them() {
     let folder = tempfile::tempdir().unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let bundle = world.session.account.bundle().as_bytes().to_vec();
     let number = world.script.deliver("keys/bob", &bundle).await;
@@ -142,7 +180,7 @@ async fn our_keys_are_left_alone_when_the_broker_has_them() {
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_keys_under_our_name_alarm_once() {
     let folder = tempfile::tempdir().unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let other_folder = tempfile::tempdir().unwrap();
     let impostor = peer(&other_folder, "bob");
@@ -164,7 +202,7 @@ async fn somebody_elses_keys_under_our_name_alarm_once() {
 async fn a_message_is_acknowledged_only_when_it_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
     world
@@ -184,7 +222,7 @@ async fn a_message_is_acknowledged_only_when_it_is_on_disk() {
 async fn a_message_that_cannot_be_stored_is_not_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
     world
@@ -222,7 +260,7 @@ async fn a_message_that_was_stored_but_not_shown_is_shown_by_the_next_run() {
     let alice = peer(&folder, "alice");
     {
         let printer = Printer::new(false, Box::new(Gone), Box::new(Written::default()));
-        let (session, script) = session_of(&folder, Purpose::Receive, printer);
+        let (session, script) = session_of(&folder, printer);
         let mut first = World {
             session,
             script,
@@ -241,7 +279,7 @@ async fn a_message_that_was_stored_but_not_shown_is_shown_by_the_next_run() {
         assert!(failure.reader_gone, "{failure:?}");
         assert_eq!(unshown(&first.session.store, 10).unwrap().len(), 1);
     }
-    let mut second = world(&folder, Purpose::Receive);
+    let mut second = world(&folder);
     begin(&mut second).await;
     assert_eq!(second.out.text(), "From alice: Hello Bob!\n");
     assert!(unshown(&second.session.store, 10).unwrap().is_empty());
@@ -251,7 +289,7 @@ async fn a_message_that_was_stored_but_not_shown_is_shown_by_the_next_run() {
 async fn a_first_message_that_overtakes_its_senders_keys_is_shown_without_ado() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
     world.script.deliver("inbox/bob", &envelope).await;
@@ -275,7 +313,7 @@ async fn a_first_message_that_overtakes_its_senders_keys_is_shown_without_ado() 
 async fn a_strangers_message_that_stays_closed_is_mentioned_once() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
     for _ in 0..2 {
@@ -293,7 +331,7 @@ async fn a_strangers_message_that_stays_closed_is_mentioned_once() {
 async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     world
         .script
@@ -317,7 +355,15 @@ async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
     );
     let user = alice.user().clone();
     assert!(matches!(world.session.keys(&user), Some(Err(_))));
-    world.session.send(&user, None, &text("x")).unwrap_err();
+    settle(&mut world).await;
+    world.session.post(&user, &text("x")).unwrap();
+    match step(&mut world).await {
+        Happening::Outgoing(entry) => {
+            assert_eq!(entry.state, SendState::Queued);
+            assert_eq!(entry.problem.unwrap().code, Code::Untrusted as u8);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,7 +372,7 @@ async fn an_identity_that_was_replaced_alarms_once_and_stops_nobody_from_writing
     let alice = peer(&folder, "alice");
     let new = Identity::from_seed(&[2; 32]);
     let newer = replaced(&alice, &new, clock::now());
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let old = alice.bundle();
     for bundle in [old, &newer, old, old] {
@@ -343,7 +389,9 @@ async fn an_identity_that_was_replaced_alarms_once_and_stops_nobody_from_writing
     let user = alice.user().clone();
     let believed = world.session.keys(&user).unwrap().unwrap();
     assert_eq!(believed.as_bytes(), newer.as_bytes());
-    world.session.send(&user, None, &text("x")).unwrap();
+    settle(&mut world).await;
+    world.session.post(&user, &text("x")).unwrap();
+    published(&mut world, "inbox/alice").await;
     let contact = world.session.store.contact(&user).unwrap().unwrap();
     assert_eq!((contact.pin.identity, contact.offered), (new.key(), None));
 }
@@ -355,7 +403,7 @@ async fn an_identity_that_was_replaced_does_not_end_the_wait_for_a_decision_abou
     let newer = replaced(&alice, &Identity::from_seed(&[2; 32]), clock::now());
     let other_folder = tempfile::tempdir().unwrap();
     let other = peer(&other_folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     for bundle in [alice.bundle(), &newer, other.bundle(), alice.bundle()] {
         world.script.deliver("keys/alice", bundle.as_bytes()).await;
@@ -380,7 +428,7 @@ async fn an_identity_that_was_replaced_does_not_end_the_wait_for_a_decision_abou
 async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let other_folder = tempfile::tempdir().unwrap();
     let other = peer(&other_folder, "alice");
@@ -411,7 +459,7 @@ async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
 async fn a_message_that_is_missing_before_another_is_mentioned_once() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     world
         .script
@@ -441,8 +489,8 @@ async fn a_message_that_is_missing_before_another_is_mentioned_once() {
 async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
-    world.session.limit = 1;
+    let mut world = world(&folder);
+    world.session.manner.limit = 1;
     begin(&mut world).await;
     world
         .script
@@ -461,7 +509,7 @@ async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
 #[tokio::test(start_paused = true)]
 async fn keys_asked_for_again_and_again_are_subscribed_once() {
     let folder = tempfile::tempdir().unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let nobody = UserId::parse("nobody").unwrap();
     for _ in 0..100 {
@@ -482,7 +530,7 @@ async fn mail_that_finds_no_room_is_held_up_for_the_senders_keys_and_refused_onl
     for keys_come in [true, false] {
         let folder = tempfile::tempdir().unwrap();
         let alice = peer(&folder, "alice");
-        let mut world = world(&folder, Purpose::Receive);
+        let mut world = world(&folder);
         begin(&mut world).await;
         for n in 0..=crate::store::MAX_HELD_PER_SENDER {
             let envelope = sealed(&alice, &world.session.account, &format!("{n}"));
@@ -510,7 +558,7 @@ async fn mail_that_finds_no_room_is_held_up_for_the_senders_keys_and_refused_onl
 #[tokio::test(start_paused = true)]
 async fn a_name_that_nobody_has_is_not_left_subscribed() {
     let folder = tempfile::tempdir().unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     let nobody = UserId::parse("nobody").unwrap();
     world.session.want_keys(&nobody);
@@ -525,7 +573,7 @@ async fn a_name_that_nobody_has_is_not_left_subscribed() {
 async fn mail_is_still_received_when_our_own_keys_are_refused_for_now() {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     step(&mut world).await;
     match world.script.asked().await {
@@ -559,7 +607,7 @@ async fn older_keys_alarm_once_and_what_is_believed_stays() {
     let mut alice = peer(&folder, "alice");
     let old = alice.bundle().clone();
     alice.rotate(clock::now()).unwrap();
-    let mut world = world(&folder, Purpose::Receive);
+    let mut world = world(&folder);
     begin(&mut world).await;
     for bundle in [alice.bundle(), &old, &old] {
         world.script.deliver("keys/alice", bundle.as_bytes()).await;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sealpost_core::{TopicFilter, UserId};
 use tokio::time::Instant;
 
-use super::{Purpose, Session};
+use super::Session;
 use crate::exit::Failure;
 use crate::mqtt::{Answer, MqttError, Receipt};
 
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// The keys that were asked for did not come in time.
-    pub fn give_up_keys(&mut self, user: &UserId) -> Result<(), Failure> {
+    pub(super) fn give_up_keys(&mut self, user: &UserId) -> Result<(), Failure> {
         self.take_postponed(user)?;
         if !self.is_worth_watching(user)? {
             self.wanted.names.remove(user);
@@ -173,9 +173,6 @@ impl Session {
     /// The broker refused to deliver somebody's keys.
     pub(super) fn keys_refused(&mut self, error: MqttError) -> Result<(), Failure> {
         let failure = Failure::from(error);
-        if self.purpose == Purpose::Send {
-            return Err(failure);
-        }
         let me = self.account.user().clone();
         self.alarm_once(&me, failure.event())
     }

@@ -151,11 +151,12 @@ impl Store {
             ContactChange::Pin(pin, bundle) => {
                 let same = contact.is_some_and(|c| c.pin.identity == pin.identity);
                 tx.execute(
-                    "INSERT INTO contacts (user, identity, seq, digest, verified, pinned_at, bundle)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                    "INSERT INTO contacts (user, identity, seq, digest, verified, pinned_at, bundle, accepted)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5 OR EXISTS (SELECT 1 FROM outbox WHERE recipient = ?1))
                      ON CONFLICT (user) DO UPDATE SET
                          identity = excluded.identity, seq = excluded.seq, digest = excluded.digest,
                          verified = excluded.verified, bundle = excluded.bundle, offered = NULL,
+                         accepted = max(accepted, excluded.accepted),
                          pinned_at = iif(?8, pinned_at, excluded.pinned_at),
                          failures = iif(?8, failures, 0)",
                     params![
@@ -187,10 +188,15 @@ impl Store {
         user: &UserId,
         compared: &IdentityKey,
     ) -> Result<bool, StoreError> {
-        let changed = self.db.execute(
+        let tx = self.immediate()?;
+        let changed = tx.execute(
             "UPDATE contacts SET verified = 1 WHERE user = ?1 AND identity = ?2",
             params![user.as_str(), compared.as_bytes()],
         )?;
+        if changed == 1 {
+            super::receipts::accept(&tx, user)?;
+        }
+        tx.commit()?;
         Ok(changed == 1)
     }
 
@@ -227,29 +233,6 @@ impl Store {
         self.db.execute(
             "UPDATE contacts SET failures = 0 WHERE user = ?1",
             [user.as_str()],
-        )?;
-        Ok(())
-    }
-
-    /// The id of the last message to this contact that the broker took.
-    pub fn last_sent(&self, to: &UserId) -> Result<Option<MessageId>, StoreError> {
-        let id: Option<Vec<u8>> = self
-            .db
-            .query_row(
-                "SELECT last_sent FROM contacts WHERE user = ?1",
-                [to.as_str()],
-                |row| row.get(0),
-            )
-            .optional()?
-            .flatten();
-        id.map(|id| message_id(&id)).transpose()
-    }
-
-    /// Remembers it.
-    pub fn set_last_sent(&mut self, to: &UserId, id: &MessageId) -> Result<(), StoreError> {
-        self.db.execute(
-            "UPDATE contacts SET last_sent = ?2 WHERE user = ?1",
-            params![to.as_str(), id.as_bytes()],
         )?;
         Ok(())
     }
@@ -357,19 +340,5 @@ mod tests {
         assert_eq!(contact.pin, pin(1, 7));
         put(&mut store, "bob", pin(2, 8));
         assert_eq!(store.contact(&bob).unwrap().unwrap().offered, None);
-    }
-
-    #[test]
-    fn the_last_id_sent_is_kept_for_each_recipient() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut store = store(&folder);
-        put(&mut store, "bob", pin(1, 7));
-        let bob = user("bob");
-        assert_eq!(store.last_sent(&bob).unwrap(), None);
-        let id = MessageId::new(at(9), &mut rand::rng());
-        store.set_last_sent(&bob, &id).unwrap();
-        assert_eq!(store.last_sent(&bob).unwrap(), Some(id));
-        put(&mut store, "bob", pin(1, 8));
-        assert_eq!(store.last_sent(&bob).unwrap(), Some(id));
     }
 }

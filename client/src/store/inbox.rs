@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use aes_gcm::Nonce;
-use aes_gcm::aead::{Aead, Payload};
-use rand::RngExt;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use sealpost_core::{MessageId, Timestamp, UserId};
 use zeroize::Zeroizing;
 
@@ -18,7 +15,8 @@ pub const MAX_SEEN_PER_SENDER: u32 = 100_000;
 const GAP_MEMORY: u32 = 1_000;
 /// A sender's clock further ahead than this does not raise the floor.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
-const NONCE_LEN: usize = 12;
+/// A message that came again so often, more than any sender repeats it, is worth a word.
+const MAX_COPIES: u32 = 32;
 
 /// A message that was opened and is to be stored.
 #[derive(Debug)]
@@ -33,6 +31,8 @@ pub struct Incoming<'a> {
     pub ts: Timestamp,
     /// The plaintext JSON.
     pub body: &'a [u8],
+    /// [`Envelope::digest`](sealpost_core::Envelope::digest), for the receipt.
+    pub digest: [u8; 32],
 }
 
 /// What became of it.
@@ -116,35 +116,14 @@ impl Store {
         now: Timestamp,
         max_seen: u32,
     ) -> Result<Acceptance, StoreError> {
-        let nonce: [u8; NONCE_LEN] = rand::rng().random();
-        let mut body = nonce.to_vec();
-        let sealed = self
-            .cipher
-            .encrypt(
-                &Nonce::from(nonce),
-                Payload {
-                    msg: message.body,
-                    aad: &additional_data(message.from, message.id),
-                },
-            )
-            .map_err(|_| StoreError::Damaged("AES-GCM refused to encrypt a message"))?;
-        body.extend_from_slice(&sealed);
-        // A floor above what honest clocks say would shut the sender out for ever. `messages` forgets no id anyway.
-        let ts_for_floor = message.ts.min(now.saturating_add(MAX_AHEAD));
+        let body = self.encrypt(&theirs(message.from, message.id), message.body)?;
         let tx = self.immediate()?;
         let sender = message.from.as_str();
-        let fresh = tx
-            .prepare_cached("INSERT OR IGNORE INTO seen (sender, id, ts) VALUES (?1, ?2, ?3)")?
-            .execute(params![
-                sender,
-                message.id.as_bytes(),
-                to_sql(ts_for_floor.millis())
-            ])?;
-        if fresh == 0 {
+        if !mark_seen_bounded(&tx, message.from, message.id, message.ts, now, max_seen)? {
             return Ok(Acceptance::Seen);
         }
         tx.prepare_cached(
-            "INSERT INTO messages (sender, id, prev, ts, received_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO messages (sender, id, prev, ts, received_at, body, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             sender,
@@ -153,27 +132,29 @@ impl Store {
             to_sql(message.ts.millis()),
             to_sql(now.millis()),
             body,
+            message.digest,
         ])?;
-        let count: u32 = tx
-            .prepare_cached(
-                "INSERT INTO senders (user, seen_count) VALUES (?1, 1)
-                 ON CONFLICT (user) DO UPDATE SET seen_count = seen_count + 1 RETURNING seen_count",
-            )?
-            .query_row([sender], |row| row.get(0))?;
-        if count > max_seen {
-            prune(&tx, sender, max_seen / 10 + 1)?;
-        }
+        tx.prepare_cached(
+            "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
+             SELECT user, ?2, ?3, 0 FROM contacts WHERE user = ?1 AND accepted = 1",
+        )?
+        .execute(params![sender, message.id.as_bytes(), message.digest])?;
         tx.commit()?;
         Ok(Acceptance::Stored)
     }
 
-    /// Notes that a copy of a received message came again; says whether this is the first time.
-    pub fn note_replay(&mut self, from: &UserId, id: &MessageId) -> Result<bool, StoreError> {
-        let changed = self.db.execute(
-            "UPDATE seen SET reported = 1 WHERE sender = ?1 AND id = ?2 AND reported = 0",
-            params![from.as_str(), id.as_bytes()],
-        )?;
-        Ok(changed == 1)
+    /// Notes that a copy of a received message came again; says whether it has come so often that it is worth a word,
+    /// which is once.
+    pub fn note_copy(&mut self, from: &UserId, id: &MessageId) -> Result<bool, StoreError> {
+        let copies: Option<u32> = self
+            .db
+            .query_row(
+                "UPDATE seen SET copies = copies + 1 WHERE sender = ?1 AND id = ?2 RETURNING copies",
+                params![from.as_str(), id.as_bytes()],
+                |row| row.get(0),
+            )
+            .optional()?;
+        Ok(copies == Some(MAX_COPIES))
     }
 
     /// Messages that were stored but not shown yet, oldest first, at most `limit`.
@@ -192,7 +173,7 @@ impl Store {
         rows.map(|row| {
             let (from, id, ts, body) = row?;
             let (from, id) = (user_from(&from)?, message_id(&id)?);
-            let body = self.decrypt(&from, &id, &body)?;
+            let body = self.decrypt(&theirs(&from, &id), &body)?;
             Ok(StoredMessage {
                 ts: timestamp_from(from_sql(ts)?)?,
                 from,
@@ -226,34 +207,71 @@ impl Store {
         prev.map(|prev| message_id(&prev)).transpose()
     }
 
-    /// Remembers that a message was printed.
-    pub fn mark_shown(&mut self, from: &UserId, id: &MessageId) -> Result<(), StoreError> {
-        self.db
-            .prepare_cached("UPDATE messages SET shown = 1 WHERE sender = ?1 AND id = ?2")?
-            .execute(params![from.as_str(), id.as_bytes()])?;
-        Ok(())
-    }
-
-    fn decrypt(
-        &self,
+    /// Remembers that a message was printed. `receipt`: and that its sender, if accepted, is to learn of it.
+    pub fn mark_shown(
+        &mut self,
         from: &UserId,
         id: &MessageId,
-        body: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        let (nonce, sealed) = body
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or(StoreError::Damaged("a stored message is cut short"))?;
-        self.cipher
-            .decrypt(
-                &Nonce::from(*nonce),
-                Payload {
-                    msg: sealed,
-                    aad: &additional_data(from, id),
-                },
-            )
-            .map(Zeroizing::new)
-            .map_err(|_| StoreError::WrongKey)
+        receipt: bool,
+    ) -> Result<(), StoreError> {
+        let tx = self.immediate()?;
+        tx.prepare_cached("UPDATE messages SET shown = 1 WHERE sender = ?1 AND id = ?2")?
+            .execute(params![from.as_str(), id.as_bytes()])?;
+        if receipt {
+            tx.prepare_cached(
+                "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
+                 SELECT sender, id, messages.digest, 1 FROM messages JOIN contacts ON user = sender
+                 WHERE sender = ?1 AND id = ?2 AND messages.digest IS NOT NULL AND accepted = 1",
+            )?
+            .execute(params![from.as_str(), id.as_bytes()])?;
+        }
+        tx.commit()?;
+        Ok(())
     }
+}
+
+/// Marks an id as seen; says whether it was new.
+pub(super) fn mark_seen(
+    tx: &Transaction<'_>,
+    from: &UserId,
+    id: &MessageId,
+    ts: Timestamp,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    mark_seen_bounded(tx, from, id, ts, now, MAX_SEEN_PER_SENDER)
+}
+
+fn mark_seen_bounded(
+    tx: &Transaction<'_>,
+    from: &UserId,
+    id: &MessageId,
+    ts: Timestamp,
+    now: Timestamp,
+    max_seen: u32,
+) -> Result<bool, StoreError> {
+    // A floor above what honest clocks say would shut the sender out for ever. `messages` forgets no id anyway.
+    let ts_for_floor = ts.min(now.saturating_add(MAX_AHEAD));
+    let sender = from.as_str();
+    let fresh = tx
+        .prepare_cached("INSERT OR IGNORE INTO seen (sender, id, ts) VALUES (?1, ?2, ?3)")?
+        .execute(params![
+            sender,
+            id.as_bytes(),
+            to_sql(ts_for_floor.millis())
+        ])?;
+    if fresh == 0 {
+        return Ok(false);
+    }
+    let count: u32 = tx
+        .prepare_cached(
+            "INSERT INTO senders (user, seen_count) VALUES (?1, 1)
+             ON CONFLICT (user) DO UPDATE SET seen_count = seen_count + 1 RETURNING seen_count",
+        )?
+        .query_row([sender], |row| row.get(0))?;
+    if count > max_seen {
+        prune(tx, sender, max_seen / 10 + 1)?;
+    }
+    Ok(true)
 }
 
 /// Forgets the oldest ids of a sender and raises the floor over them, so that forgetting never lets a replay in.
@@ -275,8 +293,8 @@ fn prune(tx: &rusqlite::Transaction<'_>, sender: &str, how_many: u32) -> Result<
     Ok(())
 }
 
-/// Binds a stored text to its place.
-fn additional_data(from: &UserId, id: &MessageId) -> Vec<u8> {
+/// Binds the text of a message of theirs to its place.
+fn theirs(from: &UserId, id: &MessageId) -> Vec<u8> {
     format!("sealpost/1 stored message\n{from}\n{id}").into_bytes()
 }
 
@@ -296,6 +314,7 @@ mod tests {
             prev: None,
             ts: at(ts),
             body,
+            digest: [7; 32],
         }
     }
 
@@ -323,7 +342,7 @@ mod tests {
         assert_eq!(unshown.len(), 1);
         assert_eq!(&**unshown[0].body, b"{\"kind\":\"text\",\"text\":\"hi\"}");
         assert_eq!(unshown[0].ts, at(1_000));
-        store.mark_shown(&alice, &first).unwrap();
+        store.mark_shown(&alice, &first, false).unwrap();
         assert!(store.unshown(10).unwrap().is_empty());
     }
 
@@ -463,17 +482,19 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_is_reported_once() {
+    fn only_a_copy_that_keeps_coming_is_worth_a_word_and_only_once() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = store(&folder);
         let alice = user("alice");
         let id = id(1);
-        assert!(!store.note_replay(&alice, &id).unwrap());
+        assert!(!store.note_copy(&alice, &id).unwrap());
         store
             .accept(&incoming(&alice, &id, 1, b"x"), at(2))
             .unwrap();
-        assert!(store.note_replay(&alice, &id).unwrap());
-        assert!(!store.note_replay(&alice, &id).unwrap());
+        let told: Vec<u32> = (1..=MAX_COPIES * 3)
+            .filter(|_| store.note_copy(&alice, &id).unwrap())
+            .collect();
+        assert_eq!(told, [MAX_COPIES]);
     }
 
     #[test]

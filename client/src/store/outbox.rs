@@ -1,0 +1,715 @@
+//! The outbox: every message of ours from the moment it is on disk, and how far it has got. What arrived stays as our
+//! half of the history.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, Row, params};
+use sealpost_core::{MessageId, ReceiptState, Receipted, Timestamp, UserId};
+use zeroize::Zeroizing;
+
+use super::contacts::message_id;
+use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
+
+/// How many messages may be queued: a script that goes wrong fills this and not the disk.
+pub const MAX_QUEUED: u32 = 100_000;
+/// And how many bytes of text they may have together.
+pub const MAX_QUEUED_BYTES: u64 = 256 * 1024 * 1024;
+/// How many versions of one message are remembered, each sealed after the recipient's keys had changed.
+const MAX_VERSIONS: usize = 16;
+/// When a message that the broker has and nobody receipted is sent again; from then on after twice as long.
+const SEND_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// A message that has got nowhere after so long is given up, and reported. As long as mailboxes keep mail.
+pub const GIVE_UP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How far a message of ours has got. Later ones include the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SendState {
+    /// On disk here.
+    Queued,
+    /// With the broker, on its disk.
+    Sent,
+    /// Opened and stored by the recipient, by their sealed receipt.
+    Delivered,
+    /// Shown to the recipient, by their sealed receipt.
+    Read,
+    /// Given up. It is kept, and goes again when it is told to.
+    Failed,
+}
+
+impl SendState {
+    /// As scripts see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SendState::Queued => "queued",
+            SendState::Sent => "sent",
+            SendState::Delivered => "delivered",
+            SendState::Read => "read",
+            SendState::Failed => "failed",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            SendState::Queued => 0,
+            SendState::Sent => 1,
+            SendState::Delivered => 2,
+            SendState::Read => 3,
+            SendState::Failed => 4,
+        }
+    }
+
+    fn read(number: u8) -> Result<SendState, StoreError> {
+        Ok(match number {
+            0 => SendState::Queued,
+            1 => SendState::Sent,
+            2 => SendState::Delivered,
+            3 => SendState::Read,
+            4 => SendState::Failed,
+            _ => return Err(StoreError::Damaged("the state of a message is unknown")),
+        })
+    }
+}
+
+/// What keeps a message from going on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The exit code that belongs to it.
+    pub code: u8,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A message of ours, as it is shown.
+#[derive(Debug, Clone)]
+pub struct OutboxEntry {
+    /// Whom it is for.
+    pub to: UserId,
+    /// Its name.
+    pub id: MessageId,
+    /// When it was written.
+    pub written: Timestamp,
+    /// How far it has got.
+    pub state: SendState,
+    /// Since when.
+    pub changed: Timestamp,
+    /// What keeps it from going on.
+    pub problem: Option<Problem>,
+}
+
+/// A message that is to go to the broker now.
+#[derive(Debug)]
+pub struct Due {
+    /// Its place in the outbox.
+    pub number: i64,
+    /// Whom it is for.
+    pub to: UserId,
+    /// Its name.
+    pub id: MessageId,
+    /// When it was written.
+    pub written: Timestamp,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The envelope, when it was sealed before.
+    pub envelope: Option<Vec<u8>>,
+    /// Its content as JSON.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// A message that was sealed, to be written down before it goes.
+#[derive(Debug)]
+pub struct Sealed<'a> {
+    /// Its place in the outbox.
+    pub number: i64,
+    /// The envelope.
+    pub envelope: &'a sealpost_core::Envelope,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone)]
+pub enum Attempt {
+    /// The broker has it on disk.
+    Taken,
+    /// Not yet: to be tried again at that time.
+    Later(Timestamp, Problem),
+    /// Not at all.
+    Failed(Problem),
+}
+
+struct RawDue {
+    number: i64,
+    to: String,
+    id: Vec<u8>,
+    written: i64,
+    attempts: u32,
+    envelope: Option<Vec<u8>>,
+    body: Vec<u8>,
+}
+
+const ENTRY: &str = "recipient, id, written, state, changed, problem_code, problem, hint";
+
+type RawEntry = (
+    String,
+    Vec<u8>,
+    i64,
+    u8,
+    i64,
+    Option<u8>,
+    Option<String>,
+    Option<String>,
+);
+
+fn raw_entry(row: &Row<'_>) -> rusqlite::Result<RawEntry> {
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+        row.get(5)?,
+        row.get(6)?,
+        row.get(7)?,
+    ))
+}
+
+fn entry(raw: RawEntry) -> Result<OutboxEntry, StoreError> {
+    let (to, id, written, state, changed, code, problem, hint) = raw;
+    Ok(OutboxEntry {
+        to: user_from(&to)?,
+        id: message_id(&id)?,
+        written: timestamp_from(from_sql(written)?)?,
+        state: SendState::read(state)?,
+        changed: timestamp_from(from_sql(changed)?)?,
+        problem: problem.map(|message| Problem {
+            code: code.unwrap_or(1),
+            message,
+            hint: hint.unwrap_or_default(),
+        }),
+    })
+}
+
+impl Store {
+    /// Takes messages over: when it returns they are on disk, all or none. `bodies` are their contents as JSON. Who is
+    /// written to is accepted from now on: receipts go there.
+    pub fn enqueue(
+        &mut self,
+        to: &UserId,
+        messages: &[(MessageId, Zeroizing<String>)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let sealed = messages
+            .iter()
+            .map(|(id, body)| self.encrypt(&ours(to, id), body.as_bytes()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tx = self.immediate()?;
+        let (count, bytes): (u32, i64) = tx.query_row(
+            "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox WHERE state = 0",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        let more: u64 = sealed.iter().map(|body| body.len() as u64).sum();
+        if count as usize + messages.len() > MAX_QUEUED as usize
+            || from_sql(bytes)? + more > MAX_QUEUED_BYTES
+        {
+            return Err(StoreError::OutboxFull);
+        }
+        {
+            let mut insert = tx.prepare_cached(
+                "INSERT INTO outbox (recipient, id, written, body, changed) VALUES (?1, ?2, ?3, ?4, ?3)",
+            )?;
+            for ((id, _), body) in messages.iter().zip(&sealed) {
+                insert.execute(params![
+                    to.as_str(),
+                    id.as_bytes(),
+                    to_sql(now.millis()),
+                    body
+                ])?;
+            }
+        }
+        super::receipts::accept(&tx, to)?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// What is to go now, in the order it was written: queued messages, and those that nobody receipted for long. A
+    /// message that waits keeps those behind it to the same recipient waiting, so that they arrive in order.
+    pub fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT number, recipient, id, written, attempts, envelope, body FROM outbox AS this
+             WHERE state = 0 AND NOT EXISTS (
+                 SELECT 1 FROM outbox AS before
+                 WHERE before.recipient = this.recipient AND before.state = 0
+                 AND before.number <= this.number AND before.due > ?1)
+             UNION ALL
+             SELECT number, recipient, id, written, attempts, envelope, body FROM outbox
+             WHERE state = 1 AND due <= ?1
+             ORDER BY number LIMIT ?2",
+        )?;
+        let rows =
+            statement.query_map(params![to_sql(now.millis()), to_sql(limit as u64)], |row| {
+                Ok(RawDue {
+                    number: row.get(0)?,
+                    to: row.get(1)?,
+                    id: row.get(2)?,
+                    written: row.get(3)?,
+                    attempts: row.get(4)?,
+                    envelope: row.get(5)?,
+                    body: row.get(6)?,
+                })
+            })?;
+        rows.map(|row| {
+            let row = row?;
+            let (to, id) = (user_from(&row.to)?, message_id(&row.id)?);
+            let body = self.decrypt(&ours(&to, &id), &row.body)?;
+            Ok(Due {
+                number: row.number,
+                written: timestamp_from(from_sql(row.written)?)?,
+                attempts: row.attempts,
+                envelope: row.envelope,
+                to,
+                id,
+                body,
+            })
+        })
+        .collect()
+    }
+
+    /// When something is due next, if anything waits.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let due: Option<i64> = self
+            .db
+            .prepare_cached("SELECT min(due) FROM outbox WHERE state IN (0, 1)")?
+            .query_row([], |row| row.get(0))?;
+        due.map(|due| timestamp_from(from_sql(due)?)).transpose()
+    }
+
+    /// The message to this recipient that was sealed last: what the next one names as its `prev`.
+    pub fn last_sealed(&self, to: &UserId) -> Result<Option<MessageId>, StoreError> {
+        let id: Option<Vec<u8>> = self
+            .db
+            .prepare_cached("SELECT last_sent FROM contacts WHERE user = ?1")?
+            .query_row([to.as_str()], |row| row.get(0))
+            .optional()?
+            .flatten();
+        id.map(|id| message_id(&id)).transpose()
+    }
+
+    /// Writes down envelopes before they go, so that what is sent again is the same bytes.
+    pub fn write_sealed(&mut self, sealed: &[Sealed<'_>]) -> Result<(), StoreError> {
+        let tx = self.immediate()?;
+        for Sealed { number, envelope } in sealed {
+            let digests: Vec<u8> = tx
+                .prepare_cached("SELECT digests FROM outbox WHERE number = ?1")?
+                .query_row([number], |row| row.get(0))?;
+            let mut digests: Vec<[u8; 32]> = digests.as_chunks().0.to_vec();
+            let again = !digests.is_empty();
+            digests.push(envelope.digest());
+            let surplus = digests.len().saturating_sub(MAX_VERSIONS);
+            tx.prepare_cached("UPDATE outbox SET envelope = ?2, digests = ?3 WHERE number = ?1")?
+                .execute(params![
+                    number,
+                    envelope.as_bytes(),
+                    digests.get(surplus..).unwrap_or_default().as_flattened()
+                ])?;
+            if !again {
+                tx.prepare_cached("UPDATE contacts SET last_sent = ?2 WHERE user = ?1")?
+                    .execute(params![envelope.to().as_str(), envelope.id().as_bytes()])?;
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Writes down what became of attempts.
+    pub fn attempted(
+        &mut self,
+        attempts: &[(i64, Attempt)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tx = self.immediate()?;
+        for (number, attempt) in attempts {
+            match attempt {
+                Attempt::Taken => {
+                    let tries: u32 = tx
+                        .prepare_cached("SELECT attempts FROM outbox WHERE number = ?1")?
+                        .query_row([number], |row| row.get(0))?;
+                    tx.prepare_cached(
+                        "UPDATE outbox SET changed = iif(state = 0, ?2, changed), attempts = iif(state = 0, 1, attempts + 1),
+                             state = max(state, 1), due = ?3, problem = NULL, hint = NULL, problem_code = NULL
+                         WHERE number = ?1 AND state IN (0, 1)",
+                    )?
+                    .execute(params![
+                        number,
+                        to_sql(now.millis()),
+                        to_sql(now.saturating_add(again_after(tries)).millis())
+                    ])?;
+                }
+                Attempt::Later(due, problem) => {
+                    tx.prepare_cached(
+                        "UPDATE outbox SET attempts = attempts + 1, due = ?2, problem_code = ?3, problem = ?4, hint = ?5
+                         WHERE number = ?1 AND state IN (0, 1)",
+                    )?
+                    .execute(params![
+                        number,
+                        to_sql(due.millis()),
+                        problem.code,
+                        problem.message,
+                        problem.hint
+                    ])?;
+                }
+                Attempt::Failed(problem) => {
+                    tx.prepare_cached(
+                        "UPDATE outbox SET state = 4, changed = ?2, problem_code = ?3, problem = ?4, hint = ?5
+                         WHERE number = ?1 AND state IN (0, 1)",
+                    )?
+                    .execute(params![
+                        number,
+                        to_sql(now.millis()),
+                        problem.code,
+                        problem.message,
+                        problem.hint
+                    ])?;
+                }
+            }
+        }
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Something changed about this recipient: what waits for them is due now.
+    pub fn wake(&mut self, to: &UserId) -> Result<(), StoreError> {
+        self.db
+            .prepare_cached(
+                "UPDATE outbox SET due = 0, attempts = 0 WHERE recipient = ?1 AND state = 0 AND due > 0",
+            )?
+            .execute([to.as_str()])?;
+        Ok(())
+    }
+
+    /// What waits for a recipient waits until then, for this reason.
+    pub fn hold_up(
+        &mut self,
+        to: &UserId,
+        until: Timestamp,
+        problem: &Problem,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "UPDATE outbox SET due = ?2, attempts = attempts + 1, problem_code = ?3, problem = ?4, hint = ?5
+             WHERE recipient = ?1 AND state = 0 RETURNING id",
+        )?;
+        let ids = statement.query_map(
+            params![
+                to.as_str(),
+                to_sql(until.millis()),
+                problem.code,
+                problem.message,
+                problem.hint
+            ],
+            |row| row.get::<_, Vec<u8>>(0),
+        )?;
+        ids.map(|id| message_id(&id?)).collect()
+    }
+
+    /// Gives up what has got nowhere for [`GIVE_UP`], and returns it. What nobody receipted for as long is not sent
+    /// again.
+    pub fn give_up(&mut self, now: Timestamp) -> Result<Vec<OutboxEntry>, StoreError> {
+        let long_ago = to_sql(
+            now.millis()
+                .saturating_sub(u64::try_from(GIVE_UP.as_millis()).unwrap_or(u64::MAX)),
+        );
+        let tx = self.immediate()?;
+        tx.execute(
+            "UPDATE outbox SET due = ?2 WHERE state = 1 AND due < ?2 AND written < ?1",
+            params![long_ago, to_sql(Timestamp::MAX.millis())],
+        )?;
+        let given_up = tx
+            .prepare_cached(&format!(
+                "UPDATE outbox SET state = 4, changed = ?2, problem_code = coalesce(problem_code, 1),
+                     problem = coalesce(problem || ' (for 30 days)', 'it could not be sent for 30 days'),
+                     hint = coalesce(hint, 'Send it again: sealpost outbox retry')
+                 WHERE state = 0 AND written < ?1 RETURNING {ENTRY}"
+            ))?
+            .query_map(params![long_ago, to_sql(now.millis())], raw_entry)?
+            .collect::<Result<Vec<_>, _>>()?;
+        tx.commit()?;
+        given_up.into_iter().map(entry).collect()
+    }
+
+    /// Believes a receipt of `from`, whose envelope has the name `receipt`: marks that as seen and returns what got
+    /// further, in one transaction. Messages to others, and those of which another envelope is named, stay as they are.
+    pub fn receipted(
+        &mut self,
+        from: &UserId,
+        receipt: (&MessageId, Timestamp),
+        state: ReceiptState,
+        messages: &[Receipted],
+        now: Timestamp,
+    ) -> Result<Vec<OutboxEntry>, StoreError> {
+        let reached = match state {
+            ReceiptState::Read => SendState::Read,
+            _ => SendState::Delivered,
+        };
+        let tx = self.immediate()?;
+        if !super::inbox::mark_seen(&tx, from, receipt.0, receipt.1, now)? {
+            return Ok(Vec::new());
+        }
+        let mut further = Vec::new();
+        for Receipted { id, digest } in messages {
+            let known: Option<Vec<u8>> = tx
+                .prepare_cached(
+                    "SELECT digests FROM outbox WHERE id = ?1 AND recipient = ?2 AND state != ?3
+                     AND (state < ?3 OR state = 4)",
+                )?
+                .query_row(
+                    params![id.as_bytes(), from.as_str(), reached.number()],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            if !known.is_some_and(|digests| digests.as_chunks().0.contains(digest)) {
+                continue;
+            }
+            // The envelope is of no use any more; the text stays as history.
+            let row = tx
+                .prepare_cached(&format!(
+                    "UPDATE outbox SET state = ?2, changed = ?3, envelope = NULL,
+                         problem = NULL, hint = NULL, problem_code = NULL
+                     WHERE id = ?1 RETURNING {ENTRY}"
+                ))?
+                .query_row(
+                    params![id.as_bytes(), reached.number(), to_sql(now.millis())],
+                    raw_entry,
+                )?;
+            further.push(entry(row)?);
+        }
+        tx.commit()?;
+        Ok(further)
+    }
+
+    /// One message of ours.
+    pub fn outbox_entry(&self, id: &MessageId) -> Result<Option<OutboxEntry>, StoreError> {
+        self.db
+            .prepare_cached(&format!("SELECT {ENTRY} FROM outbox WHERE id = ?1"))?
+            .query_row([id.as_bytes()], raw_entry)
+            .optional()?
+            .map(entry)
+            .transpose()
+    }
+
+    /// What has not arrived: queued, sent and failed, oldest first, at most `limit`.
+    pub fn unfinished(&self, limit: u32) -> Result<Vec<OutboxEntry>, StoreError> {
+        self.db
+            .prepare_cached(&format!(
+                "SELECT {ENTRY} FROM outbox WHERE state IN (0, 1, 4) ORDER BY number LIMIT ?1"
+            ))?
+            .query_map([limit], raw_entry)?
+            .map(|row| entry(row?))
+            .collect()
+    }
+
+    /// How many messages are queued.
+    pub fn queued(&self) -> Result<u32, StoreError> {
+        Ok(self
+            .db
+            .prepare_cached("SELECT count(*) FROM outbox WHERE state = 0")?
+            .query_row([], |row| row.get(0))?)
+    }
+
+    /// Tries a message again now, one that was given up too. Says whether there was one to try.
+    pub fn retry_outgoing(&mut self, id: &MessageId, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = self.db.execute(
+            "UPDATE outbox SET state = iif(state = 4, 0, state), due = 0, attempts = 0, written = iif(state = 4, ?2, written),
+                 changed = iif(state = 4, ?2, changed), problem = NULL, hint = NULL, problem_code = NULL
+             WHERE id = ?1 AND state IN (0, 1, 4)",
+            params![id.as_bytes(), to_sql(now.millis())],
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Forgets a message that has not arrived. The broker may have it already. Says whether there was one.
+    pub fn drop_outgoing(&mut self, id: &MessageId) -> Result<bool, StoreError> {
+        let changed = self.db.execute(
+            "DELETE FROM outbox WHERE id = ?1 AND state IN (0, 1, 4)",
+            [id.as_bytes()],
+        )?;
+        Ok(changed == 1)
+    }
+}
+
+/// How long after so many attempts a message is sent again that nobody receipted.
+fn again_after(attempts: u32) -> Duration {
+    SEND_AGAIN.saturating_mul(1 << attempts.min(5))
+}
+
+/// Binds the text of a message of ours to its place.
+pub(super) fn ours(to: &UserId, id: &MessageId) -> Vec<u8> {
+    format!("sealpost/1 sent message\n{to}\n{id}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, store, user};
+    use super::*;
+    use crate::outgoing::enqueue_all;
+    use sealpost_core::Content;
+
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+    fn write(store: &mut Store, to: &str, texts: &[&str], now: u64) -> Vec<MessageId> {
+        let contents: Vec<Content> = texts
+            .iter()
+            .map(|&text| Content::Text { text: text.into() })
+            .collect();
+        enqueue_all(store, &user(to), &contents, at(now)).unwrap()
+    }
+
+    fn due(store: &Store, now: u64) -> Vec<MessageId> {
+        let due = store.due(at(now), 100).unwrap();
+        due.into_iter().map(|due| due.id).collect()
+    }
+
+    fn number(store: &Store, id: &MessageId) -> i64 {
+        let due = store.due(at(9_000_000_000_000), 100).unwrap();
+        due.into_iter().find(|due| due.id == *id).unwrap().number
+    }
+
+    fn problem() -> Problem {
+        Problem {
+            code: 5,
+            message: "full".into(),
+            hint: "wait".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_taken_over_is_there_after_a_crash_in_its_order_and_encrypted() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = write(&mut store(&folder), "bob", &["a secret", "two", "three"], 1);
+        let store = store(&folder);
+        assert_eq!(due(&store, 1), ids);
+        let body = &store.due(at(1), 1).unwrap()[0].body;
+        assert_eq!(&***body, br#"{"kind":"text","text":"a secret"}"#);
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            assert!(!bytes.windows(8).any(|window| window == b"a secret"));
+        }
+    }
+
+    #[test]
+    fn a_message_that_waits_keeps_those_behind_it_to_the_same_recipient_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let bob = write(&mut store, "bob", &["one", "two"], 1);
+        let carol = write(&mut store, "carol", &["three"], 1);
+        let first = number(&store, &bob[0]);
+        store
+            .attempted(&[(first, Attempt::Later(at(100), problem()))], at(2))
+            .unwrap();
+        assert_eq!(due(&store, 99), carol);
+        assert_eq!(store.next_due().unwrap(), Some(at(0)));
+        assert_eq!(due(&store, 100), [bob[0], bob[1], carol[0]]);
+        let entry = store.outbox_entry(&bob[0]).unwrap().unwrap();
+        assert_eq!(entry.problem, Some(problem()));
+        store.wake(&user("bob")).unwrap();
+        assert_eq!(due(&store, 2).len(), 3);
+    }
+
+    #[test]
+    fn a_sent_message_goes_again_until_it_is_receipted_less_and_less_often() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let id = write(&mut store, "bob", &["hi"], 0)[0];
+        let number = number(&store, &id);
+        let (mut now, mut waits) = (0, Vec::new());
+        for _ in 0..4 {
+            store
+                .attempted(&[(number, Attempt::Taken)], at(now))
+                .unwrap();
+            let entry = store.outbox_entry(&id).unwrap().unwrap();
+            assert_eq!((entry.state, entry.changed), (SendState::Sent, at(0)));
+            let next = store.next_due().unwrap().unwrap().millis();
+            assert!(due(&store, next - 1).is_empty());
+            assert_eq!(due(&store, next), [id]);
+            waits.push((next - now) / DAY);
+            now = next;
+        }
+        assert_eq!(waits, [1, 2, 4, 8]);
+        store.give_up(at(31 * DAY)).unwrap();
+        assert!(due(&store, 1_000 * DAY).is_empty());
+        let entry = store.outbox_entry(&id).unwrap().unwrap();
+        assert_eq!(entry.state, SendState::Sent);
+    }
+
+    #[test]
+    fn what_gets_nowhere_for_a_month_is_given_up_and_reported_and_can_be_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let id = write(&mut store, "bob", &["hi"], 0)[0];
+        assert!(store.give_up(at(30 * DAY)).unwrap().is_empty());
+        let given_up = store.give_up(at(30 * DAY + 1)).unwrap();
+        assert_eq!(given_up[0].id, id);
+        assert_eq!(given_up[0].state, SendState::Failed);
+        assert!(given_up[0].problem.is_some());
+        assert!(due(&store, 31 * DAY).is_empty());
+        assert_eq!(store.unfinished(10).unwrap().len(), 1);
+        assert!(store.retry_outgoing(&id, at(31 * DAY)).unwrap());
+        assert_eq!(due(&store, 31 * DAY), [id]);
+        assert!(store.drop_outgoing(&id).unwrap());
+        assert!(!store.drop_outgoing(&id).unwrap());
+        assert!(store.unfinished(10).unwrap().is_empty());
+    }
+
+    #[test]
+    fn more_than_the_outbox_holds_is_refused_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let messages = |count| -> Vec<_> {
+            (0..count)
+                .map(|n| {
+                    let id = MessageId::new(at(n), &mut rand::rng());
+                    (id, Zeroizing::new("{}".to_owned()))
+                })
+                .collect()
+        };
+        let many = messages(u64::from(MAX_QUEUED) - 1);
+        store.enqueue(&user("bob"), &many, at(1)).unwrap();
+        let refused = store.enqueue(&user("bob"), &messages(2), at(1));
+        assert!(matches!(refused, Err(StoreError::OutboxFull)));
+        assert_eq!(store.queued().unwrap() as usize, many.len());
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        store.refuse_writes();
+        let messages = [(
+            MessageId::new(at(1), &mut rand::rng()),
+            Zeroizing::new("{}".into()),
+        )];
+        assert!(matches!(
+            store.enqueue(&user("bob"), &messages, at(1)),
+            Err(StoreError::Database(_))
+        ));
+    }
+
+    #[test]
+    fn a_store_of_the_first_version_is_brought_up_with_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let db = rusqlite::Connection::open(folder.path().join("store.sqlite")).unwrap();
+            db.execute_batch(super::super::schema::FIRST).unwrap();
+            db.execute_batch(
+                "INSERT INTO meta VALUES ('installation', '0011223344556677'); PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let path = folder.path().join("store.sqlite");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let mut store = store(&folder);
+        assert_eq!(store.installation().unwrap(), "0011223344556677");
+        write(&mut store, "bob", &["hi"], 1);
+    }
+}

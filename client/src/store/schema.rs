@@ -1,0 +1,138 @@
+//! The tables, and how those of earlier versions become today's.
+
+use rand::RngExt;
+use rusqlite::Transaction;
+
+use super::StoreError;
+
+/// What each version added to the one before. The number of those that were done is SQLite's `user_version`.
+const STEPS: [&str; 2] = [FIRST, OUTBOX];
+
+pub(super) const FIRST: &str = "
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Whose identity was pinned. `offered` is the bundle of a changed identity that waits for a decision.
+CREATE TABLE contacts (
+    user      TEXT PRIMARY KEY,
+    identity  BLOB NOT NULL,
+    seq       INTEGER NOT NULL,
+    digest    BLOB NOT NULL,
+    verified  INTEGER NOT NULL,
+    pinned_at INTEGER NOT NULL,
+    bundle    BLOB NOT NULL,
+    offered   BLOB,
+    failures  INTEGER NOT NULL DEFAULT 0,
+    last_sent BLOB
+) STRICT, WITHOUT ROWID;
+
+-- What was received, text encrypted. `shown` is 0 until it was printed.
+CREATE TABLE messages (
+    number      INTEGER PRIMARY KEY,
+    sender      TEXT NOT NULL,
+    id          BLOB NOT NULL,
+    prev        BLOB,
+    ts          INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    body        BLOB NOT NULL,
+    shown       INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (sender, id)
+) STRICT;
+CREATE INDEX messages_unshown ON messages (number) WHERE shown = 0;
+
+-- Which messages must not be opened again; below `floor` (ms since the epoch) nothing of that sender is.
+CREATE TABLE seen (
+    sender   TEXT NOT NULL,
+    id       BLOB NOT NULL,
+    ts       INTEGER NOT NULL,
+    reported INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sender, id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_by_time ON seen (sender, ts);
+CREATE TABLE senders (
+    user       TEXT PRIMARY KEY,
+    seen_count INTEGER NOT NULL DEFAULT 0,
+    floor      INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- Envelopes that cannot be opened yet, and which refused ones were reported already.
+CREATE TABLE waiting (
+    digest   BLOB PRIMARY KEY,
+    sender   TEXT NOT NULL,
+    reason   TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    envelope BLOB NOT NULL
+) STRICT;
+CREATE INDEX waiting_by_sender ON waiting (sender, at);
+CREATE TABLE refused (
+    digest BLOB PRIMARY KEY,
+    at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX refused_by_time ON refused (at);
+";
+
+const OUTBOX: &str = "
+-- SHA-256 of the signed transcript: what a receipt names. Messages of the first version have none.
+ALTER TABLE messages ADD COLUMN digest BLOB;
+-- How often a copy came again.
+ALTER TABLE seen ADD COLUMN copies INTEGER NOT NULL DEFAULT 0;
+-- Whether receipts go to this contact.
+ALTER TABLE contacts ADD COLUMN accepted INTEGER NOT NULL DEFAULT 0;
+UPDATE contacts SET accepted = 1 WHERE last_sent IS NOT NULL OR verified = 1;
+
+-- What we wrote, text encrypted. States: 0 queued, 1 sent, 2 delivered, 3 read, 4 failed. `digests` are those of every
+-- envelope that was made of it; `due` is when it is to go (again).
+CREATE TABLE outbox (
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
+    recipient    TEXT NOT NULL,
+    id           BLOB NOT NULL UNIQUE,
+    written      INTEGER NOT NULL,
+    body         BLOB NOT NULL,
+    envelope     BLOB,
+    digests      BLOB NOT NULL DEFAULT x'',
+    state        INTEGER NOT NULL DEFAULT 0,
+    changed      INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    due          INTEGER NOT NULL DEFAULT 0,
+    problem_code INTEGER,
+    problem      TEXT,
+    hint         TEXT
+) STRICT;
+CREATE INDEX outbox_queued ON outbox (recipient, number, due) WHERE state = 0;
+CREATE INDEX outbox_unfinished ON outbox (state, due) WHERE state IN (0, 1, 4);
+
+-- Receipts that the broker does not have yet.
+CREATE TABLE receipts (
+    sender TEXT NOT NULL,
+    id     BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    read   INTEGER NOT NULL,
+    PRIMARY KEY (sender, id, read)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Does what is missing.
+pub(super) fn bring_up(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    let version: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let done = version as usize;
+    if done > STEPS.len() {
+        return Err(StoreError::Version(version));
+    }
+    for step in STEPS.iter().skip(done) {
+        tx.execute_batch(step)?;
+    }
+    if done == 0 {
+        let installation: [u8; 8] = rand::rng().random();
+        let installation: String = installation.iter().map(|b| format!("{b:02x}")).collect();
+        tx.execute(
+            "INSERT INTO meta (key, value) VALUES ('installation', ?1)",
+            [&installation],
+        )?;
+    }
+    if done < STEPS.len() {
+        tx.pragma_update(None, "user_version", STEPS.len() as u32)?;
+    }
+    Ok(())
+}
