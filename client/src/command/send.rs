@@ -34,9 +34,6 @@ const LINES: usize = 256;
 /// How many messages of `--lines` may be on their way before more are read.
 const MAX_OUTSTANDING: usize = 1_024;
 
-/// After so long without an answer, the broker has no keys of somebody (SPEC 10.6).
-const KEYS_TIME: Duration = Duration::from_secs(5);
-
 pub(super) async fn run(
     mut start: Start,
     arguments: SendArguments,

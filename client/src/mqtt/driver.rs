@@ -238,12 +238,13 @@ impl Driver {
             keep_alive,
             held,
         } = live;
-        self.write(outgoing)?;
         while held.is_none()
             && let Some(packet) = incoming.next_packet()?
         {
             *held = self.read(packet)?;
         }
+        // After reading: an answer makes room for what waits, and nothing else would wake us for it.
+        self.write(outgoing)?;
         let reading = held.is_none();
         let unanswered = self.subscribing.front().and_then(|next| next.sent);
         tokio::select! {

@@ -484,6 +484,22 @@ async fn subscriptions_stand_again_after_a_loss_and_an_unanswered_one_ends_the_c
 }
 
 #[tokio::test(start_paused = true)]
+async fn subscriptions_asked_for_at_once_follow_each_other_without_a_wait() {
+    let mut world = start(&["mqtt://one"]);
+    let mut peer = world.welcome(false).await;
+    let answers: Vec<_> = (0..5).map(|_| world.mqtt.subscribe(&filters())).collect();
+    let begun = tokio::time::Instant::now();
+    for _ in 0..5 {
+        let codes = [SubscribeReasonCode::Success(QoS::AtLeastOnce)];
+        peer.grant(&codes, None).await;
+    }
+    for answer in answers {
+        answer.await.unwrap().unwrap();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_goodbye_follows_everything_asked_for_before() {
     let mut world = start(&["mqtts://a"]);
     let mut peer = world.welcome(false).await;
