@@ -215,6 +215,7 @@ async fn a_broker_that_removes_or_rolls_back_keys_is_told_on_and_changes_nothing
     let (pinned, older) = (alice.bundle(5), alice.bundle(3));
     let send = || tokio::task::block_in_place(|| bob.run(&["--json", "send", "alice", "hello"]));
 
+    let mut before = None;
     for (retained, alarm) in [
         (pinned.as_bytes(), None),
         (b"", Some("bundle_removed")),
@@ -231,7 +232,14 @@ async fn a_broker_that_removes_or_rolls_back_keys_is_told_on_and_changes_nothing
             .filter(|event| event["event"] == "alarm")
             .map(|event| event["cause"].as_str().unwrap())
             .collect();
-        assert_eq!(alarms, Vec::from_iter(alarm), "{sent:?}");
+        assert!(
+            alarm.is_none_or(|alarm| alarms.contains(&alarm)),
+            "{sent:?}"
+        );
+        // The broker may deliver again what bob had no time to acknowledge.
+        let known = |cause: &str| alarm == Some(cause) || before == Some(cause);
+        assert!(alarms.iter().all(|cause| known(cause)), "{sent:?}");
+        before = alarm;
         let envelope = sealpost_core::Envelope::parse(&link.receive().await.payload).unwrap();
         let key = sealpost_core::KeyId::of(
             &sealpost_core::Realm::default(),
