@@ -22,8 +22,9 @@ use rumqttd::{Notification, Router, RouterConfig};
 use sealpost_core::Topic;
 use tokio::sync::Semaphore;
 
-/// Bytes of one router segment. Small, because the router keeps [`SEGMENT_COUNT`] of them in memory for ever.
-const SEGMENT_SIZE: usize = 1024 * 1024;
+/// Bytes of one router segment. Small, because the router keeps [`SEGMENT_COUNT`] of them in memory for ever, and counts of
+/// each message only topic and payload: the smallest has 20 bytes there and takes some 350.
+const SEGMENT_SIZE: usize = 256 * 1024;
 
 /// Segments that the router keeps before it overwrites the oldest.
 const SEGMENT_COUNT: usize = 9;
