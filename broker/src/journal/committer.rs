@@ -70,15 +70,21 @@ impl Committer {
     /// For tests: writes what was recorded so far, on this thread. Returns whether there was anything to do.
     #[cfg(test)]
     pub(crate) fn step(&mut self) -> bool {
+        self.try_step().unwrap()
+    }
+
+    /// As [`Committer::step`], with a store that may fail.
+    #[cfg(test)]
+    pub(crate) fn try_step(&mut self) -> Result<bool, StoreError> {
         let mut pending = self.journal.pending();
         if pending.changes.is_empty() && pending.done.is_empty() && self.ended.is_empty() {
-            return false;
+            return Ok(false);
         }
         pending.wanted = true;
         drop(pending);
         let group = self.take();
-        self.commit(group).unwrap();
-        true
+        self.commit(group)?;
+        Ok(true)
     }
 
     fn run(&mut self) -> Result<(), StoreError> {

@@ -1,4 +1,5 @@
-//! A store for tests: tables in memory, and a loss of power that keeps of the unsynced batches whichever it likes.
+//! A store for tests: tables in memory, a loss of power that keeps of the unsynced batches whichever it likes, commits that fail,
+//! and a disk that is full.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,8 @@ struct State {
     unsynced: Vec<Vec<Write>>,
     /// How many commits until one fails.
     fails_in: Option<u64>,
+    /// Whether one has failed.
+    failed: bool,
     free: Option<u64>,
     commits: u64,
 }
@@ -70,9 +73,15 @@ impl SimulatedStore {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the commit after `commits` more fail, and all after it.
+    /// Lets the commit after `commits` more fail, and all after it. Whether that one is on the medium nobody knows: a loss of
+    /// power decides.
     pub fn fail_in(&self, commits: u64) {
         self.lock().fails_in = Some(commits);
+    }
+
+    /// No commit is to fail.
+    pub fn fail_never(&self) {
+        self.lock().fails_in = None;
     }
 
     /// Says how much is free.
@@ -100,7 +109,12 @@ impl Store for SimulatedStore {
         let _open = self.stall();
         let mut state = self.lock();
         match &mut state.fails_in {
-            Some(0) => return Err(StoreError::Failed("simulated: the disk is gone".into())),
+            Some(0) => {
+                if !std::mem::replace(&mut state.failed, true) {
+                    state.unsynced.push(batch);
+                }
+                return Err(StoreError::Failed("simulated: the disk is gone".into()));
+            }
             Some(left) => *left -= 1,
             None => {}
         }

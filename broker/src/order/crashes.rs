@@ -1,5 +1,6 @@
 //! Crashes, in memory: seeded schedules of publishers and subscribers over a journal in a simulated store, with losses of
-//! power between any two steps, in recovery too, and what every client was promised held against what it got.
+//! power between any two steps and between any two writes of a recovery, commits that fail, and a disk that is full now and
+//! then; and what every client was promised held against what it got.
 //!
 //! All steps of one schedule are taken by one thread, the committer's too, so a seed tells of the same schedule each time
 //! (reads from disk, alone, go on beside it). `SEALPOST_CRASH_SEEDS` (`FROM..TO`) makes it long; a failure names its seed,
@@ -45,6 +46,10 @@ use crate::protocol::topic_name::{FilterName, TopicName};
 /// When schedules begin.
 const BEGIN: u64 = 1_700_000_000_000;
 
+/// Bytes that must stay free on the simulated disk, and those that are when it is not full.
+const RESERVE: u64 = 100;
+const ROOM: u64 = 1_000;
+
 /// A connection, as its client has it.
 struct Connection {
     session: Arc<Session>,
@@ -80,13 +85,22 @@ struct Process {
     /// Connections that their clients have left, and the broker does not know it yet.
     left: Vec<Connection>,
     now: Timestamp,
+    /// A commit has failed: nothing is acknowledged any more, and the process is about to end.
+    failed: bool,
 }
 
 impl Process {
-    fn start(store: SimulatedStore, bundle: Option<&Arc<Message>>, now: Timestamp) -> Process {
+    /// Starts it. The store again when that fails in the middle.
+    fn start(
+        store: SimulatedStore,
+        bundle: Option<&Arc<Message>>,
+        now: Timestamp,
+    ) -> Result<Process, Arc<SimulatedStore>> {
         let store = Arc::new(store);
-        let (journal, committer, recovered) =
-            recovery::open(Arc::clone(&store) as Arc<_>, 0).unwrap();
+        let opened = recovery::open(Arc::clone(&store) as Arc<_>, RESERVE);
+        let Ok((journal, committer, recovered)) = opened else {
+            return Err(store);
+        };
         let board = Board::new(bounds(), journal);
         board.recover(recovered, |_| SHARE, now);
         if let Some(bundle) = bundle {
@@ -96,14 +110,32 @@ impl Process {
                 ..Message::clone(bundle)
             }));
         }
-        Process {
+        Ok(Process {
             store,
             board,
             committer,
             order: VecDeque::new(),
             left: Vec::new(),
             now,
+            failed: false,
+        })
+    }
+
+    /// Writes what was recorded so far. Returns whether there was anything to do.
+    fn commit(&mut self) -> bool {
+        if self.failed {
+            return false;
         }
+        self.committer.try_step().unwrap_or_else(|_| {
+            self.failed = true;
+            false
+        })
+    }
+
+    /// Writes until there is nothing left to write. Returns whether the store held.
+    fn commit_all(&mut self) -> bool {
+        while self.commit() {}
+        !self.failed
     }
 
     fn connect(
@@ -191,6 +223,16 @@ struct Schedule {
     /// Whether mailboxes grow beyond what is in memory.
     flood: bool,
     history: Vec<String>,
+    troubles: Troubles,
+}
+
+/// How often what happened, so that a test which nothing happens in is found out.
+#[derive(Debug, Default)]
+struct Troubles {
+    crashes: usize,
+    failed_recoveries: usize,
+    failed_commits: usize,
+    refusals: usize,
 }
 
 impl Schedule {
@@ -198,7 +240,7 @@ impl Schedule {
         let now = Timestamp::from_millis(BEGIN).unwrap();
         Schedule {
             rng: SmallRng::seed_from_u64(seed),
-            process: Process::start(SimulatedStore::default(), None, now),
+            process: Process::start(SimulatedStore::default(), None, now).unwrap(),
             ledger: Ledger::default(),
             readers: vec![
                 Reader::new("r2", QoS::ExactlyOnce, true, &["a/#", "b/+", "#", "keys/+"]),
@@ -219,6 +261,7 @@ impl Schedule {
             ],
             flood: seed.is_multiple_of(64),
             history: Vec::new(),
+            troubles: Troubles::default(),
         }
     }
 
@@ -231,6 +274,9 @@ impl Schedule {
     }
 
     async fn step(&mut self) {
+        if self.process.failed && self.chance(25) {
+            return self.crash();
+        }
         match self.rng.random_range(0..100u32) {
             0..30 => self.step_publisher(),
             30..65 => self.step_reader().await,
@@ -241,7 +287,9 @@ impl Schedule {
             }
             80..92 => {
                 self.say("commit");
-                self.process.committer.step();
+                let before = self.process.failed;
+                self.process.commit();
+                self.troubles.failed_commits += usize::from(self.process.failed && !before);
             }
             92..95 => {
                 if !self.process.left.is_empty() {
@@ -250,37 +298,77 @@ impl Schedule {
                     self.process.leave(&connection, None);
                 }
             }
-            95..98 => {
+            95..97 => {
                 let later = self.process.now.saturating_add(Duration::from_secs(1));
                 self.process.now = later;
                 self.process.board.tidy(later);
             }
+            97 => self.trouble_the_disk(),
             _ => self.crash(),
         }
     }
 
-    /// The power goes, perhaps again while the broker recovers.
-    fn crash(&mut self) {
-        loop {
-            let mut kind = self.rng.random_range(0..3);
-            let rng = &mut self.rng;
-            let store = self.process.store.after_power_loss(|| match kind {
-                // What was handed to the system is there: a kill.
-                0 => true,
-                // A log that ends somewhere.
-                1 => {
-                    kind += rng.random_range(0..2) * 2;
-                    kind == 1
-                }
-                2 => rng.random(),
-                _ => false,
-            });
-            let bundle = self.ledger.bundle();
-            self.process = Process::start(store, bundle.as_ref(), self.process.now);
-            for _ in 0..self.rng.random_range(0..3) {
-                self.process.committer.step();
+    fn trouble_the_disk(&mut self) {
+        let store = &self.process.store;
+        let what = match self.rng.random_range(0..4) {
+            0 => {
+                store.fail_in(self.rng.random_range(0..3));
+                "the disk will fail"
             }
-            if !self.chance(25) {
+            1 | 2 => {
+                store.set_free(0);
+                "the disk is full"
+            }
+            _ => {
+                store.set_free(ROOM);
+                "the disk has room"
+            }
+        };
+        self.say(what);
+    }
+
+    /// What a loss of power leaves of a store.
+    fn power_loss(&mut self, store: &SimulatedStore) -> SimulatedStore {
+        let mut kind = self.rng.random_range(0..3);
+        let rng = &mut self.rng;
+        store.after_power_loss(|| match kind {
+            // What was handed to the system is there: a kill.
+            0 => true,
+            // A log that ends somewhere.
+            1 => {
+                kind += rng.random_range(0..2) * 2;
+                kind == 1
+            }
+            2 => rng.random(),
+            _ => false,
+        })
+    }
+
+    /// The power goes, perhaps again while the broker recovers: before, between or after what it writes then.
+    fn crash(&mut self) {
+        self.troubles.crashes += 1;
+        let mut before = Arc::clone(&self.process.store);
+        loop {
+            let store = self.power_loss(&before);
+            if self.chance(40) {
+                store.fail_in(self.rng.random_range(0..3));
+            }
+            let bundle = self.ledger.bundle();
+            match Process::start(store, bundle.as_ref(), self.process.now) {
+                Ok(process) => self.process = process,
+                Err(store) => {
+                    self.troubles.failed_recoveries += 1;
+                    before = store;
+                    continue;
+                }
+            }
+            before = Arc::clone(&self.process.store);
+            for _ in 0..self.rng.random_range(0..3) {
+                self.process.commit();
+            }
+            let held = !self.chance(25) && self.process.commit_all();
+            self.troubles.failed_recoveries += usize::from(self.process.failed);
+            if held {
                 break;
             }
         }
@@ -295,7 +383,6 @@ impl Schedule {
     }
 
     fn check_what_was_recovered(&mut self) {
-        while self.process.committer.step() {}
         assert_eq!(
             self.process.board.load().kept_bytes,
             self.process.kept_bytes(),
@@ -417,6 +504,11 @@ impl Schedule {
 
     /// All that is under way comes to its end.
     async fn drain(&mut self) {
+        if self.process.failed {
+            self.crash();
+        }
+        self.process.store.fail_never();
+        self.process.store.set_free(ROOM);
         for connection in std::mem::take(&mut self.process.left) {
             self.process.leave(&connection, None);
         }
@@ -455,6 +547,7 @@ impl Schedule {
 
     async fn check_the_end(&mut self) {
         self.drain().await;
+        self.troubles.refusals = self.ledger.refusals();
         for publisher in &self.publishers {
             publisher.check_done();
         }
@@ -552,6 +645,7 @@ fn whatever_crashes_come_everybody_gets_what_was_acknowledged() {
         .enable_all()
         .build()
         .unwrap();
+    let mut troubles = Troubles::default();
     for seed in seeds() {
         let mut schedule = Schedule::new(seed);
         let told = Told(seed, &mut schedule);
@@ -562,5 +656,24 @@ fn whatever_crashes_come_everybody_gets_what_was_acknowledged() {
             }
             told.1.check_the_end().await;
         });
+        let of_this = &told.1.troubles;
+        troubles.crashes += of_this.crashes;
+        troubles.failed_recoveries += of_this.failed_recoveries;
+        troubles.failed_commits += of_this.failed_commits;
+        troubles.refusals += of_this.refusals;
     }
+    println!("{troubles:?}");
+    let Troubles {
+        crashes,
+        failed_recoveries,
+        failed_commits,
+        refusals,
+    } = troubles;
+    let all = [crashes, failed_recoveries, failed_commits, refusals];
+    // A few chosen seeds may have less.
+    let chosen = std::env::var_os("SEALPOST_CRASH_SEEDS").is_some();
+    assert!(
+        chosen || !all.contains(&0),
+        "too little happens: {troubles:?}"
+    );
 }

@@ -39,6 +39,8 @@ struct Retention {
 pub(super) struct Ledger {
     pub(super) sent: Vec<Sent>,
     acknowledged: BTreeSet<u32>,
+    /// Messages that were refused, and never posted but that once: nobody may get these.
+    refused: BTreeSet<u32>,
     owed: HashMap<u32, BTreeSet<Owed>>,
     /// The place in the one order of the last time that a message was posted.
     places: HashMap<u32, usize>,
@@ -141,6 +143,26 @@ impl Ledger {
         }
     }
 
+    /// A publisher has been told that there is no room.
+    pub(super) fn refused(&mut self, id: u32) {
+        // One that was posted before a crash, too, may have been taken then.
+        if !self.again.contains(&id) {
+            self.refused.insert(id);
+        }
+        let sent = &self.sent[id as usize];
+        assert!(!sent.supersedes, "a bundle is never refused");
+        if let Some(retained) = self.retained.get_mut(sent.topic)
+            && let Some(last) = retained.iter().rposition(|it| it.id == id)
+        {
+            retained.remove(last);
+        }
+    }
+
+    /// How many messages were refused.
+    pub(super) fn refusals(&self) -> usize {
+        self.refused.len()
+    }
+
     /// A reader has asked for its session's end: from now on nothing is certain of what it was owed.
     pub(super) fn ended(&mut self, name: &'static str) {
         for owed in self.owed.values_mut() {
@@ -210,6 +232,13 @@ impl Ledger {
             }
         }
         for reader in readers {
+            for (id, _) in &reader.got {
+                assert!(
+                    !self.refused.contains(id),
+                    "{} got {id}, which was refused",
+                    reader.name
+                );
+            }
             self.check_order(reader);
             let due = self.bundles.get(reader.name);
             if let Some(due) = due.filter(|_| reader.durable) {

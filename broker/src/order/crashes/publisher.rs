@@ -14,6 +14,9 @@ use super::ledger::{Ledger, Sent};
 use super::{Connection, Process, ordered, packets};
 use crate::delivery::receipt::Receipt;
 
+/// There is no room.
+const QUOTA_EXCEEDED: u8 = 0x97;
+
 const TOPICS: [&str; 3] = ["a/1", "a/2", "b/1"];
 
 #[derive(Debug)]
@@ -229,15 +232,21 @@ impl Publisher {
             let pkid = packets::number(&body);
             let position = self.flights.iter().position(|it| it.pkid == pkid);
             let position = position.expect("an acknowledgement of something");
+            let reason = packets::reason(&body);
             match first >> 4 {
+                4 | 5 if reason == QUOTA_EXCEEDED => {
+                    let flight = self.flights.remove(position).unwrap();
+                    assert!(!flight.released, "refused what was taken");
+                    ledger.refused(flight.id);
+                }
                 4 => {
                     let flight = self.flights.remove(position).unwrap();
-                    assert!(flight.qos == QoS::AtLeastOnce && packets::reason(&body) < 0x80);
+                    assert!(flight.qos == QoS::AtLeastOnce && reason < 0x80);
                     ledger.acknowledged(flight.id);
                 }
                 5 => {
                     let flight = &mut self.flights[position];
-                    assert!(flight.qos == QoS::ExactlyOnce && packets::reason(&body) < 0x80);
+                    assert!(flight.qos == QoS::ExactlyOnce && reason < 0x80);
                     ledger.acknowledged(flight.id);
                     flight.released = true;
                     connection.session.release(connection.wire(), pkid);

@@ -222,7 +222,9 @@ impl Reader {
         if let Some(loading) = &mut self.loading {
             match wait {
                 true => {
-                    while process.committer.step() {}
+                    if !process.commit_all() {
+                        return false;
+                    }
                     loading.as_mut().await;
                 }
                 false if poll_once(loading.as_mut()).is_none() => return false,
