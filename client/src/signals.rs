@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -91,8 +92,14 @@ fn before() -> std::sync::MutexGuard<'static, Option<(File, Termios)>> {
     BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How long the thread that asks may take from its first to its last change of the settings, which come one after the
+/// other: a signal in between would be undone by the last.
+const SETTLING: Duration = Duration::from_millis(30);
+
 fn restore_terminal() {
     if let Some((mut terminal, settings)) = before().take() {
+        let _ = tcsetattr(&terminal, OptionalActions::Now, &settings);
+        std::thread::sleep(SETTLING);
         let _ = tcsetattr(&terminal, OptionalActions::Now, &settings);
         // The prompt has no line end.
         let _ = terminal.write_all(b"\n");
