@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use crate::trust_policy::TrustPolicy;
 
@@ -132,12 +133,45 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
     },
+    /// Print what completes commands and options in your shell
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Write man pages, one for each command
+    Man {
+        /// Into this folder, which must be there
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// The people you know, and whose keys they are
     Contacts {
         /// What to do; without it, the list.
         #[command(subcommand)]
         command: Option<ContactsCommand>,
     },
+}
+
+/// What needs no user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Paper {
+    /// A completion script on standard output.
+    Completions(Shell),
+    /// Man pages into a folder.
+    Man(PathBuf),
+}
+
+impl Command {
+    /// What can be done without knowing who is asking.
+    #[must_use]
+    pub fn paper(&self) -> Option<Paper> {
+        match self {
+            Command::Completions { shell } => Some(Paper::Completions(*shell)),
+            Command::Man { dir } => Some(Paper::Man(dir.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// `sealpost send …`
@@ -328,6 +362,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_and_man_pages_need_no_user() {
+        let paper = |line| parse(line).unwrap().command.paper();
+        assert_eq!(
+            paper("sealpost completions bash"),
+            Some(Paper::Completions(Shell::Bash))
+        );
+        assert_eq!(paper("sealpost man /tmp"), Some(Paper::Man("/tmp".into())));
+        assert_eq!(paper("sealpost chat"), None);
     }
 
     #[test]

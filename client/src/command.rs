@@ -7,6 +7,7 @@ mod invite;
 mod keys;
 mod listen;
 mod outbox;
+mod paper;
 mod question;
 mod send;
 mod stdin_lines;
@@ -116,6 +117,9 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
+    if let Some(paper) = cli.command.paper() {
+        return paper::run(paper);
+    }
     check_environment()?;
     let settings = Settings::load(&cli.global, &process_environment)?;
     // Only making keys makes a home: a slip in a name leaves nothing behind.
@@ -178,6 +182,8 @@ pub async fn run(
         Command::Add { link } => invite::add(start, &link),
         Command::Outbox { command } => outbox::run(start, command),
         Command::Contacts { command } => contacts::run(start, command),
+        // Done above.
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     };
     match ended {
         // As in `sealpost listen | head -1`.

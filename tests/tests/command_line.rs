@@ -334,3 +334,29 @@ fn a_home_whose_name_is_not_utf8_is_used_or_refused_and_never_another() {
     assert!(odd.join("keystore.json").exists());
     assert!(!folder.path().join(".local").exists());
 }
+
+#[test]
+fn completions_and_man_pages_come_without_a_user_and_are_what_shells_and_man_read() {
+    let script = Command::new(program("sealpost"))
+        .args(["completions", "bash"])
+        .output()
+        .unwrap();
+    assert!(script.status.success(), "{script:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sealpost.bash");
+    std::fs::write(&path, &script.stdout).unwrap();
+    let read = Command::new("bash").arg("-n").arg(&path).output().unwrap();
+    assert!(read.status.success() && read.stderr.is_empty(), "{read:?}");
+
+    let man = |folder: &std::path::Path| {
+        Command::new(program("sealpost"))
+            .arg("man")
+            .arg(folder)
+            .output()
+            .unwrap()
+    };
+    assert!(man(folder.path()).status.success());
+    let page = std::fs::read_to_string(folder.path().join("sealpost-send.1")).unwrap();
+    assert!(page.contains(".TH"), "{page}");
+    assert_eq!(man(&folder.path().join("missing")).status.code(), Some(1));
+}

@@ -115,7 +115,7 @@ fn every_message_crosses_once_and_in_order_while_either_client_and_the_broker_ar
     // Killed between printing and noting it, a listener prints once more what it printed last.
     let mut all: Vec<String> = Vec::new();
     for mut texts in shown {
-        if texts.first().is_some() && texts.first() == all.last() {
+        if !texts.is_empty() && texts.first() == all.last() {
             texts.remove(0);
         }
         all.extend(texts);
