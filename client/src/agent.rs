@@ -7,7 +7,6 @@
 
 mod caller;
 mod holder;
-mod socket_path;
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +24,8 @@ pub use holder::{Holder, HolderError};
 
 /// How long a key is held when nobody says.
 pub const DEFAULT_TIME: Duration = Duration::from_secs(60 * 60);
+/// The socket's name in its folder.
+const NAME: &str = "agent.sock";
 /// The longest line of either side, in bytes: a key, a salt and a time fit many times.
 const MAX_LINE: u64 = 1_024;
 /// How long either side waits for the other. Both are on this machine.

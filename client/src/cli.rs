@@ -100,6 +100,12 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<Duration>,
     },
+    /// Receive and send for programs that speak JSON-RPC with it over a Unix socket
+    Daemon {
+        /// Where to listen, in a folder of yours alone [default: daemon/daemon.sock in the home]
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+    },
     /// Your own keys
     Keys {
         /// What to do with them.

@@ -3,6 +3,7 @@
 mod agent;
 mod chat;
 mod contacts;
+mod daemon;
 mod invite;
 mod keys;
 mod listen;
@@ -144,6 +145,7 @@ pub async fn run(
         cli.command,
         Command::Send(_)
             | Command::Chat
+            | Command::Daemon { .. }
             | Command::Keys {
                 command: KeysCommand::Init { .. }
                     | KeysCommand::Rotate { .. }
@@ -171,6 +173,7 @@ pub async fn run(
     let ended = match cli.command {
         Command::Send(errand) => send::run(start, errand, started).await,
         Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
+        Command::Daemon { socket } => daemon::run(start, socket, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,
         Command::Agent {

@@ -21,6 +21,25 @@ pub struct Believed {
     pub verified: bool,
 }
 
+/// A contact as it is listed.
+#[must_use]
+pub fn listed(contact: &Contact) -> Event {
+    let mut event = Event::contact(
+        &contact.user,
+        ContactChangeKind::Known,
+        &contact.pin.identity,
+        contact.pin.verified,
+    );
+    if let Event::Contact {
+        offered, suspended, ..
+    } = &mut event
+    {
+        *offered = offered_identity(contact).map(|key| key.fingerprint());
+        *suspended = contact.is_suspended();
+    }
+    event
+}
+
 /// What was new about a believed bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

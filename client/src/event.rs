@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::store::{OutboxEntry, SendState};
 use crate::terminal::{attributed, clean_line};
 
-pub use printer::Printer;
+pub use printer::{Printer, json};
 
 /// Something to say.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -7,6 +7,7 @@ use sealpost_mqtt::{RouteOptionsError, TlsFilesError, advice_on_files};
 
 use crate::agent::HolderError;
 use crate::contact::Disbelieved;
+use crate::daemon::DoorError;
 use crate::event::Event;
 use crate::home::HomeError;
 use crate::incoming::ReceiveError;
@@ -207,6 +208,18 @@ impl From<HolderError> for Failure {
             error.to_string(),
             "The folder must be yours alone: chmod 700. Is the home on a disk that can hold a socket?",
         )
+    }
+}
+
+impl From<DoorError> for Failure {
+    fn from(error: DoorError) -> Failure {
+        let hint = match &error {
+            DoorError::Io { .. } => {
+                "The folder of the socket must be yours alone (chmod 700), on a disk that can hold a socket."
+            }
+            DoorError::Taken(_) => "Perhaps a daemon of another home. Choose another --socket.",
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
     }
 }
 

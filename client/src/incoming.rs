@@ -238,7 +238,17 @@ pub fn retry(
 
 /// Messages that were stored by an earlier run, which did not get to show them. At most `limit`; ask again.
 pub fn unshown(store: &Store, limit: u32) -> Result<Vec<Message>, StoreError> {
-    let stored = store.unshown(limit)?;
+    let messages = unshown_after(store, 0, limit)?;
+    Ok(messages.into_iter().map(|(_, message)| message).collect())
+}
+
+/// The same behind the one with this number, each with its own.
+pub fn unshown_after(
+    store: &Store,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Message)>, StoreError> {
+    let stored = store.unshown(after, limit)?;
     stored
         .into_iter()
         .map(|message| {
@@ -246,12 +256,14 @@ pub fn unshown(store: &Store, limit: u32) -> Result<Vec<Message>, StoreError> {
                 .ok()
                 .and_then(|json| Content::parse(json).ok())
                 .ok_or(StoreError::Damaged("a stored message is malformed"))?;
-            Ok(Message {
+            let number = message.number;
+            let message = Message {
                 from: message.from,
                 id: message.id,
                 ts: message.ts,
                 content,
-            })
+            };
+            Ok((number, message))
         })
         .collect()
 }

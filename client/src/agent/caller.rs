@@ -7,9 +7,9 @@ use std::path::Path;
 use sealpost_core::Timestamp;
 use zeroize::Zeroizing;
 
-use super::socket_path::SocketPath;
-use super::{Held, MAX_LINE, PATIENCE, Request, folder};
+use super::{Held, MAX_LINE, NAME, PATIENCE, Request, folder};
 use crate::keystore::KeystoreKey;
+use crate::local_socket::SocketPath;
 
 /// The key that the agent of this home holds, if there is one.
 #[must_use]
@@ -46,7 +46,7 @@ fn ask(home: &Path, request: Request) -> Option<Held> {
 }
 
 fn call(home: &Path, request: Request) -> io::Result<Held> {
-    let path = SocketPath::within(&folder(home))?;
+    let path = SocketPath::within(&folder(home), NAME)?;
     let mut stream = UnixStream::connect(path.as_path())?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

@@ -1,8 +1,7 @@
 //! The agent itself.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::socket_path::SocketPath;
-use super::{Held, MAX_LINE, PATIENCE, Request, folder};
+use super::{Held, MAX_LINE, NAME, PATIENCE, Request, folder};
 use crate::clock;
 use crate::keystore::KeystoreKey;
+use crate::local_socket::{SocketPath, is_ours, listen};
 
 /// How often it looks whether its time is over by the machine's clock, which goes on while the machine sleeps.
 const GLANCE: Duration = Duration::from_secs(1);
@@ -51,7 +50,7 @@ impl Holder {
     /// When the socket cannot be made.
     pub fn bind(home: &Path, key: KeystoreKey, until: Timestamp) -> Result<Holder, HolderError> {
         let folder = folder(home);
-        let (listener, path) = listen(&folder).map_err(|source| HolderError::Io {
+        let (listener, path) = listen(&folder, NAME).map_err(|source| HolderError::Io {
             path: folder,
             source,
         })?;
@@ -116,28 +115,6 @@ impl Drop for Holder {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.path.as_path());
     }
-}
-
-fn listen(folder: &Path) -> io::Result<(UnixListener, SocketPath)> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let path = SocketPath::within(folder)?;
-    match fs::remove_file(path.as_path()) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path.as_path())?;
-    // The folder keeps others out meanwhile.
-    fs::set_permissions(path.as_path(), Permissions::from_mode(0o600))?;
-    Ok((listener, path))
-}
-
-/// Whether the process at the other end runs as our user.
-fn is_ours(stream: &UnixStream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sealpost_core::{Content, MessageId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Start, contacts, parse_user, stdin_lines};
+use super::{Start, parse_user, stdin_lines};
 use crate::event::Event;
 use crate::exit::{Code, Failure};
 use crate::session::{Happening, Parts, Session};
@@ -172,7 +172,9 @@ impl Chat {
                     self.session.printer.note("nobody yet: write to somebody")?;
                 }
                 for contact in &contacts {
-                    self.session.printer.print(&contacts::listed(contact))?;
+                    self.session
+                        .printer
+                        .print(&crate::contact::listed(contact))?;
                 }
             }
             Line::Unknown => self.failed(&Failure::new(

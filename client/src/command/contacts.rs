@@ -7,7 +7,7 @@ use sealpost_core::{IdentityKey, SafetyNumber, UserId, Verification};
 use super::{Start, ask, parse_user};
 use crate::account::Account;
 use crate::cli::ContactsCommand;
-use crate::contact::{self, Trusted, offered_identity};
+use crate::contact::{self, Trusted, listed, offered_identity};
 use crate::event::{ContactChangeKind, Event};
 use crate::exit::{Code, Failure};
 use crate::store::{Contact, Store};
@@ -50,24 +50,6 @@ pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<
             yes,
         ),
     }
-}
-
-/// A contact as it is listed, in `chat` too.
-pub(super) fn listed(contact: &Contact) -> Event {
-    let mut event = Event::contact(
-        &contact.user,
-        ContactChangeKind::Known,
-        &contact.pin.identity,
-        contact.pin.verified,
-    );
-    if let Event::Contact {
-        offered, suspended, ..
-    } = &mut event
-    {
-        *offered = offered_identity(contact).map(|key| key.fingerprint());
-        *suspended = contact.is_suspended();
-    }
-    event
 }
 
 fn list(start: &mut Start, store: &Store) -> Result<(), Failure> {

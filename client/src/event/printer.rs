@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use tokio::sync::mpsc;
+
 use super::{ContactChangeKind, Event};
 
 /// Writes events, as JSON or in words.
@@ -11,6 +13,8 @@ pub struct Printer {
     lenient: bool,
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
+    /// Where they go instead, when a program of ours takes them.
+    taker: Option<mpsc::UnboundedSender<Event>>,
 }
 
 impl std::fmt::Debug for Printer {
@@ -36,6 +40,16 @@ impl Printer {
             lenient: false,
             out,
             err,
+            taker: None,
+        }
+    }
+
+    /// To somebody who takes them after every step of a session, which says a bounded number of things.
+    #[must_use]
+    pub fn to(taker: mpsc::UnboundedSender<Event>) -> Printer {
+        Printer {
+            taker: Some(taker),
+            ..Printer::new(true, Box::new(io::sink()), Box::new(io::sink()))
         }
     }
 
@@ -53,6 +67,10 @@ impl Printer {
 
     /// Says it, and flushes. Fails when the reader has gone away.
     pub fn print(&mut self, event: &Event) -> io::Result<()> {
+        if let Some(taker) = &self.taker {
+            let gone = |_| io::ErrorKind::BrokenPipe.into();
+            return taker.send(event.clone()).map_err(gone);
+        }
         let written = self.write(event);
         if self.lenient && !matches!(event, Event::Message { .. }) {
             return Ok(());
@@ -62,10 +80,7 @@ impl Printer {
 
     fn write(&mut self, event: &Event) -> io::Result<()> {
         if self.json {
-            // serde_json escapes C0 controls and leaves the rest to its reader; the others that a terminal might act
-            // upon are escaped here, so that `sealpost --json | less` is safe too.
-            let line = serde_json::to_string(event).map_err(io::Error::other)?;
-            self.out.write_all(escape_for_terminals(&line).as_bytes())?;
+            self.out.write_all(json(event)?.as_bytes())?;
             self.out.write_all(b"\n")?;
             return self.out.flush();
         }
@@ -110,6 +125,14 @@ impl Printer {
         let written = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
         if self.lenient { Ok(()) } else { written }
     }
+}
+
+/// Anything as a line of JSON, without a line end.
+pub fn json(what: &impl serde::Serialize) -> io::Result<String> {
+    // serde_json escapes C0 controls and leaves the rest to its reader; the others that a terminal might act upon are
+    // escaped here, so that `sealpost --json | less` is safe too.
+    let line = serde_json::to_string(what).map_err(io::Error::other)?;
+    Ok(escape_for_terminals(&line))
 }
 
 /// `\u` escapes for DEL, C1 controls and characters that change direction or are not seen. Inside a JSON string they

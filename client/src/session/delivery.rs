@@ -120,6 +120,7 @@ impl Session {
 
     /// Prints a message and remembers that it was. In this order: a crash in between shows it twice rather than never.
     fn show(&mut self, message: &Message) -> Result<(), Failure> {
+        self.unsaid.retain(|(_, _, id, _)| *id != message.id);
         if self.shown >= self.manner.limit {
             return Ok(());
         }
@@ -142,7 +143,6 @@ impl Session {
         if receipt {
             self.carrying.gather();
         }
-        self.unsaid.retain(|(_, _, id, _)| *id != message.id);
         self.shown += 1;
         Ok(())
     }

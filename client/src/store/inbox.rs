@@ -47,6 +47,8 @@ pub enum Acceptance {
 /// A message as it comes out of the store.
 #[derive(Debug)]
 pub struct StoredMessage {
+    /// Its place in the order of arrival, from 1.
+    pub number: i64,
     /// Who sent it.
     pub from: UserId,
     /// Its name.
@@ -157,24 +159,28 @@ impl Store {
         Ok(copies == Some(MAX_COPIES))
     }
 
-    /// Messages that were stored but not shown yet, oldest first, at most `limit`.
-    pub fn unshown(&self, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
+    /// Messages that were stored but not shown yet, oldest first, behind the one numbered `after` (0: all), at most
+    /// `limit`.
+    pub fn unshown(&self, after: i64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         let mut statement = self.db.prepare_cached(
-            "SELECT sender, id, ts, body FROM messages WHERE shown = 0 ORDER BY number LIMIT ?1",
+            "SELECT sender, id, ts, body, number FROM messages WHERE shown = 0 AND number > ?1
+             ORDER BY number LIMIT ?2",
         )?;
-        let rows = statement.query_map([limit], |row| {
+        let rows = statement.query_map(params![after, limit], |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, Vec<u8>>(1)?,
                 row.get::<_, i64>(2)?,
                 row.get::<_, Vec<u8>>(3)?,
+                row.get::<_, i64>(4)?,
             ))
         })?;
         rows.map(|row| {
-            let (from, id, ts, body) = row?;
+            let (from, id, ts, body, number) = row?;
             let (from, id) = (user_from(&from)?, message_id(&id)?);
             let body = self.decrypt(&theirs(&from, &id), &body)?;
             Ok(StoredMessage {
+                number,
                 ts: timestamp_from(from_sql(ts)?)?,
                 from,
                 id,
@@ -338,12 +344,12 @@ mod tests {
         }
         // As after a crash between storing and printing.
         let mut store = store(&folder);
-        let unshown = store.unshown(10).unwrap();
+        let unshown = store.unshown(0, 10).unwrap();
         assert_eq!(unshown.len(), 1);
         assert_eq!(&**unshown[0].body, b"{\"kind\":\"text\",\"text\":\"hi\"}");
         assert_eq!(unshown[0].ts, at(1_000));
         store.mark_shown(&alice, &first, false).unwrap();
-        assert!(store.unshown(10).unwrap().is_empty());
+        assert!(store.unshown(0, 10).unwrap().is_empty());
     }
 
     #[test]
@@ -360,7 +366,7 @@ mod tests {
                 Acceptance::Stored
             );
         }
-        assert_eq!(store.unshown(10).unwrap().len(), 2);
+        assert_eq!(store.unshown(0, 10).unwrap().len(), 2);
     }
 
     #[test]
@@ -420,15 +426,15 @@ mod tests {
         open.db
             .execute("UPDATE messages SET sender = 'mallory'", [])
             .unwrap();
-        assert!(matches!(open.unshown(1), Err(StoreError::WrongKey)));
+        assert!(matches!(open.unshown(0, 1), Err(StoreError::WrongKey)));
         open.db
             .execute("UPDATE messages SET sender = 'alice'", [])
             .unwrap();
-        open.unshown(1).unwrap();
+        open.unshown(0, 1).unwrap();
         let other_key = Zeroizing::new([8; 32]);
         assert_ne!(*other_key, *key());
         let other = Store::open(&folder.path().join("store.sqlite"), &other_key).unwrap();
-        assert!(matches!(other.unshown(1), Err(StoreError::WrongKey)));
+        assert!(matches!(other.unshown(0, 1), Err(StoreError::WrongKey)));
     }
 
     #[test]
@@ -507,6 +513,6 @@ mod tests {
         let message = incoming(&alice, &id, 1, b"x");
         assert_eq!(one.accept(&message, at(2)).unwrap(), Acceptance::Stored);
         assert_eq!(two.accept(&message, at(2)).unwrap(), Acceptance::Seen);
-        assert_eq!(two.unshown(10).unwrap().len(), 1);
+        assert_eq!(two.unshown(0, 10).unwrap().len(), 1);
     }
 }

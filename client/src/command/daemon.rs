@@ -1,0 +1,200 @@
+//! `sealpost daemon`: receives and sends for as long as it runs, for programs that ask it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sealpost_mqtt::Route;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Start;
+use crate::daemon::{Connection, Desk, Door, Manners};
+use crate::event::{Event, Printer};
+use crate::exit::{Code, Failure};
+use crate::session::{Manner, NotConnected, Parts, Session};
+
+/// How long until a broker that was not there at the start is tried again: twice as long each time, up to the longest.
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(
+    start: Start,
+    socket: Option<PathBuf>,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let account = start.unlock()?;
+    let store = start.open_store(&account)?;
+    let _only_one = start.lock_receiving().await?;
+    started();
+    let manner = Manner {
+        // They are handed out by the desk, which knows who took them.
+        limit: 0,
+        ..start.manner()
+    };
+    let manners = Manners {
+        user: account.user().clone(),
+        realm: account.realm().to_string(),
+        trust: start.settings.trust,
+        read_receipts: manner.read_receipts,
+    };
+    let desk = Desk::new(start.open_store(&account)?, manners);
+    let door = Door::open(&start.home, socket)?;
+    let (said, events) = mpsc::unbounded_channel();
+    let mut office = Office {
+        desk,
+        door,
+        events,
+        log: start.printer,
+        stop: start.stop,
+    };
+    let path = office.door.path().display().to_string();
+    let path = crate::terminal::clean_line(&path);
+    office.log.note(&format!("sealpost: listening at {path}"))?;
+    let retired = account.is_retired();
+    let parts = Parts {
+        account,
+        store,
+        printer: Printer::to(said),
+    };
+    let ended = Box::pin(office.work(parts, &start.settings.broker, manner, retired)).await;
+    let Office { desk, door, .. } = office;
+    // Clients get what waits for them, and the end.
+    drop(desk);
+    door.close().await;
+    ended
+}
+
+struct Office {
+    desk: Desk,
+    door: Door,
+    events: mpsc::UnboundedReceiver<Event>,
+    log: Printer,
+    stop: CancellationToken,
+}
+
+impl Office {
+    async fn work(
+        &mut self,
+        parts: Parts,
+        broker: &Route,
+        manner: Manner,
+        retired: bool,
+    ) -> Result<(), Failure> {
+        let connected = Box::pin(self.connect(parts, broker, manner, retired)).await?;
+        let Some(mut session) = connected else {
+            return Ok(());
+        };
+        let ended = self.serve(&mut session).await;
+        let closed = session.close().await;
+        self.pass_on();
+        ended.and(closed)
+    }
+
+    /// Serves clients while it connects, for as long as that takes. `None` when it is to stop.
+    async fn connect(
+        &mut self,
+        mut parts: Parts,
+        broker: &Route,
+        manner: Manner,
+        retired: bool,
+    ) -> Result<Option<Session>, Failure> {
+        self.desk.set_connection(Connection {
+            connected: false,
+            broker: broker.current().to_string(),
+            retired,
+        });
+        let mut wait = CONNECT_AGAIN;
+        loop {
+            let stop = self.stop.clone();
+            let until = async move {
+                stop.cancelled().await;
+                super::interrupted()
+            };
+            let connecting = Session::connect(parts, broker.clone(), manner, until);
+            let not = match Box::pin(self.meanwhile(connecting)).await? {
+                Ok(session) => return Ok(Some(session)),
+                Err(not) => not,
+            };
+            if self.stop.is_cancelled() {
+                return Ok(None);
+            }
+            let NotConnected {
+                parts: again,
+                failure,
+            } = *not;
+            if failure.code != Code::Unreachable {
+                return Err(failure);
+            }
+            parts = again;
+            self.pass_on();
+            self.say(&Event::Status {
+                state: "disconnected",
+                broker: broker.current().to_string(),
+                reason: Some(failure.message),
+                retry_in: Some(wait.as_secs_f64()),
+            });
+            let stop = self.stop.clone();
+            let pause = async move {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => false,
+                    () = stop.cancelled() => true,
+                }
+            };
+            if self.meanwhile(pause).await? {
+                return Ok(None);
+            }
+            wait = (wait * 2).min(CONNECT_AGAIN_MOST);
+        }
+    }
+
+    async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut what = std::pin::pin!(what);
+        loop {
+            tokio::select! {
+                done = &mut what => return Ok(done),
+                Some(coming) = self.door.next() => self.desk.take(coming)?,
+                Some(event) = self.events.recv() => self.say(&event),
+            }
+        }
+    }
+
+    async fn serve(&mut self, session: &mut Session) -> Result<(), Failure> {
+        loop {
+            self.pass_on();
+            self.desk.set_connection(Connection {
+                connected: session.is_connected(),
+                broker: session.broker().to_string(),
+                retired: session.account.is_retired(),
+            });
+            self.desk.hand_out()?;
+            tokio::select! {
+                happening = session.next() => {
+                    if let crate::session::Happening::Outgoing(entry) = happening? {
+                        self.pass_on();
+                        self.desk.tell(&Event::outbox(&entry));
+                    }
+                }
+                Some(coming) = self.door.next() => {
+                    self.desk.take(coming)?;
+                    if self.desk.wrote() {
+                        session.carry()?;
+                    }
+                }
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// What the session said.
+    fn pass_on(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.say(&event);
+        }
+    }
+
+    /// To subscribers, and into the log, which may have no reader.
+    fn say(&mut self, event: &Event) {
+        self.desk.tell(event);
+        let _ = self.log.print(event);
+    }
+}

@@ -1,0 +1,309 @@
+//! What clients ask for, and who is given what. No sockets here.
+//!
+//! Events go to all subscribers. Messages go to one of them, the one that subscribed first: two would each take what the
+//! other is to deal with. When it goes, the next is given what it has not acknowledged.
+
+use std::collections::{BTreeMap, HashSet};
+
+use sealpost_core::UserId;
+use serde_json::{Value, json};
+
+use super::protocol::{self, Acknowledge, Call, Refusal};
+use super::{ClientId, Coming, Line, Lines, MessageName};
+use crate::clock;
+use crate::contact::listed;
+use crate::event::Event;
+use crate::exit::{Code, Failure};
+use crate::incoming;
+use crate::keystore::KeystoreError;
+use crate::outgoing::enqueue;
+use crate::store::{Store, StoreError};
+use crate::trust_policy::TrustPolicy;
+
+/// How many messages are handed out and not acknowledged: 2 MB of text at most wait for a client, 13 MB where every byte
+/// has to be escaped.
+const MAX_HANDED_OUT: usize = 32;
+/// How many messages of the outbox are listed at once, the oldest.
+const MAX_LISTED: u32 = 1_000;
+
+/// How we are connected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Whether it is up.
+    pub connected: bool,
+    /// The broker, or the last one that was tried.
+    pub broker: String,
+    /// Our keys are withdrawn: nothing can be sent.
+    pub retired: bool,
+}
+
+/// Who we are, which does not change while a daemon runs.
+#[derive(Debug, Clone)]
+pub struct Manners {
+    /// Our name.
+    pub user: UserId,
+    /// Our deployment.
+    pub realm: String,
+    /// To whom may be sent.
+    pub trust: TrustPolicy,
+    /// Whether senders learn that their messages were shown.
+    pub read_receipts: bool,
+}
+
+#[derive(Debug)]
+struct Client {
+    lines: Lines,
+    subscribed: Option<Subscription>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Subscription {
+    acknowledge: Acknowledge,
+    /// The first has the lowest.
+    turn: u64,
+}
+
+/// Answers clients.
+#[derive(Debug)]
+pub struct Desk {
+    store: Store,
+    manners: Manners,
+    connection: Connection,
+    clients: BTreeMap<ClientId, Client>,
+    turns: u64,
+    /// Who is given messages.
+    reader: Option<ClientId>,
+    /// What they were given and have not acknowledged.
+    handed_out: HashSet<MessageName>,
+    /// The number of the last message that they were given.
+    after: i64,
+    /// Whether something was written into the outbox.
+    wrote: bool,
+}
+
+impl Desk {
+    /// With its own connection to the store.
+    #[must_use]
+    pub fn new(store: Store, manners: Manners) -> Desk {
+        Desk {
+            store,
+            manners,
+            connection: Connection::default(),
+            clients: BTreeMap::new(),
+            turns: 0,
+            reader: None,
+            handed_out: HashSet::new(),
+            after: 0,
+            wrote: false,
+        }
+    }
+
+    /// How we are connected now.
+    pub fn set_connection(&mut self, connection: Connection) {
+        self.connection = connection;
+    }
+
+    /// Whether something was written into the outbox since this was asked last.
+    pub fn wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
+    /// Deals with what comes through the door.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn take(&mut self, coming: Coming) -> Result<(), StoreError> {
+        match coming {
+            Coming::Joined(client, lines) => {
+                let subscribed = None;
+                self.clients.insert(client, Client { lines, subscribed });
+            }
+            Coming::Line(client, line) => {
+                let request = protocol::parse(&line);
+                let result = request.call.and_then(|call| self.answer(client, call));
+                if let Some(id) = request.id {
+                    self.put(client, protocol::answer(&id, result), None);
+                }
+            }
+            Coming::Written(client, name) => {
+                if self.reader == Some(client) {
+                    self.acknowledge(&name)?;
+                }
+            }
+            Coming::Gone(client) => self.part(client),
+        }
+        self.hand_out()
+    }
+
+    /// Tells subscribers.
+    pub fn tell(&mut self, event: &Event) {
+        let text = protocol::notification(event);
+        let subscribers: Vec<ClientId> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.subscribed.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for client in subscribers {
+            self.put(client, text.clone(), None);
+        }
+    }
+
+    /// Gives the reader what there is for them, as much as they may have at once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn hand_out(&mut self) -> Result<(), StoreError> {
+        // Each turn ends with nothing left to give, or with one client fewer.
+        while let Some((client, acknowledge)) = self.choose_reader() {
+            let room = MAX_HANDED_OUT.saturating_sub(self.handed_out.len());
+            let room = u32::try_from(room).unwrap_or(0);
+            let messages = match room {
+                0 => Vec::new(),
+                room => incoming::unshown_after(&self.store, self.after, room)?,
+            };
+            if messages.is_empty() {
+                return Ok(());
+            }
+            for (number, message) in messages {
+                let incoming::Message {
+                    from,
+                    id,
+                    ts,
+                    content,
+                } = message;
+                // Looked up only now, when what is missing may have come.
+                if let Some(prev) = self.store.gap_before(&from, &id)? {
+                    let gap = Event::Gap {
+                        from: from.to_string(),
+                        id: id.to_string(),
+                        prev: prev.to_string(),
+                    };
+                    self.put(client, protocol::notification(&gap), None);
+                }
+                let text = protocol::notification(&Event::message(&from, &id, ts, &content));
+                let name = (from, id);
+                let acknowledges = (acknowledge == Acknowledge::Auto).then(|| name.clone());
+                self.put(client, text, acknowledges);
+                if self.reader != Some(client) {
+                    break;
+                }
+                self.handed_out.insert(name);
+                self.after = number;
+            }
+        }
+        Ok(())
+    }
+
+    fn choose_reader(&mut self) -> Option<(ClientId, Acknowledge)> {
+        if self.reader.is_none() {
+            self.handed_out.clear();
+            self.after = 0;
+            self.reader = self
+                .clients
+                .iter()
+                .filter_map(|(id, client)| Some((client.subscribed?.turn, *id)))
+                .min()
+                .map(|(_, id)| id);
+        }
+        let reader = self.reader?;
+        let subscribed = self.clients.get(&reader)?.subscribed?;
+        Some((reader, subscribed.acknowledge))
+    }
+
+    fn answer(&mut self, client: ClientId, call: Call) -> Result<Value, Refusal> {
+        match call {
+            Call::Send { to, content } => {
+                if to == self.manners.user {
+                    return Err(
+                        Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
+                    );
+                }
+                if self.connection.retired {
+                    return Err(KeystoreError::Retired.into());
+                }
+                let contact = self.store.contact(&to)?;
+                self.manners.trust.permit(&to, contact.as_ref())?;
+                let id = enqueue(&mut self.store, &to, &content, clock::now())?;
+                self.wrote = true;
+                Ok(json!({ "id": id.to_string() }))
+            }
+            Call::Status => Ok(json!({
+                "user": self.manners.user.to_string(),
+                "realm": self.manners.realm,
+                "state": if self.connection.connected { "connected" } else { "disconnected" },
+                "broker": self.connection.broker,
+                "queued": self.store.queued()?,
+            })),
+            Call::Outbox => {
+                let entries = self.store.unfinished(MAX_LISTED)?;
+                Ok(json!(entries.iter().map(Event::outbox).collect::<Vec<_>>()))
+            }
+            Call::Contacts => {
+                let contacts = self.store.contacts()?;
+                Ok(json!(contacts.iter().map(listed).collect::<Vec<_>>()))
+            }
+            Call::Subscribe(acknowledge) => {
+                let turn = self.turns;
+                let Some(client) = self.clients.get_mut(&client) else {
+                    return Ok(json!({}));
+                };
+                if client.subscribed.is_some() {
+                    return Err(Failure::new(
+                        Code::Usage,
+                        "this connection has subscribed already",
+                        "Once is enough.",
+                    )
+                    .into());
+                }
+                client.subscribed = Some(Subscription { acknowledge, turn });
+                self.turns += 1;
+                Ok(json!({}))
+            }
+            Call::Ack { from, id } => {
+                let name = (from, id);
+                if self.reader != Some(client) || !self.handed_out.contains(&name) {
+                    return Err(Failure::new(
+                        Code::Failed,
+                        "this connection was not given that message, or has acknowledged it",
+                        "What was not acknowledged comes again to the next subscriber.",
+                    )
+                    .into());
+                }
+                self.acknowledge(&name)?;
+                Ok(json!({}))
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, name: &MessageName) -> Result<(), StoreError> {
+        let (from, id) = name;
+        self.store
+            .mark_shown(from, id, self.manners.read_receipts)?;
+        self.handed_out.remove(name);
+        Ok(())
+    }
+
+    /// Puts a line into a client's queue. Who lets it fill up is disconnected: what they were not given stays.
+    fn put(&mut self, client: ClientId, text: String, acknowledges: Option<MessageName>) {
+        let Some(there) = self.clients.get(&client) else {
+            return;
+        };
+        let line = Line { text, acknowledges };
+        if there.lines.queue.try_send(line).is_err() {
+            tracing::warn!("a client of the daemon that reads too slowly was disconnected");
+            there.lines.cut.cancel();
+            self.part(client);
+        }
+    }
+
+    fn part(&mut self, client: ClientId) {
+        self.clients.remove(&client);
+        if self.reader == Some(client) {
+            self.reader = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! JSON-RPC 2.0: requests from lines, answers to lines.
+
+use sealpost_core::{Content, MessageId, UserId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::event;
+use crate::exit::{Code, Failure};
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Call {
+    /// Send a message.
+    Send { to: UserId, content: Content },
+    /// How things are.
+    Status,
+    /// What has not arrived.
+    Outbox,
+    /// Whom we know.
+    Contacts,
+    /// Events from now on.
+    Subscribe(Acknowledge),
+    /// A message was dealt with.
+    Ack { from: UserId, id: MessageId },
+}
+
+/// When a message counts as shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Acknowledge {
+    /// When it was written to the socket.
+    Auto,
+    /// When the subscriber says so.
+    Manual,
+}
+
+/// A request as it was understood. Without an `id` (a notification) nothing is answered.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) id: Option<Value>,
+    pub(super) call: Result<Call, Refusal>,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Refusal {
+    /// JSON-RPC's code.
+    code: i32,
+    message: String,
+    /// Ours.
+    exit: Code,
+    hint: String,
+}
+
+impl Refusal {
+    fn new(code: i32, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+            exit: Code::Usage,
+            hint: "The daemon's methods are in the client's README.".to_owned(),
+        }
+    }
+
+    fn params(problem: impl std::fmt::Display) -> Refusal {
+        Refusal::new(-32_602, format!("wrong params: {problem}"))
+    }
+
+    /// Nobody else is let in.
+    pub(super) fn too_many() -> Refusal {
+        Refusal {
+            exit: Code::Failed,
+            ..Refusal::new(-32_000, "too many clients are connected")
+        }
+    }
+}
+
+impl<F: Into<Failure>> From<F> for Refusal {
+    fn from(failure: F) -> Refusal {
+        let failure = failure.into();
+        Refusal {
+            code: -32_000,
+            message: failure.message,
+            exit: failure.code,
+            hint: failure.hint,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frame {
+    jsonrpc: String,
+    // A null id is an id.
+    #[serde(default, deserialize_with = "some")]
+    id: Option<Value>,
+    method: String,
+    params: Option<Value>,
+}
+
+fn some<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SendParams {
+    to: String,
+    text: Option<String>,
+    content: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubscribeParams {
+    ack: Acknowledge,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AckParams {
+    from: String,
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
+/// Reads a line.
+pub(super) fn parse(line: &[u8]) -> Request {
+    let refused = |refusal| Request {
+        id: Some(Value::Null),
+        call: Err(refusal),
+    };
+    let value: Value = match serde_json::from_slice(line) {
+        Ok(value) => value,
+        Err(_) => return refused(Refusal::new(-32_700, "that is not JSON")),
+    };
+    let frame: Frame = match serde_json::from_value(value) {
+        Ok(frame) => frame,
+        Err(error) => return refused(Refusal::new(-32_600, format!("no request: {error}"))),
+    };
+    if frame.jsonrpc != "2.0" {
+        return refused(Refusal::new(-32_600, "jsonrpc is to be \"2.0\""));
+    }
+    if matches!(&frame.id, Some(id) if !(id.is_string() || id.is_number() || id.is_null())) {
+        return refused(Refusal::new(-32_600, "an id is a string, a number or null"));
+    }
+    Request {
+        id: frame.id,
+        call: call(&frame.method, frame.params),
+    }
+}
+
+fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
+    match method {
+        "send" => {
+            let SendParams { to, text, content } = read(params)?;
+            let content = match (text, content) {
+                (Some(text), None) => Content::Text { text },
+                (None, Some(content)) => parse_content(&content)?,
+                _ => return Err(Refusal::params("give either text or content")),
+            };
+            let to = parse_user(&to)?;
+            Ok(Call::Send { to, content })
+        }
+        "status" => read::<NoParams>(params).map(|_| Call::Status),
+        "outbox" => read::<NoParams>(params).map(|_| Call::Outbox),
+        "contacts" => read::<NoParams>(params).map(|_| Call::Contacts),
+        "subscribe" => read::<SubscribeParams>(params).map(|how| Call::Subscribe(how.ack)),
+        "ack" => {
+            let AckParams { from, id } = read(params)?;
+            let from = parse_user(&from)?;
+            let id = MessageId::parse(&id).map_err(Refusal::params)?;
+            Ok(Call::Ack { from, id })
+        }
+        _ => Err(Refusal::new(-32_601, "there is no such method")),
+    }
+}
+
+fn read<T: DeserializeOwned>(params: Option<Value>) -> Result<T, Refusal> {
+    // An array would do for serde, by the order of the members.
+    match params.unwrap_or_else(|| json!({})) {
+        params @ Value::Object(_) => serde_json::from_value(params).map_err(Refusal::params),
+        _ => Err(Refusal::params("params are given by name")),
+    }
+}
+
+fn parse_user(name: &str) -> Result<UserId, Refusal> {
+    UserId::parse(name).map_err(|error| Refusal::params(format!("no user name: {error}")))
+}
+
+fn parse_content(content: &Value) -> Result<Content, Refusal> {
+    match Content::parse(&content.to_string()) {
+        // Receipts are made by the program, for what it received.
+        Ok(Content::Receipt(_)) => Err(Refusal::params("a receipt cannot be sent by hand")),
+        Ok(content) => Ok(content),
+        Err(error) => Err(Refusal::params(error)),
+    }
+}
+
+/// An answer as a line.
+pub(super) fn answer(id: &Value, result: Result<Value, Refusal>) -> String {
+    let answer = match result {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(refusal) => json!({ "jsonrpc": "2.0", "id": id, "error": {
+            "code": refusal.code,
+            "message": refusal.message,
+            "data": { "code": refusal.exit as u8, "hint": refusal.hint },
+        } }),
+    };
+    // A JSON value always has a text.
+    event::json(&answer).unwrap_or_default()
+}
+
+/// An event as a line.
+pub(super) fn notification(event: &event::Event) -> String {
+    event::json(&json!({ "jsonrpc": "2.0", "method": "event", "params": event }))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> Refusal {
+        parse(line.as_bytes()).call.expect_err(line)
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_by_json_rpcs_codes() {
+        for (line, code) in [
+            ("", -32_700),
+            ("{", -32_700),
+            ("\u{0}", -32_700),
+            ("[]", -32_600),
+            (r#"[{"jsonrpc":"2.0","id":1,"method":"status"}]"#, -32_600),
+            ("1", -32_600),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"status"}"#, -32_600),
+            (r#"{"id":1,"method":"status"}"#, -32_600),
+            (r#"{"jsonrpc":"2.0","id":[1],"method":"status"}"#, -32_600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"x"}"#, -32_601),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"status","params":[]}"#,
+                -32_602,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"status","params":{"x":1}}"#,
+                -32_602,
+            ),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"subscribe"}"#, -32_602),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"send","params":{"to":"bob"}}"#,
+                -32_602,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"send","params":{"to":"B!","text":"x"}}"#,
+                -32_602,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"send","params":{"to":"bob","content":{}}}"#,
+                -32_602,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"ack","params":{"from":"bob","id":"1"}}"#,
+                -32_602,
+            ),
+        ] {
+            assert_eq!(refusal(line).code, code, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_an_id_is_a_notification_and_null_is_an_id() {
+        let id = |line: &str| parse(line.as_bytes()).id;
+        assert_eq!(id(r#"{"jsonrpc":"2.0","method":"status"}"#), None);
+        assert_eq!(
+            id(r#"{"jsonrpc":"2.0","id":null,"method":"status"}"#),
+            Some(Value::Null)
+        );
+    }
+
+    #[test]
+    fn texts_and_other_contents_are_sent() {
+        let send = |what: &str| {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":"a","method":"send","params":{{"to":"bob",{what}}}}}"#
+            );
+            match parse(line.as_bytes()).call.unwrap() {
+                Call::Send { content, .. } => content,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(send(r#""text":"hi""#), Content::Text { text: "hi".into() });
+        assert_eq!(
+            send(r#""content":{"kind":"reading","c":21.5}"#).kind(),
+            "reading"
+        );
+    }
+
+    #[test]
+    fn an_error_carries_the_exit_code_and_stays_on_its_line() {
+        let failure = Failure::new(Code::Untrusted, "changed\n\u{202e}", "decide");
+        let line = answer(&json!(7), Err(failure.into()));
+        assert!(!line.contains(['\n', '\u{202e}']), "{line}");
+        let answer: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answer["id"], 7);
+        assert_eq!(answer["error"]["data"]["code"], 4);
+    }
+}
