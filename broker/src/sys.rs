@@ -63,11 +63,6 @@ impl Sys {
         let received = broker.traffic.received.load(Ordering::Relaxed);
         self.received.go_on(received);
         self.sent.go_on(load.sent);
-        // What is told here is retained too, and not what anybody means by that.
-        let load = Load {
-            retained: load.retained.saturating_sub(self.told.len()),
-            ..load
-        };
         let values = self.values(&load, received, uptime);
         let mut news = Vec::new();
         for (name, value) in values {
