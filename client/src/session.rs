@@ -8,6 +8,7 @@ mod carrying;
 mod delivery;
 mod handover;
 mod opening;
+mod parts;
 mod wanted;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use self::carrying::Carrying;
 pub(crate) use self::handover::hand_over;
 use self::opening::{receiving_client_id, start};
+pub use self::parts::{Manner, NotConnected, Parts};
 use self::wanted::Wanted;
 use crate::account::Account;
 use crate::contact::{Believed, Disbelieved};
@@ -32,7 +34,6 @@ use crate::exit::{Failure, not_published};
 use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
 use crate::store::{OutboxEntry, Store, WaitingFor};
-use crate::trust_policy::TrustPolicy;
 use crate::{clock, incoming};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
@@ -66,59 +67,6 @@ pub enum Happening {
     Outgoing(OutboxEntry),
     /// Nothing that a command acts upon.
     Other,
-}
-
-/// What a command wants to be told and shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manner {
-    /// No more messages than these are shown; the others stay for the next run.
-    pub limit: u64,
-    /// Says nothing of the connection as long as it is well.
-    pub quiet: bool,
-    /// Tells accepted senders that their messages were shown.
-    pub read_receipts: bool,
-    /// Tells accepted senders that their messages arrived.
-    pub receipts: bool,
-    /// To whom may be sent.
-    pub trust: TrustPolicy,
-}
-
-impl Default for Manner {
-    fn default() -> Manner {
-        Manner {
-            limit: u64::MAX,
-            quiet: false,
-            read_receipts: false,
-            receipts: true,
-            trust: TrustPolicy::default(),
-        }
-    }
-}
-
-/// What a session is made of, before and after.
-#[derive(Debug)]
-pub struct Parts {
-    /// Our keys.
-    pub account: Account,
-    /// Contacts and messages.
-    pub store: Store,
-    /// Where to say things.
-    pub printer: Printer,
-}
-
-/// A session that did not come to be.
-#[derive(Debug)]
-pub struct NotConnected {
-    /// To try again with.
-    pub parts: Parts,
-    /// Why.
-    pub failure: Failure,
-}
-
-impl From<Box<NotConnected>> for Failure {
-    fn from(not: Box<NotConnected>) -> Failure {
-        not.failure
-    }
 }
 
 /// A connected command.

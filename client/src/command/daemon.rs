@@ -12,6 +12,7 @@ use crate::daemon::{Connection, Desk, Door, Manners};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure};
 use crate::session::{Manner, NotConnected, Parts, Session};
+use crate::store::SendState;
 
 /// How long until a broker that was not there at the start is tried again: twice as long each time, up to the longest.
 const CONNECT_AGAIN: Duration = Duration::from_secs(1);
@@ -171,7 +172,13 @@ impl Office {
                 happening = session.next() => {
                     if let crate::session::Happening::Outgoing(entry) = happening? {
                         self.pass_on();
-                        self.desk.tell(&Event::outbox(&entry));
+                        let event = Event::outbox(&entry);
+                        // As `listen`: people want to know what will never arrive, scripts everything.
+                        if entry.state == SendState::Failed || self.log.is_json() {
+                            self.say(&event);
+                        } else {
+                            self.desk.tell(&event);
+                        }
                     }
                 }
                 Some(coming) = self.door.next() => {

@@ -1,0 +1,165 @@
+//! How messages of ours get further, in a store of their own.
+
+use super::*;
+use crate::outgoing::enqueue_all;
+use crate::store::tests::{at, store, user};
+use sealpost_core::Content;
+
+const DAY: u64 = 24 * 60 * 60 * 1_000;
+
+fn write(store: &mut Store, to: &str, texts: &[&str], now: u64) -> Vec<MessageId> {
+    let contents: Vec<Content> = texts
+        .iter()
+        .map(|&text| Content::Text { text: text.into() })
+        .collect();
+    enqueue_all(store, &user(to), &contents, at(now)).unwrap()
+}
+
+fn due(store: &Store, now: u64) -> Vec<MessageId> {
+    let due = store.due(at(now), 100).unwrap();
+    due.into_iter().map(|due| due.id).collect()
+}
+
+fn number(store: &Store, id: &MessageId) -> i64 {
+    let due = store.due(at(9_000_000_000_000), 100).unwrap();
+    due.into_iter().find(|due| due.id == *id).unwrap().number
+}
+
+fn problem() -> Problem {
+    Problem {
+        code: 5,
+        message: "full".into(),
+        hint: "wait".into(),
+    }
+}
+
+#[test]
+fn what_was_taken_over_is_there_after_a_crash_in_its_order_and_encrypted() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = write(&mut store(&folder), "bob", &["a secret", "two", "three"], 1);
+    let store = store(&folder);
+    assert_eq!(due(&store, 1), ids);
+    let body = &store.due(at(1), 1).unwrap()[0].body;
+    assert_eq!(&***body, br#"{"kind":"text","text":"a secret"}"#);
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(8).any(|window| window == b"a secret"));
+    }
+}
+
+#[test]
+fn a_message_that_waits_keeps_those_behind_it_to_the_same_recipient_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let bob = write(&mut store, "bob", &["one", "two"], 1);
+    let carol = write(&mut store, "carol", &["three"], 1);
+    let first = number(&store, &bob[0]);
+    store
+        .attempted(&[(first, Attempt::Later(at(100), problem()))], at(2))
+        .unwrap();
+    assert_eq!(due(&store, 99), carol);
+    assert_eq!(store.next_due().unwrap(), Some(at(0)));
+    assert_eq!(due(&store, 100), [bob[0], bob[1], carol[0]]);
+    let entry = store.outbox_entry(&bob[0]).unwrap().unwrap();
+    assert_eq!(entry.problem, Some(problem()));
+    store.wake(&user("bob")).unwrap();
+    assert_eq!(due(&store, 2).len(), 3);
+}
+
+#[test]
+fn a_sent_message_goes_again_until_it_is_receipted_less_and_less_often() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let id = write(&mut store, "bob", &["hi"], 0)[0];
+    let number = number(&store, &id);
+    let (mut now, mut waits) = (0, Vec::new());
+    for _ in 0..4 {
+        store
+            .attempted(&[(number, Attempt::Taken)], at(now))
+            .unwrap();
+        let entry = store.outbox_entry(&id).unwrap().unwrap();
+        assert_eq!((entry.state, entry.changed), (SendState::Sent, at(0)));
+        let next = store.next_due().unwrap().unwrap().millis();
+        assert!(due(&store, next - 1).is_empty());
+        assert_eq!(due(&store, next), [id]);
+        waits.push((next - now) / DAY);
+        now = next;
+    }
+    assert_eq!(waits, [1, 2, 4, 8]);
+    store.give_up(at(31 * DAY)).unwrap();
+    assert!(due(&store, 1_000 * DAY).is_empty());
+    let entry = store.outbox_entry(&id).unwrap().unwrap();
+    assert_eq!(entry.state, SendState::Sent);
+}
+
+#[test]
+fn what_gets_nowhere_for_a_month_is_given_up_and_reported_and_can_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let id = write(&mut store, "bob", &["hi"], 0)[0];
+    assert!(store.give_up(at(30 * DAY)).unwrap().is_empty());
+    let given_up = store.give_up(at(30 * DAY + 1)).unwrap();
+    assert_eq!(given_up[0].id, id);
+    assert_eq!(given_up[0].state, SendState::Failed);
+    assert!(given_up[0].problem.is_some());
+    assert!(due(&store, 31 * DAY).is_empty());
+    assert_eq!(store.unfinished(10).unwrap().len(), 1);
+    assert!(store.retry_outgoing(&id, at(31 * DAY)).unwrap());
+    assert_eq!(due(&store, 31 * DAY), [id]);
+    assert!(store.drop_outgoing(&id).unwrap());
+    assert!(!store.drop_outgoing(&id).unwrap());
+    assert!(store.unfinished(10).unwrap().is_empty());
+}
+
+#[test]
+fn more_than_the_outbox_holds_is_refused_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let messages = |count| -> Vec<_> {
+        (0..count)
+            .map(|n| {
+                let id = MessageId::new(at(n), &mut rand::rng());
+                (id, Zeroizing::new("{}".to_owned()))
+            })
+            .collect()
+    };
+    let many = messages(u64::from(MAX_QUEUED) - 1);
+    store.enqueue(&user("bob"), &many, at(1)).unwrap();
+    let refused = store.enqueue(&user("bob"), &messages(2), at(1));
+    assert!(matches!(refused, Err(StoreError::OutboxFull)));
+    assert_eq!(store.queued().unwrap() as usize, many.len());
+}
+
+#[test]
+fn a_full_disk_takes_nothing_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    store.refuse_writes();
+    let messages = [(
+        MessageId::new(at(1), &mut rand::rng()),
+        Zeroizing::new("{}".into()),
+    )];
+    assert!(matches!(
+        store.enqueue(&user("bob"), &messages, at(1)),
+        Err(StoreError::Database(_))
+    ));
+}
+
+#[test]
+fn a_store_of_the_first_version_is_brought_up_with_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let db = rusqlite::Connection::open(folder.path().join("store.sqlite")).unwrap();
+        db.execute_batch(crate::store::schema::FIRST).unwrap();
+        db.execute_batch(
+            "INSERT INTO meta VALUES ('installation', '0011223344556677'); PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder.path().join("store.sqlite");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut store = store(&folder);
+    assert_eq!(store.installation().unwrap(), "0011223344556677");
+    write(&mut store, "bob", &["hi"], 1);
+}
