@@ -379,7 +379,7 @@ impl Session {
             .carrying
             .receipts_paused
             .is_some_and(|until| until > Instant::now());
-        if paused || !self.connected || !self.is_own_bundle_settled() {
+        if !self.manner.receipts || paused || !self.connected || !self.is_own_bundle_settled() {
             return Ok(());
         }
         for user in self.store.receipts_due()? {

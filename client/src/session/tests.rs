@@ -618,3 +618,38 @@ async fn older_keys_alarm_once_and_what_is_believed_stays() {
     let believed = world.session.keys(alice.user()).unwrap().unwrap();
     assert_eq!(believed.as_bytes(), alice.bundle().as_bytes());
 }
+
+/// What bob publishes to alice in the seconds after her message arrived, while he is settled and has accepted her.
+async fn receipts_after_a_message(receipts: bool) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder);
+    world.session.manner.receipts = receipts;
+    begin(&mut world).await;
+    settle(&mut world).await;
+    world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    world.session.store.accept_contact(alice.user()).unwrap();
+    let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
+    world.script.deliver("inbox/bob", &envelope).await;
+    let waited = async { while world.session.next().await.is_ok() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(3), waited).await;
+    assert_eq!(world.out.text(), "From alice: Hello Bob!\n");
+    let mut sent = 0;
+    while let Some(asked) = world.script.asked_now() {
+        if let Asked::Publish { topic, .. } = asked {
+            assert_eq!(topic, "inbox/alice");
+            sent += 1;
+        }
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_accepted_sender_gets_a_receipt_and_none_where_the_person_wants_none_sent() {
+    assert_eq!(receipts_after_a_message(true).await, 1);
+    assert_eq!(receipts_after_a_message(false).await, 0);
+}
