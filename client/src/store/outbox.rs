@@ -16,8 +16,8 @@ pub const MAX_QUEUED: u32 = 100_000;
 pub const MAX_QUEUED_BYTES: u64 = 256 * 1024 * 1024;
 /// How many versions of one message are remembered, each sealed after the recipient's keys had changed.
 const MAX_VERSIONS: usize = 16;
-/// When a message that the broker has and nobody receipted is sent again; from then on after twice as long.
-const SEND_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// When a message that the broker has and nobody receipted is sent again, a day; from then on after twice as long.
+const SEND_AGAIN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 /// A message that has got nowhere after so long is given up, and reported. As long as mailboxes keep mail.
 pub const GIVE_UP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -332,18 +332,18 @@ impl Store {
         for (number, attempt) in attempts {
             match attempt {
                 Attempt::Taken => {
-                    let tries: u32 = tx
-                        .prepare_cached("SELECT attempts FROM outbox WHERE number = ?1")?
-                        .query_row([number], |row| row.get(0))?;
+                    // What failed before the broker had it does not count: it goes again a day after that.
                     tx.prepare_cached(
                         "UPDATE outbox SET changed = iif(state = 0, ?2, changed), attempts = iif(state = 0, 1, attempts + 1),
-                             state = max(state, 1), due = ?3, problem = NULL, hint = NULL, problem_code = NULL
+                             due = min(?2 + (?3 << min(iif(state = 0, 0, attempts), 5)), ?4),
+                             state = max(state, 1), problem = NULL, hint = NULL, problem_code = NULL
                          WHERE number = ?1 AND state IN (0, 1)",
                     )?
                     .execute(params![
                         number,
                         to_sql(now.millis()),
-                        to_sql(now.saturating_add(again_after(tries)).millis())
+                        SEND_AGAIN_MILLIS,
+                        to_sql(Timestamp::MAX.millis())
                     ])?;
                 }
                 Attempt::Later(due, problem) => {
@@ -535,11 +535,6 @@ impl Store {
         )?;
         Ok(changed == 1)
     }
-}
-
-/// How long after so many attempts a message is sent again that nobody receipted.
-fn again_after(attempts: u32) -> Duration {
-    SEND_AGAIN.saturating_mul(1 << attempts.min(5))
 }
 
 /// Binds the text of a message of ours to its place.

@@ -93,6 +93,21 @@ fn a_sent_message_goes_again_until_it_is_receipted_less_and_less_often() {
 }
 
 #[test]
+fn failed_attempts_before_the_broker_has_it_do_not_put_off_the_first_repetition() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let id = write(&mut store, "bob", &["hi"], 0)[0];
+    let number = number(&store, &id);
+    for _ in 0..5 {
+        store
+            .attempted(&[(number, Attempt::Later(at(1), problem()))], at(1))
+            .unwrap();
+    }
+    store.attempted(&[(number, Attempt::Taken)], at(0)).unwrap();
+    assert_eq!(store.next_due().unwrap(), Some(at(DAY)));
+}
+
+#[test]
 fn what_gets_nowhere_for_a_month_is_given_up_and_reported_and_can_be_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = store(&folder);
