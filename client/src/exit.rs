@@ -13,7 +13,7 @@ use crate::home::HomeError;
 use crate::incoming::ReceiveError;
 use crate::keystore::KeystoreError;
 use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
-use crate::outgoing::EnqueueError;
+use crate::outgoing::{EnqueueError, PermitError};
 use crate::passphrase::PassphraseError;
 use crate::settings::{KEYS, SettingsError};
 use crate::store::{Problem, StoreError};
@@ -277,6 +277,16 @@ impl From<EnqueueError> for Failure {
     }
 }
 
+impl From<&Failure> for Problem {
+    fn from(failure: &Failure) -> Problem {
+        Problem {
+            code: failure.code as u8,
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+        }
+    }
+}
+
 impl From<&Problem> for Failure {
     fn from(problem: &Problem) -> Failure {
         let code = match problem.code {
@@ -461,6 +471,16 @@ pub fn not_trusted(to: &str, why: &Disbelieved) -> Failure {
 }
 
 /// The trust policy does not permit sending.
+impl From<PermitError> for Failure {
+    fn from(error: PermitError) -> Failure {
+        match error {
+            PermitError::Retired(error) => error.into(),
+            PermitError::Policy(error) => error.into(),
+            PermitError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<NotPermitted> for Failure {
     fn from(not: NotPermitted) -> Failure {
         let hint = match &not {

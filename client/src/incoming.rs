@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::keystore::KeystoreError;
 use crate::store::{
     Acceptance, Failures, Hold, Incoming, OutboxEntry, SUSPENDED_AFTER, Store, StoreError,
-    WaitingFor,
+    WaitingFor, stored_content,
 };
 
 /// After so many envelopes of all senders that did not decrypt, and at every multiple of it, there is an alarm.
@@ -252,9 +252,7 @@ pub fn unshown_after(
     stored
         .into_iter()
         .map(|message| {
-            let content = std::str::from_utf8(&message.body)
-                .ok()
-                .and_then(|json| Content::parse(json).ok())
+            let content = stored_content(&message.body)
                 .ok_or(StoreError::Damaged("a stored message is malformed"))?;
             let number = message.number;
             let message = Message {

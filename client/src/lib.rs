@@ -12,6 +12,7 @@ pub mod clock;
 pub mod command;
 pub mod contact;
 pub mod daemon;
+mod deadline;
 pub mod event;
 pub mod exit;
 pub mod home;

@@ -10,10 +10,40 @@ use sealpost_core::{
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::keystore::KeystoreError;
 use crate::store::{Store, StoreError};
+use crate::trust_policy::{NotPermitted, TrustPolicy};
 
 /// How many recipients' sealers are kept: each holds an AES key for a minute at most.
 const MAX_SEALERS: usize = 64;
+
+/// Why nothing may be sent to somebody, whatever their keys are.
+#[derive(Debug, thiserror::Error)]
+pub enum PermitError {
+    /// Our own keys are withdrawn.
+    #[error(transparent)]
+    Retired(KeystoreError),
+    /// The policy wants them known, or verified.
+    #[error(transparent)]
+    Policy(#[from] NotPermitted),
+    /// What is known of them could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether somebody may be sent to. Ask before a message is kept, and before their keys are asked for, which may pin them.
+/// `retired`: our own keys are withdrawn.
+pub fn permit(
+    store: &Store,
+    policy: TrustPolicy,
+    retired: bool,
+    to: &UserId,
+) -> Result<(), PermitError> {
+    if retired {
+        return Err(PermitError::Retired(KeystoreError::Retired));
+    }
+    Ok(policy.permit(to, store.contact(to)?.as_ref())?)
+}
 
 /// Why a message was not taken into the outbox.
 #[derive(Debug, thiserror::Error)]

@@ -29,9 +29,9 @@ pub use self::parts::{Manner, NotConnected, Parts};
 use self::wanted::Wanted;
 use crate::account::Account;
 use crate::contact::{Believed, Disbelieved};
+use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Failure, not_published};
-use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
 use crate::store::{OutboxEntry, Store, WaitingFor};
 use crate::{clock, incoming};
@@ -369,13 +369,8 @@ impl Session {
 
     /// Whether the policy lets us send to somebody. Ask before their keys are asked for, which may pin them.
     pub fn permit(&self, to: &UserId) -> Result<(), Failure> {
-        if self.account.is_retired() {
-            return Err(KeystoreError::Retired.into());
-        }
-        Ok(self
-            .manner
-            .trust
-            .permit(to, self.store.contact(to)?.as_ref())?)
+        let (policy, retired) = (self.manner.trust, self.account.is_retired());
+        Ok(crate::outgoing::permit(&self.store, policy, retired, to)?)
     }
 
     /// Writes a message into the outbox and starts it on its way. When it returns, the message is on disk.
@@ -504,7 +499,6 @@ impl Session {
         if upkeep.renewed && self.connected {
             self.publish_own();
         }
-        self.forget_settled()?;
         for user in self.store.held_senders()? {
             self.retry(&user)?;
         }
@@ -567,13 +561,6 @@ impl Session {
 
 fn closed() -> Failure {
     crate::mqtt::MqttError::Closed.into()
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn published(

@@ -19,7 +19,7 @@ use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::RngExt;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
-use sealpost_core::{Timestamp, UserId};
+use sealpost_core::{Content, Timestamp, UserId};
 use zeroize::Zeroizing;
 
 pub(crate) use contacts::ContactChange;
@@ -199,6 +199,11 @@ impl Store {
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
+}
+
+/// What a stored body says; `None` when it is malformed.
+pub(crate) fn stored_content(body: &[u8]) -> Option<Content> {
+    Content::parse(std::str::from_utf8(body).ok()?).ok()
 }
 
 /// As `published` gives it.

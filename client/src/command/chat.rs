@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Start, parse_user, stdin_lines};
+use crate::deadline::at;
 use crate::event::Event;
 use crate::exit::{Code, Failure};
 use crate::session::{Happening, Parts, Session};
@@ -243,13 +244,6 @@ impl Chat {
         self.failed = Some(failure.code);
         self.session.printer.print(&failure.event())?;
         Ok(())
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Start;
+use crate::deadline::at;
 use crate::event::Event;
 use crate::exit::{Code, Failure, not_connected};
 use crate::session::{Happening, Manner, Parts, Session};
@@ -70,11 +71,4 @@ pub(super) async fn run(
     };
     let closed = session.close().await;
     ended.and(closed)
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }

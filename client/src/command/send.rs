@@ -15,11 +15,11 @@ use zeroize::Zeroizing;
 use super::{Start, interrupted, parse_user, stdin_lines};
 use crate::cli::{Input, SendArguments, Wait};
 use crate::clock;
+use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_connected, not_read};
 use crate::home::{Home, HomeError};
-use crate::keystore::KeystoreError;
-use crate::outgoing::enqueue_all;
+use crate::outgoing::{enqueue_all, permit};
 use crate::session::{Happening, Manner, Parts, Session};
 use crate::store::{OutboxEntry, SendState, Store};
 use sealpost_mqtt::Route;
@@ -53,12 +53,7 @@ pub(super) async fn run(
         false => Some(content(&arguments, &mut start.printer)?),
     };
     let store = start.open_store(&account)?;
-    // Before anything is kept, and before their keys are asked for, which may pin them.
-    if account.is_retired() {
-        return Err(KeystoreError::Retired.into());
-    }
-    let contact = store.contact(&to)?;
-    start.settings.trust.permit(&to, contact.as_ref())?;
+    permit(&store, start.settings.trust, account.is_retired(), &to)?;
     started();
     let reach = match arguments.wait {
         None | Some(Wait::Sent) => SendState::Sent,
@@ -416,13 +411,6 @@ async fn next_lines(
         None => std::future::pending().await,
     }
     some
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn parse(text: &str, input: Input) -> Result<Content, Failure> {

@@ -15,8 +15,7 @@ use crate::contact::listed;
 use crate::event::Event;
 use crate::exit::{Code, Failure};
 use crate::incoming;
-use crate::keystore::KeystoreError;
-use crate::outgoing::enqueue;
+use crate::outgoing::{enqueue, permit};
 use crate::store::{Store, StoreError};
 use crate::trust_policy::TrustPolicy;
 
@@ -219,11 +218,8 @@ impl Desk {
                         Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
                     );
                 }
-                if self.connection.retired {
-                    return Err(KeystoreError::Retired.into());
-                }
-                let contact = self.store.contact(&to)?;
-                self.manners.trust.permit(&to, contact.as_ref())?;
+                let (policy, retired) = (self.manners.trust, self.connection.retired);
+                permit(&self.store, policy, retired, &to)?;
                 let id = enqueue(&mut self.store, &to, &content, clock::now())?;
                 self.wrote = true;
                 Ok(json!({ "id": id.to_string() }))

@@ -16,11 +16,12 @@ use sealpost_core::{
 use tokio::time::Instant;
 
 use super::Session;
+use super::wanted::PATIENCE;
 use crate::clock;
 use crate::exit::{Failure, no_keys_yet, not_sealed, not_sent, not_trusted};
 use crate::mqtt::{Answer, PublishError, RefusalCode};
 use crate::outgoing::Sealers;
-use crate::store::{Attempt, Due, OutboxEntry, Problem, Sealed, StoreError};
+use crate::store::{Attempt, Due, OutboxEntry, Problem, Sealed, StoreError, stored_content};
 
 /// How many messages are under way at once. More are read when these have been answered; the connection's own window is
 /// smaller.
@@ -29,8 +30,6 @@ const MAX_UNDER_WAY: usize = 64;
 const GATHER: Duration = Duration::from_millis(200);
 /// After a receipt was refused, none is tried for so long.
 const RECEIPTS_PAUSE: Duration = Duration::from_secs(60);
-/// How long a recipient's keys may take before what waits for them is held up (SPEC 10.6).
-const KEYS_TIME: Duration = Duration::from_secs(5);
 /// The first wait after a problem, by its kind, and the longest. It doubles each time.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 const AFTER_QUOTA: Duration = Duration::from_secs(60);
@@ -188,7 +187,7 @@ impl Session {
                 if self.keys.contains_key(&user) {
                     self.keys_came(&user)?;
                 } else {
-                    let failure = no_keys_yet(user.as_str(), KEYS_TIME);
+                    let failure = no_keys_yet(user.as_str(), PATIENCE);
                     self.hold_up(&user, AFTER_NOBODY, &failure)?;
                     self.give_up_keys(&user)?;
                 }
@@ -266,18 +265,27 @@ impl Session {
     fn dispatch(&mut self, due: Vec<Due>) -> Result<(), Failure> {
         let now = clock::now();
         let mut blocked: HashSet<UserId> = HashSet::new();
+        // What the next message to each names as its `prev`; whoever is here may be sent to.
         let mut last: HashMap<UserId, Option<MessageId>> = HashMap::new();
-        let mut ready: Vec<(Due, Envelope, bool)> = Vec::new();
+        let mut ready: Vec<(Due, Envelope)> = Vec::new();
         for due in due {
             if blocked.contains(&due.to) {
                 continue;
             }
-            // Before keys are asked for, which may pin somebody.
-            if let Err(failure) = self.permit(&due.to) {
-                self.hold_up(&due.to, DECISION, &failure)?;
-                blocked.insert(due.to);
-                continue;
-            }
+            let prev = match last.get(&due.to) {
+                Some(prev) => *prev,
+                None => {
+                    // Before keys are asked for, which may pin somebody.
+                    if let Err(failure) = self.permit(&due.to) {
+                        self.hold_up(&due.to, DECISION, &failure)?;
+                        blocked.insert(due.to);
+                        continue;
+                    }
+                    let prev = self.store.last_sealed(&due.to)?;
+                    last.insert(due.to.clone(), prev);
+                    prev
+                }
+            };
             let sealed = match self.keys.get(&due.to) {
                 None => {
                     self.ask_for_keys(&due.to)?;
@@ -286,36 +294,27 @@ impl Session {
                 }
                 Some(Err(why)) => Err(not_trusted(due.to.as_str(), why)),
                 Some(Ok(believed)) => {
-                    let prev = match last.get(&due.to) {
-                        Some(id) => *id,
-                        None => self.store.last_sealed(&due.to)?,
-                    };
-                    let content = content(&due.body)?;
+                    let content = stored_content(&due.body)
+                        .ok_or(StoreError::Damaged("a message in the outbox is malformed"))?;
                     let before = due.envelope.as_deref().map(Envelope::parse).transpose();
                     let before = before.map_err(|_| {
                         StoreError::Damaged("an envelope in the outbox is malformed")
                     })?;
-                    let fresh = before.is_none();
-                    let known = before.clone();
                     let sealers = &mut self.carrying.sealers;
                     let (account, to) = (&self.account, &believed.bundle);
                     match before {
                         None => sealers.seal(account, to, due.id, prev, &content, now),
                         Some(before) => sealers.seal_again(account, to, before, &content, now),
                     }
-                    .map(|envelope| {
-                        let changed = known.is_none_or(|known| known != envelope);
-                        (envelope, fresh, changed)
-                    })
                     .map_err(|error| not_sealed(due.to.as_str(), &error))
                 }
             };
             match sealed {
-                Ok((envelope, fresh, changed)) => {
-                    if fresh {
+                Ok(envelope) => {
+                    if due.envelope.is_none() {
                         last.insert(due.to.clone(), Some(due.id));
                     }
-                    ready.push((due, envelope, changed));
+                    ready.push((due, envelope));
                 }
                 // Until somebody decides, or new keys come.
                 Err(failure) => {
@@ -326,8 +325,8 @@ impl Session {
         }
         let changed: Vec<Sealed<'_>> = ready
             .iter()
-            .filter(|(_, _, changed)| *changed)
-            .map(|(due, envelope, _)| Sealed {
+            .filter(|(due, envelope)| due.envelope.as_deref() != Some(envelope.as_bytes()))
+            .map(|(due, envelope)| Sealed {
                 number: due.number,
                 envelope,
             })
@@ -335,11 +334,7 @@ impl Session {
         if !changed.is_empty() {
             self.store.write_sealed(&changed)?;
         }
-        for (due, envelope, _) in ready {
-            let topic = Topic::Inbox(due.to.clone());
-            let answer = self
-                .mqtt
-                .publish(&topic, envelope.as_bytes().to_vec(), false);
+        for (due, envelope) in ready {
             self.carrying.messages.insert(due.number);
             let cargo = Cargo::Message {
                 number: due.number,
@@ -347,15 +342,23 @@ impl Session {
                 id: due.id,
                 attempts: due.attempts,
             };
-            self.carrying.flights.push(Flight { cargo, answer });
+            self.fly(&envelope, cargo);
         }
         Ok(())
+    }
+
+    /// Gives an envelope to the connection.
+    fn fly(&mut self, envelope: &Envelope, cargo: Cargo) {
+        let topic = Topic::Inbox(envelope.to().clone());
+        let bytes = envelope.as_bytes().to_vec();
+        let answer = self.mqtt.publish(&topic, bytes, false);
+        self.carrying.flights.push(Flight { cargo, answer });
     }
 
     fn ask_for_keys(&mut self, user: &UserId) -> Result<(), Failure> {
         if !self.carrying.asked.contains_key(user) {
             self.want_keys(user);
-            let until = Instant::now() + KEYS_TIME;
+            let until = Instant::now() + PATIENCE;
             self.carrying.asked.insert(user.clone(), until);
         }
         Ok(())
@@ -365,7 +368,7 @@ impl Session {
     fn hold_up(&mut self, to: &UserId, first: Duration, failure: &Failure) -> Result<(), Failure> {
         let wait = jitter(first);
         let until = clock::now().saturating_add(wait);
-        let ids = self.store.hold_up(to, until, &problem(failure))?;
+        let ids = self.store.hold_up(to, until, &failure.into())?;
         self.tell(&ids)?;
         let look = Instant::now() + wait;
         self.carrying.look = Some(self.carrying.look.map_or(look, |at| at.min(look)));
@@ -404,16 +407,12 @@ impl Session {
             let Ok(envelope) = sealers.seal(account, to, id, None, &content, now) else {
                 continue;
             };
-            let topic = Topic::Inbox(user.clone());
-            let answer = self
-                .mqtt
-                .publish(&topic, envelope.as_bytes().to_vec(), false);
             let cargo = Cargo::Receipt {
                 to: user,
                 state,
                 messages,
             };
-            self.carrying.flights.push(Flight { cargo, answer });
+            self.fly(&envelope, cargo);
         }
         Ok(())
     }
@@ -434,13 +433,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-fn content(body: &[u8]) -> Result<Content, StoreError> {
-    std::str::from_utf8(body)
-        .ok()
-        .and_then(|json| Content::parse(json).ok())
-        .ok_or(StoreError::Damaged("a message in the outbox is malformed"))
 }
 
 /// What an answer means for a message; nothing when the connection ended before it.
@@ -466,7 +458,7 @@ fn outcome(
         },
         PublishError::TooLarge { .. } => None,
     };
-    let problem = problem(&not_sent(to.as_str(), &error));
+    let problem = Problem::from(&not_sent(to.as_str(), &error));
     Some(match first {
         Some(first) => {
             let wait = first.saturating_mul(1 << attempts.min(10)).min(LONGEST);
@@ -474,14 +466,6 @@ fn outcome(
         }
         None => Attempt::Failed(problem),
     })
-}
-
-fn problem(failure: &Failure) -> Problem {
-    Problem {
-        code: failure.code as u8,
-        message: failure.message.clone(),
-        hint: failure.hint.clone(),
-    }
 }
 
 /// Between three quarters and all of it, so that many do not come back in one instant.

@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::mqtt::{Answer, MqttError, Receipt};
 
 /// After so long without an answer, somebody has no keys (SPEC 10.6).
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How much mail is held up at once. Below our Receive Maximum: the broker needs a free place to deliver keys.
 const MAX_POSTPONED: usize = 60;
 /// How many names one subscription holds.

@@ -125,7 +125,7 @@ pub(super) fn bring_up(tx: &Transaction<'_>) -> Result<(), StoreError> {
     }
     if done == 0 {
         let installation: [u8; 8] = rand::rng().random();
-        let installation: String = installation.iter().map(|b| format!("{b:02x}")).collect();
+        let installation = super::hex(&installation);
         tx.execute(
             "INSERT INTO meta (key, value) VALUES ('installation', ?1)",
             [&installation],
