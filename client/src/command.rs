@@ -119,7 +119,7 @@ pub async fn run(
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
     if let Some(paper) = cli.command.paper() {
-        return paper::run(paper);
+        return unless_nobody_reads(paper::run(paper));
     }
     check_environment()?;
     let settings = Settings::load(&cli.global, &process_environment)?;
@@ -188,9 +188,16 @@ pub async fn run(
         // Done above.
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
     };
+    match prints {
+        true => unless_nobody_reads(ended),
+        false => ended,
+    }
+}
+
+/// What does nothing but print is done when nobody reads any more, as in `sealpost listen | head -1`.
+fn unless_nobody_reads(ended: Result<(), Failure>) -> Result<(), Failure> {
     match ended {
-        // As in `sealpost listen | head -1`.
-        Err(failure) if prints && failure.reader_gone => Ok(()),
+        Err(failure) if failure.reader_gone => Ok(()),
         ended => ended,
     }
 }

@@ -360,3 +360,16 @@ fn completions_and_man_pages_come_without_a_user_and_are_what_shells_and_man_rea
     assert!(page.contains(".TH"), "{page}");
     assert_eq!(man(&folder.path().join("missing")).status.code(), Some(1));
 }
+
+#[test]
+fn completions_that_nobody_reads_to_the_end_are_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let printed = Command::new(program("sealpost"))
+        .args(["completions", "bash"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    assert!(printed.stderr.is_empty(), "{printed:?}");
+}
