@@ -99,6 +99,15 @@ impl Device {
             .unwrap()
     }
 
+    /// Connects to a session that the broker keeps for ten minutes.
+    pub async fn connect_kept(&self, broker: SocketAddr, client_id: &str) -> Link {
+        let token = self.token(client_id);
+        let login = Some((self.user.as_str(), token.as_str()));
+        Link::connect_to_session(broker, client_id, login, false, 600)
+            .await
+            .unwrap()
+    }
+
     /// The login for one connection.
     #[must_use]
     pub fn token(&self, client_id: &str) -> String {

@@ -9,14 +9,6 @@ use sealpost_core::{BundleFields, DecryptionKey, Identity, IdentityLink, KeyBund
 use sealpost_tests::packet::{packet, prefixed};
 use sealpost_tests::{Broker, BrokerOptions, Device, Link, now};
 
-async fn kept(broker: &Broker, device: &Device, client_id: &str) -> Link {
-    let token = device.token(client_id);
-    let login = Some((device.user.as_str(), token.as_str()));
-    Link::connect_to_session(broker.address(), client_id, login, false, 600)
-        .await
-        .unwrap()
-}
-
 fn open_broker() -> Broker {
     Broker::start(BrokerOptions {
         open: true,
@@ -34,7 +26,7 @@ async fn a_strangers_full_mailbox_does_not_refuse_bobs_keys() {
     let (bob, mallory) = (Device::new("bob"), Device::new("mallory"));
     bob.register(broker.address()).await;
     mallory.register(broker.address()).await;
-    let mut away = kept(&broker, &mallory, "away").await;
+    let mut away = mallory.connect_kept(broker.address(), "away").await;
     away.subscribe("keys/bob").await;
     away.subscribe("inbox/mallory").await;
     away.disconnect().await;
@@ -120,7 +112,7 @@ async fn one_user_who_subscribes_again_and_again_does_not_fill_the_mailboxes_of_
     for device in [&bob, &mallory] {
         device.register(broker.address()).await;
     }
-    let mut bobs = kept(&broker, &bob, "b").await;
+    let mut bobs = bob.connect_kept(broker.address(), "b").await;
     bobs.subscribe("inbox/bob").await;
 
     let token = mallory.token("m");
@@ -176,7 +168,7 @@ async fn a_refused_bundle_stays_refused_after_a_restart() {
     let (bob, mallory) = (Device::new("bob"), Device::new("mallory"));
     bob.register(broker.address()).await;
     mallory.register(broker.address()).await;
-    let mut away = kept(&broker, &mallory, "away").await;
+    let mut away = mallory.connect_kept(broker.address(), "away").await;
     away.subscribe("keys/bob").await;
     away.subscribe("inbox/mallory").await;
     away.disconnect().await;
@@ -353,7 +345,7 @@ async fn wills_take_no_more_of_a_mailbox_than_their_sender_may() {
     for device in [&bob, &mallory, &carol] {
         device.register(broker.address()).await;
     }
-    let mut away = kept(&broker, &bob, "away").await;
+    let mut away = bob.connect_kept(broker.address(), "away").await;
     away.subscribe("inbox/bob").await;
     away.disconnect().await;
     let mut watch = bob.connect(broker.address(), "watch").await;

@@ -6,14 +6,6 @@ use std::net::{SocketAddr, TcpStream};
 use rumqttc::v5::mqttbytes::v5::{DisconnectReasonCode, PubAckReason};
 use sealpost_tests::{Broker, BrokerOptions, Device, Link};
 
-async fn kept(broker: &Broker, device: &Device, client_id: &str) -> Link {
-    let token = device.token(client_id);
-    let login = Some((device.user.as_str(), token.as_str()));
-    Link::connect_to_session(broker.address(), client_id, login, false, 600)
-        .await
-        .unwrap()
-}
-
 /// Writes to one's own inbox until that is refused. Returns how many messages were taken.
 async fn hoard(link: &mut Link, device: &Device) -> usize {
     let topic = format!("inbox/{}", device.user);
@@ -39,7 +31,7 @@ async fn users_who_collude_do_not_use_up_what_is_others() {
     let honest = ["alice", "bob"].map(Device::new);
     for device in &honest {
         device.register(broker.address()).await;
-        let mut link = kept(&broker, device, "home").await;
+        let mut link = device.connect_kept(broker.address(), "home").await;
         link.subscribe(&format!("inbox/{}", device.user)).await;
         link.disconnect().await;
     }
@@ -47,7 +39,9 @@ async fn users_who_collude_do_not_use_up_what_is_others() {
         let mallory = Device::new(&format!("mallory-{number}"));
         mallory.register(broker.address()).await;
         for session in 0..4 {
-            let mut link = kept(&broker, &mallory, &format!("s{session}")).await;
+            let mut link = mallory
+                .connect_kept(broker.address(), &format!("s{session}"))
+                .await;
             let inbox = format!("inbox/{}", mallory.user);
             link.subscribe(&inbox).await;
             let mut writer = mallory.connect(broker.address(), "w").await;
@@ -104,9 +98,9 @@ async fn a_full_archiver_refuses_mail_unless_the_operator_would_rather_part_with
         let address = metrics_address(&broker);
         let bob = Device::new("bob");
         bob.register(broker.address()).await;
-        let mut depot = kept(&broker, &archiver, "depot").await;
+        let mut depot = archiver.connect_kept(broker.address(), "depot").await;
         depot.subscribe("inbox/+").await;
-        let mut reader = kept(&broker, &bob, "r").await;
+        let mut reader = bob.connect_kept(broker.address(), "r").await;
         reader.subscribe("inbox/bob").await;
         depot.disconnect().await;
         let mut writer = bob.connect(broker.address(), "w").await;

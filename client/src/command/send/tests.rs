@@ -1,6 +1,7 @@
 //! Sending with a broker that is the test.
 
 use super::*;
+use crate::account::Account;
 use crate::mqtt::scripted::Asked;
 use crate::mqtt::{PublishError, RefusalCode};
 use crate::session::tests::{World, begin, peer, world};
@@ -63,6 +64,15 @@ async fn send(
     errand.verdict(&mut session.printer)
 }
 
+/// Alice, whose keys the broker may have or not, and a session that has begun. The folder is theirs.
+async fn begun() -> (tempfile::TempDir, Account, World) {
+    let folder = tempfile::tempdir().unwrap();
+    let alice = peer(&folder, "alice");
+    let mut world = world(&folder);
+    begin(&mut world).await;
+    (folder, alice, world)
+}
+
 fn the_one(world: &World) -> OutboxEntry {
     let mut entries = world.session.store.unfinished(10).unwrap();
     assert_eq!(entries.len(), 1);
@@ -71,10 +81,7 @@ fn the_one(world: &World) -> OutboxEntry {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_broker_took_is_booked_and_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let bundle = alice.bundle().as_bytes();
     send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
     let entry = the_one(&world);
@@ -86,10 +93,7 @@ async fn a_message_that_the_broker_took_is_booked_and_named() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_the_broker_refused_for_now_is_exit_5_and_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let full = PublishError::Refused {
         code: RefusalCode::QuotaExceeded,
         reason: "mailbox full".into(),
@@ -102,10 +106,7 @@ async fn a_message_that_the_broker_refused_for_now_is_exit_5_and_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_can_never_go_is_given_up_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let refused = PublishError::Refused {
         code: RefusalCode::PayloadFormatInvalid,
         reason: "signer".into(),
@@ -119,10 +120,7 @@ async fn a_message_that_can_never_go_is_given_up_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_nobody_keeps_is_not_called_sent() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let bundle = alice.bundle().as_bytes();
     let nobody = Err(PublishError::NobodyThere);
     let failure = send(&mut world, None, Some(bundle), nobody).await;
@@ -133,10 +131,7 @@ async fn a_message_that_nobody_keeps_is_not_called_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receipt_that_does_not_come_in_time_is_exit_6_and_the_message_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let bundle = alice.bundle().as_bytes();
     let wait = Some(SendState::Delivered);
     let failure = send(&mut world, wait, Some(bundle), Ok(())).await;
@@ -157,10 +152,7 @@ async fn nobodys_keys_are_waited_for_and_then_explained() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_that_were_there_and_are_gone_are_an_alarm_and_not_an_answer() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let bundle = alice.bundle().as_bytes();
     send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
     for has in [None, Some(&b""[..])] {
@@ -172,10 +164,7 @@ async fn keys_that_were_there_and_are_gone_are_an_alarm_and_not_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_identity_blocks_with_exit_4_and_the_message_waits_for_the_decision() {
-    let folder = tempfile::tempdir().unwrap();
-    let alice = peer(&folder, "alice");
-    let mut world = world(&folder);
-    begin(&mut world).await;
+    let (_folder, alice, mut world) = begun().await;
     let bundle = alice.bundle().as_bytes();
     send(&mut world, None, Some(bundle), Ok(())).await.unwrap();
     let other_folder = tempfile::tempdir().unwrap();
