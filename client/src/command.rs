@@ -28,7 +28,7 @@ use crate::home::{Home, HomeError, HomeLock};
 use crate::keystore::KeystoreError;
 use crate::passphrase;
 use crate::session::Manner;
-use crate::settings::{Receipts, Settings, check_environment, process_environment};
+use crate::settings::{Settings, check_environment, process_environment};
 use crate::store::Store;
 
 /// What a command starts from.
@@ -100,8 +100,7 @@ impl Start {
     /// How a session behaves by the settings.
     fn manner(&self) -> Manner {
         Manner {
-            receipts: self.settings.receipts != Receipts::None,
-            read_receipts: self.settings.receipts == Receipts::Read,
+            receipts: self.settings.receipts,
             trust: self.settings.trust,
             ..Manner::default()
         }

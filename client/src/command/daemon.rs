@@ -12,6 +12,7 @@ use crate::daemon::{Connection, Desk, Door, Manners};
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure};
 use crate::session::{Manner, NotConnected, Parts, Session};
+use crate::settings::Receipts;
 use crate::store::SendState;
 
 /// How long until a broker that was not there at the start is tried again: twice as long each time, up to the longest.
@@ -36,7 +37,7 @@ pub(super) async fn run(
         user: account.user().clone(),
         realm: account.realm().to_string(),
         trust: start.settings.trust,
-        read_receipts: manner.read_receipts,
+        read_receipts: manner.receipts == Receipts::Read,
     };
     let desk = Desk::new(start.open_store(&account)?, manners);
     let door = Door::open(&start.home, socket)?;

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::exit::{Failure, no_keys_yet, not_sealed, not_sent, not_trusted};
 use crate::mqtt::{Answer, PublishError, RefusalCode};
 use crate::outgoing::Sealers;
+use crate::settings::Receipts;
 use crate::store::{Attempt, Due, OutboxEntry, Problem, Sealed, StoreError, stored_content};
 
 /// How many messages are under way at once. More are read when these have been answered; the connection's own window is
@@ -382,7 +383,11 @@ impl Session {
             .carrying
             .receipts_paused
             .is_some_and(|until| until > Instant::now());
-        if !self.manner.receipts || paused || !self.connected || !self.is_own_bundle_settled() {
+        if self.manner.receipts == Receipts::None
+            || paused
+            || !self.connected
+            || !self.is_own_bundle_settled()
+        {
             return Ok(());
         }
         for user in self.store.receipts_due()? {

@@ -11,6 +11,7 @@ use crate::exit::Failure;
 use crate::incoming::{self, Cause, Message, Received, Refused};
 use crate::mqtt::Delivery;
 use crate::own_bundle::{self, OwnBundle};
+use crate::settings::Receipts;
 use crate::{clock, contact};
 
 impl Session {
@@ -138,7 +139,7 @@ impl Session {
             message.ts,
             &message.content,
         ))?;
-        let receipt = self.manner.read_receipts;
+        let receipt = self.manner.receipts == Receipts::Read;
         self.store.mark_shown(&message.from, &message.id, receipt)?;
         if receipt {
             self.carrying.gather();

@@ -3,6 +3,7 @@
 use crate::account::Account;
 use crate::event::Printer;
 use crate::exit::Failure;
+use crate::settings::Receipts;
 use crate::store::Store;
 use crate::trust_policy::TrustPolicy;
 
@@ -13,10 +14,8 @@ pub struct Manner {
     pub limit: u64,
     /// Says nothing of the connection as long as it is well.
     pub quiet: bool,
-    /// Tells accepted senders that their messages were shown.
-    pub read_receipts: bool,
-    /// Tells accepted senders that their messages arrived.
-    pub receipts: bool,
+    /// What accepted senders are told of their messages.
+    pub receipts: Receipts,
     /// To whom may be sent.
     pub trust: TrustPolicy,
 }
@@ -26,8 +25,7 @@ impl Default for Manner {
         Manner {
             limit: u64::MAX,
             quiet: false,
-            read_receipts: false,
-            receipts: true,
+            receipts: Receipts::Delivered,
             trust: TrustPolicy::default(),
         }
     }

@@ -8,6 +8,7 @@ use crate::exit::Code;
 use crate::incoming::unshown;
 use crate::mqtt::scripted::{Asked, Script};
 use crate::outgoing::tests::seal;
+use crate::settings::Receipts;
 use crate::store::SendState;
 use sealpost_core::Identity;
 use std::io::{self, Write};
@@ -620,7 +621,7 @@ async fn older_keys_alarm_once_and_what_is_believed_stays() {
 }
 
 /// What bob publishes to alice in the seconds after her message arrived, while he is settled and has accepted her.
-async fn receipts_after_a_message(receipts: bool) -> usize {
+async fn receipts_after_a_message(receipts: Receipts) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let alice = peer(&folder, "alice");
     let mut world = world(&folder);
@@ -650,6 +651,6 @@ async fn receipts_after_a_message(receipts: bool) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn an_accepted_sender_gets_a_receipt_and_none_where_the_person_wants_none_sent() {
-    assert_eq!(receipts_after_a_message(true).await, 1);
-    assert_eq!(receipts_after_a_message(false).await, 0);
+    assert_eq!(receipts_after_a_message(Receipts::Delivered).await, 1);
+    assert_eq!(receipts_after_a_message(Receipts::None).await, 0);
 }
