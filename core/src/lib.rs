@@ -1,9 +1,9 @@
 //! The heart of Sealpost: names, keys, key bundles, envelopes, sealing, opening and trust.
 //!
 //! No sockets, no files, no clock, no randomness of its own: time and chance are passed in, bytes come out. It needs
-//! an allocator and nothing else, so a device links the same code as the command line. The formats are specified,
-//! byte for byte, in `core/SPEC.md`; `tests/vectors/` has them as JSON with the outcome that every implementation
-//! must come to.
+//! an allocator and nothing else, so a device links the same code as the command line: `core/no-std/` is a program without std
+//! that seals readings in some 320 KiB of code and 10 KiB of memory (x86-64, RSA-2048). The formats are
+//! specified, byte for byte, in `core/SPEC.md`; `tests/vectors/` has them as JSON with the outcome that every implementation must come to.
 //!
 //! # From keys to an opened message
 //!
