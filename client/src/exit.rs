@@ -58,6 +58,8 @@ pub struct Failure {
     pub silent: bool,
     /// Whether it is only that nobody reads the output any more. Commands that do nothing but print are done then.
     pub reader_gone: bool,
+    /// Whether it passes by itself, or when somebody makes room: who runs for long tries again.
+    pub passes: bool,
 }
 
 impl Failure {
@@ -70,6 +72,7 @@ impl Failure {
             hint: hint.into(),
             silent: false,
             reader_gone: false,
+            passes: false,
         }
     }
 
@@ -243,11 +246,19 @@ impl From<PassphraseError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        let passes = matches!(error, StoreError::DiskFull | StoreError::Busy);
         let hint = match error {
             StoreError::File(error) => return error.into(),
             StoreError::Database(_) => {
-                "Check the free space and whether another process holds store.sqlite. Nothing was lost: what is not \
-                 stored is not acknowledged, and comes again."
+                "Check the disk under --home. Nothing was lost: what is not stored is not acknowledged, and comes again."
+            }
+            StoreError::DiskFull => {
+                "Make room on the disk of --home. Nothing was lost: what comes in was not acknowledged, and comes again; what \
+                 was to be sent was not taken over."
+            }
+            StoreError::Busy => {
+                "Find out which, perhaps a backup, and try again. Nothing was lost: what is not stored is not acknowledged, \
+                 and comes again."
             }
             StoreError::OutboxFull => {
                 "Nothing was added. Let it empty while connected (sealpost listen), or look at what hinders it: sealpost outbox"
@@ -260,7 +271,10 @@ impl From<StoreError> for Failure {
                 "Were the keys made anew in this home? Then move store.sqlite away."
             }
         };
-        Failure::new(Code::Failed, error.to_string(), hint)
+        Failure {
+            passes,
+            ..Failure::new(Code::Failed, error.to_string(), hint)
+        }
     }
 }
 

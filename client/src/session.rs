@@ -398,9 +398,12 @@ impl Session {
     }
 
     async fn say_goodbye(&mut self) -> Result<(), Failure> {
-        self.leave_nothing_behind()?;
-        self.finish_receipts(LAST_RECEIPTS).await?;
+        let finished = match self.leave_nothing_behind() {
+            Ok(()) => self.finish_receipts(LAST_RECEIPTS).await,
+            failed => failed,
+        };
         self.mqtt.disconnect().await;
+        finished?;
         let all = Instant::now() + PATIENCE;
         self.say_unsaid(all)
     }

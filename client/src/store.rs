@@ -18,7 +18,7 @@ use std::time::Duration;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::RngExt;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 use sealpost_core::{Content, Timestamp, UserId};
 use zeroize::Zeroizing;
 
@@ -41,7 +41,13 @@ const NONCE_LEN: usize = 12;
 pub enum StoreError {
     /// SQLite or the disk under it.
     #[error("the store failed: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// There is no room for what was to be written.
+    #[error("cannot write to the store: the disk is full")]
+    DiskFull,
+    /// Another process holds the store for longer than any of ours does.
+    #[error("another process holds the store")]
+    Busy,
     /// The file cannot be created or is not ours alone.
     #[error("cannot use the store: {0}")]
     File(#[from] crate::home::HomeError),
@@ -60,6 +66,20 @@ pub enum StoreError {
     /// A message at rest does not open under the keystore's key.
     #[error("a stored message does not open: the store and the keystore do not belong together")]
     WrongKey,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error() {
+            // The index of the journal is made when the store is opened; its error has no code of its own for ENOSPC.
+            Some(why) if why.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
+                StoreError::DiskFull
+            }
+            Some(why) if why.code == ErrorCode::DiskFull => StoreError::DiskFull,
+            Some(why) if why.code == ErrorCode::DatabaseBusy => StoreError::Busy,
+            _ => StoreError::Database(error),
+        }
+    }
 }
 
 /// The open store.

@@ -1,7 +1,7 @@
 //! A person at the `sealpost` command line.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -15,7 +15,9 @@ use crate::{Clock, Process, program};
 pub struct Person {
     name: String,
     broker: String,
-    home: TempDir,
+    home: PathBuf,
+    /// Where the home is in, if it is to go with the person.
+    _dir: Option<TempDir>,
     options: Vec<OsString>,
     clock: Option<Arc<Clock>>,
 }
@@ -46,12 +48,24 @@ impl Person {
     /// A person without keys.
     #[must_use]
     pub fn newcomer(name: &str, broker_url: &str) -> Person {
+        let dir = tempfile::tempdir().unwrap();
         Person {
             name: name.into(),
             broker: broker_url.into(),
-            home: tempfile::tempdir().unwrap(),
+            home: dir.path().to_owned(),
+            _dir: Some(dir),
             options: Vec::new(),
             clock: None,
+        }
+    }
+
+    /// The same person with a home there, which stays when the person is gone.
+    #[must_use]
+    pub fn living_at(self, home: PathBuf) -> Person {
+        Person {
+            home,
+            _dir: None,
+            ..self
         }
     }
 
@@ -97,7 +111,7 @@ impl Person {
     /// Where the person keeps things.
     #[must_use]
     pub fn home(&self) -> &Path {
-        self.home.path()
+        &self.home
     }
 
     /// The command line, ready for arguments.
@@ -107,7 +121,7 @@ impl Person {
         command
             .args(["--user", &self.name, "--broker", &self.broker])
             .arg("--home")
-            .arg(self.home.path())
+            .arg(&self.home)
             .args(&self.options);
         for variable in [
             "SEALPOST_USER",

@@ -137,6 +137,14 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Types a line; says whether somebody was there to read it.
+    pub fn try_say(&mut self, line: &str) -> bool {
+        let stdin = self.stdin.as_mut().expect("an open standard input");
+        writeln!(stdin, "{line}")
+            .and_then(|()| stdin.flush())
+            .is_ok()
+    }
+
     /// Closes standard input.
     pub fn hush(&mut self) {
         self.stdin = None;

@@ -1,86 +1,11 @@
 //! The daemon: programs receive and send by it, and nothing is lost whoever dies.
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sealpost_tests::{Broker, BrokerOptions, PATIENCE, Person, Process, program};
-use serde_json::{Value, json};
-
-/// A program that talks with a daemon.
-struct Program {
-    reader: BufReader<UnixStream>,
-    writer: UnixStream,
-    /// What came while something else was waited for.
-    earlier: Vec<Value>,
-    number: u64,
-}
-
-impl Program {
-    fn connect(socket: &Path) -> Program {
-        let writer = UnixStream::connect(socket).unwrap();
-        writer.set_read_timeout(Some(PATIENCE)).unwrap();
-        Program {
-            reader: BufReader::new(writer.try_clone().unwrap()),
-            writer,
-            earlier: Vec::new(),
-            number: 0,
-        }
-    }
-
-    fn line(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        self.reader.read_line(&mut line).unwrap();
-        (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
-    }
-
-    /// Waits for a line that is wanted.
-    fn expect(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        if let Some(at) = self.earlier.iter().position(&wanted) {
-            return self.earlier.remove(at);
-        }
-        loop {
-            let line = self.line().expect("a daemon that is there");
-            if wanted(&line) {
-                return line;
-            }
-            self.earlier.push(line);
-        }
-    }
-
-    fn event(&mut self, name: &str) -> Value {
-        self.expect(|line| line["params"]["event"] == name)["params"].clone()
-    }
-
-    fn say(&mut self, line: &str) {
-        writeln!(self.writer, "{line}").unwrap();
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        self.number += 1;
-        let number = self.number;
-        let request = json!({ "jsonrpc": "2.0", "id": number, "method": method, "params": params });
-        self.say(&request.to_string());
-        self.expect(|line| line["id"] == number)
-    }
-
-    fn subscribe(&mut self, how: &str) {
-        let answer = self.call("subscribe", json!({ "ack": how }));
-        assert_eq!(answer["result"], json!({}), "{answer}");
-    }
-
-    fn ack(&mut self, message: &Value) {
-        let name = json!({ "from": message["from"], "id": message["id"] });
-        let answer = self.call("ack", name);
-        assert_eq!(answer["result"], json!({}), "{answer}");
-    }
-}
-
-fn socket(person: &Person) -> PathBuf {
-    person.home().join("daemon/daemon.sock")
-}
+use sealpost_tests::{Broker, BrokerOptions, Person, Process, Program, program};
+use serde_json::json;
 
 fn start(person: &Person) -> Process {
     let daemon = person.start(&["daemon"]);
@@ -105,10 +30,10 @@ fn programs_send_and_receive_by_a_daemon_and_send_works_beside_it() {
     let (_broker, alice, bob) = pair();
     let mut daemon = start(&alice);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&socket(&alice)), 0o600);
+    assert_eq!(mode(&Program::socket(&alice)), 0o600);
     assert_eq!(mode(&alice.home().join("daemon")), 0o700);
 
-    let mut program = Program::connect(&socket(&alice));
+    let mut program = Program::of(&alice);
     program.subscribe("auto");
     let sent = program.call("send", json!({ "to": "bob", "text": "by the daemon" }));
     let id = sent["result"]["id"].clone();
@@ -130,7 +55,7 @@ fn programs_send_and_receive_by_a_daemon_and_send_works_beside_it() {
     let second = alice.run(&["listen", "--timeout", "1s"]);
     assert_eq!(second.code, 1, "one receives: {second:?}");
     assert_eq!(daemon.terminate().code(), Some(0), "{:?}", daemon.stderr());
-    assert!(!socket(&alice).exists());
+    assert!(!Program::socket(&alice).exists());
     while program.line().is_some() {}
 }
 
@@ -140,7 +65,7 @@ fn a_message_between_the_daemons_death_and_its_acknowledgement_comes_again() {
     let mut daemon = start(&bob);
     write(&alice, "bob", "one");
     write(&alice, "bob", "two");
-    let mut program = Program::connect(&socket(&bob));
+    let mut program = Program::of(&bob);
     program.subscribe("manual");
     let one = program.event("message");
     let two = program.event("message");
@@ -149,12 +74,12 @@ fn a_message_between_the_daemons_death_and_its_acknowledgement_comes_again() {
     daemon.kill();
 
     let mut daemon = start(&bob);
-    let mut program = Program::connect(&socket(&bob));
+    let mut program = Program::of(&bob);
     program.subscribe("manual");
     let again = program.event("message");
     assert_eq!(again["id"], two["id"], "one was acknowledged");
     drop(program);
-    let mut program = Program::connect(&socket(&bob));
+    let mut program = Program::of(&bob);
     program.subscribe("manual");
     let again = program.event("message");
     assert_eq!(again["id"], two["id"], "the next subscriber");
@@ -169,7 +94,7 @@ fn a_daemon_starts_without_a_broker_and_outlives_its_restarts() {
     let (mut broker, alice, bob) = pair();
     broker.kill();
     let _daemon = start(&alice);
-    let mut program = Program::connect(&socket(&alice));
+    let mut program = Program::of(&alice);
     program.subscribe("auto");
     let status = program.call("status", json!({}));
     assert_eq!(status["result"]["state"], "disconnected", "{status}");
@@ -220,9 +145,8 @@ fn junk_is_answered_and_a_line_without_end_ends_its_connection_alone() {
     }
     let mut endless = Program::connect(&path);
     // It may be cut off before all is written.
-    let _ = endless.writer.write_all(&vec![b'x'; 1 << 20]);
-    let mut end = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut endless.reader, &mut end);
+    endless.say(&"x".repeat(1 << 20));
+    while endless.line().is_some() {}
     let status = program.call("status", json!({}));
     assert_eq!(status["result"]["queued"], 0, "{status}");
 }
@@ -231,7 +155,7 @@ fn junk_is_answered_and_a_line_without_end_ends_its_connection_alone() {
 fn more_clients_than_there_may_be_are_told_so() {
     let alice = offline();
     let _daemon = start(&alice);
-    let path = socket(&alice);
+    let path = Program::socket(&alice);
     let mut others: Vec<Program> = (0..16).map(|_| Program::connect(&path)).collect();
     for other in &mut others {
         other.call("status", json!({}));
@@ -257,7 +181,12 @@ fn the_python_example_answers_and_acknowledges() {
     let (_broker, alice, bob) = pair();
     let _daemon = start(&bob);
     let mut command = Command::new("python3");
-    let _bot = Process::spawn("bot", command.arg(example("echo_bot.py")).arg(socket(&bob)));
+    let _bot = Process::spawn(
+        "bot",
+        command
+            .arg(example("echo_bot.py"))
+            .arg(Program::socket(&bob)),
+    );
     write(&alice, "bob", "¿hello?");
     let answer = alice.run(&["listen", "--count", "1", "--timeout", "30s"]);
     assert_eq!(answer.stdout, "From bob: ¿hello?", "{answer:?}");

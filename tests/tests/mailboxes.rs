@@ -1,12 +1,8 @@
 //! Mailboxes on a real disk: one that is full, and one reader that is away for long.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use sealpost_tests::packet::packet;
 use sealpost_tests::raw::{Connect, publish, publish5};
-use sealpost_tests::{Broker, BrokerOptions, Flood, Raw};
+use sealpost_tests::{Broker, BrokerOptions, Flood, Raw, SmallDisk};
 
 /// Session expiry of an hour.
 const KEPT: &[u8] = b"\x11\x00\x00\x0e\x10";
@@ -18,55 +14,6 @@ fn kept(client_id: &str) -> Connect<'_> {
         clean: false,
         properties: KEPT,
         ..Connect::v5(client_id)
-    }
-}
-
-/// A small file system in memory.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    const MIB: usize = 128;
-
-    /// Mounts it, when this user may.
-    fn mount() -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().unwrap();
-        let size = format!("size={}m", SmallDisk::MIB);
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]);
-        let mounted = mount.arg(dir.path()).output();
-        if mounted.is_ok_and(|output| output.status.success()) {
-            return Some(SmallDisk { dir });
-        }
-        // Not by a macro: those are silent when the test passes.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED the test of a full disk: this user may not mount a tmpfs"
-        );
-        None
-    }
-
-    /// Fills it until fewer than this many MiB are free.
-    fn fill(&self, left: usize) -> PathBuf {
-        let path = self.dir.path().join("filler");
-        let mut file = std::fs::File::create(&path).unwrap();
-        for _ in left..SmallDisk::MIB {
-            if file.write_all(&vec![0; 1024 * 1024]).is_err() {
-                break;
-            }
-        }
-        path
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.dir.path()).status();
     }
 }
 
@@ -127,7 +74,7 @@ fn a_refusal_for_want_of_room_says_of_what_and_what_to_do() {
 
 #[test]
 fn a_full_disk_refuses_mail_with_a_reason_serves_readers_and_goes_on_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(128) else {
         return;
     };
     let mut broker = Broker::start(BrokerOptions {
@@ -144,7 +91,7 @@ fn a_full_disk_refuses_mail_with_a_reason_serves_readers_and_goes_on_when_there_
     let mut writer = Raw::connect(broker.address(), &Connect::v5("writer"));
     assert_eq!(reason(&mut writer, 0, "t", "0"), 0);
 
-    let filler = disk.fill(32);
+    disk.fill(32);
     // The disk is looked at with every group that is written, so the first may still pass.
     let mut taken = 1;
     while reason(&mut writer, 0, "t", &taken.to_string()) == 0 {
@@ -165,7 +112,7 @@ fn a_full_disk_refuses_mail_with_a_reason_serves_readers_and_goes_on_when_there_
     }
     reader.disconnect();
 
-    std::fs::remove_file(filler).unwrap();
+    disk.empty();
     broker
         .process
         .expect_error("there is room on the disk again");

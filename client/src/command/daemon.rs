@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sealpost_mqtt::Route;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Start;
@@ -82,14 +83,32 @@ impl Office {
         manner: Manner,
         retired: bool,
     ) -> Result<(), Failure> {
-        let connected = Box::pin(self.connect(parts, broker, manner, retired)).await?;
-        let Some(mut session) = connected else {
-            return Ok(());
-        };
-        let ended = self.serve(&mut session).await;
-        let closed = session.close().await;
-        self.pass_on();
-        ended.and(closed)
+        let mut parts = parts;
+        let mut pause = CONNECT_AGAIN;
+        loop {
+            let connecting = self.connect(parts, broker, manner, retired);
+            let Some(mut session) = Box::pin(connecting).await? else {
+                return Ok(());
+            };
+            let since = Instant::now();
+            let ended = self.serve(&mut session).await;
+            let (left, closed) = session.leave().await;
+            self.pass_on();
+            match ended {
+                // What was not stored was not acknowledged, and comes again on the next connection.
+                Err(failure) if failure.passes => {
+                    parts = left;
+                    if since.elapsed() > CONNECT_AGAIN_MOST {
+                        pause = CONNECT_AGAIN;
+                    }
+                    if self.wait(broker, failure, pause).await? {
+                        return Ok(());
+                    }
+                    pause = (pause * 2).min(CONNECT_AGAIN_MOST);
+                }
+                ended => return ended.and(closed),
+            }
+        }
     }
 
     /// Serves clients while it connects, for as long as that takes. `None` when it is to stop.
@@ -124,29 +143,39 @@ impl Office {
                 parts: again,
                 failure,
             } = *not;
-            if failure.code != Code::Unreachable {
+            if failure.code != Code::Unreachable && !failure.passes {
                 return Err(failure);
             }
             parts = again;
             self.pass_on();
-            self.say(&Event::Status {
-                state: "disconnected",
-                broker: broker.current().to_string(),
-                reason: Some(failure.message),
-                retry_in: Some(wait.as_secs_f64()),
-            });
-            let stop = self.stop.clone();
-            let pause = async move {
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => false,
-                    () = stop.cancelled() => true,
-                }
-            };
-            if self.meanwhile(pause).await? {
+            if self.wait(broker, failure, wait).await? {
                 return Ok(None);
             }
             wait = (wait * 2).min(CONNECT_AGAIN_MOST);
         }
+    }
+
+    /// Says why there is no connection, and serves clients for so long without one. Says whether it is to stop.
+    async fn wait(
+        &mut self,
+        broker: &Route,
+        failure: Failure,
+        wait: Duration,
+    ) -> Result<bool, Failure> {
+        self.say(&Event::Status {
+            state: "disconnected",
+            broker: broker.current().to_string(),
+            reason: Some(failure.message),
+            retry_in: Some(wait.as_secs_f64()),
+        });
+        let stop = self.stop.clone();
+        self.meanwhile(async move {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => false,
+                () = stop.cancelled() => true,
+            }
+        })
+        .await
     }
 
     async fn meanwhile<T>(&mut self, what: impl Future<Output = T>) -> Result<T, Failure> {

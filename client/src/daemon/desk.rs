@@ -74,6 +74,9 @@ pub struct Desk {
     reader: Option<ClientId>,
     /// What they were given and have not acknowledged.
     handed_out: HashSet<MessageName>,
+    /// Those of them that were written to their socket, and could not be marked shown yet: the disk is full. They stay
+    /// handed out, and are so bounded.
+    unmarked: Vec<MessageName>,
     /// The number of the last message that they were given.
     after: i64,
     /// Whether something was written into the outbox.
@@ -92,6 +95,7 @@ impl Desk {
             turns: 0,
             reader: None,
             handed_out: HashSet::new(),
+            unmarked: Vec::new(),
             after: 0,
             wrote: false,
         }
@@ -125,8 +129,9 @@ impl Desk {
                 }
             }
             Coming::Written(client, name) => {
+                // Marked when they are handed out next, which is now.
                 if self.reader == Some(client) {
-                    self.acknowledge(&name)?;
+                    self.unmarked.push(name);
                 }
             }
             Coming::Gone(client) => self.part(client),
@@ -153,6 +158,7 @@ impl Desk {
     /// # Errors
     /// When the store fails.
     pub fn hand_out(&mut self) -> Result<(), StoreError> {
+        self.mark_shown()?;
         // Each turn ends with nothing left to give, or with one client fewer.
         while let Some((client, acknowledge)) = self.choose_reader() {
             let room = MAX_HANDED_OUT.saturating_sub(self.handed_out.len());
@@ -197,6 +203,7 @@ impl Desk {
     fn choose_reader(&mut self) -> Option<(ClientId, Acknowledge)> {
         if self.reader.is_none() {
             self.handed_out.clear();
+            self.unmarked.clear();
             self.after = 0;
             self.reader = self
                 .clients
@@ -270,6 +277,18 @@ impl Desk {
                 Ok(json!({}))
             }
         }
+    }
+
+    /// Marks what was written to its reader, as far as that is possible now.
+    fn mark_shown(&mut self) -> Result<(), StoreError> {
+        while let Some(name) = self.unmarked.first().cloned() {
+            match self.acknowledge(&name) {
+                Ok(()) => drop(self.unmarked.remove(0)),
+                Err(StoreError::DiskFull | StoreError::Busy) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn acknowledge(&mut self, name: &MessageName) -> Result<(), StoreError> {
