@@ -307,10 +307,10 @@ impl Event {
             Content::Text { text } => (Some(text.clone()), None),
             other => (
                 None,
-                other
-                    .to_json()
-                    .ok()
-                    .and_then(|json| serde_json::from_str(&json).ok()),
+                other.to_json().ok().map(|json| {
+                    // What nests deeper, or counts further, than JSON readers take is carried as text.
+                    serde_json::from_str(&json).unwrap_or(serde_json::Value::String(json))
+                }),
             ),
         };
         Event::Message {
