@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::moment::When;
 use crate::trust_policy::TrustPolicy;
 
 const AFTER_HELP: &str = "\
@@ -19,6 +20,18 @@ A first conversation:
   sealpost --user alice keys init
   sealpost --user alice send bob 'Hello Bob!'
   sealpost --user alice chat";
+
+const LISTEN_HELP: &str = "\
+With --since alone nothing is changed and no broker asked: it runs beside a chat, listen or daemon. With --follow as well, messages that
+were not shown yet come whatever their age, each message comes once, and none is missed between what was stored and what arrives.
+
+--exec CMD runs `/bin/sh -c CMD` with the text on standard input (the JSON of other kinds), and in the environment
+  SEALPOST_ID, SEALPOST_FROM, SEALPOST_TO, SEALPOST_TS (the sender's clock), SEALPOST_KIND,
+  SEALPOST_TRUST (verified, known, or changed: another identity waits for your decision), SEALPOST_FINGERPRINT,
+  SEALPOST_ATTEMPT (from 1), and SEALPOST_USER, SEALPOST_HOME, SEALPOST_REALM and SEALPOST_BROKER, so that
+  `sealpost send \"$SEALPOST_FROM\" -` answers. SEALPOST_PASSPHRASE_COMMAND and SEALPOST_INVITATION are removed.
+A message is dealt with when CMD ends with 0. Otherwise it is tried again, then reported and left for the next `listen`, which ends
+this one with 1. Ctrl-C ends CMD and what it started; its message comes again. With --json its output goes to standard error.";
 
 /// End-to-end-encrypted messages over MQTT.
 #[derive(Debug, Parser)]
@@ -91,15 +104,9 @@ pub enum Command {
     Chat,
     /// Write a message into the outbox, on disk, and send it
     Send(SendArguments),
-    /// Print messages as they arrive, until stopped
-    Listen {
-        /// Stop after so many messages
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-        count: Option<u64>,
-        /// Stop after so long, such as 30s or 2m; with --count, fewer messages by then is a failure
-        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-        timeout: Option<Duration>,
-    },
+    /// Print messages as they arrive, until stopped; the broker may come later
+    #[command(after_help = LISTEN_HELP)]
+    Listen(ListenArguments),
     /// Receive and send for programs that speak JSON-RPC with it over a Unix socket
     Daemon {
         /// Where to listen, in a folder of yours alone [default: daemon/daemon.sock in the home]
@@ -178,6 +185,33 @@ impl Command {
             _ => None,
         }
     }
+}
+
+/// `sealpost listen …`
+#[derive(Debug, Args)]
+pub struct ListenArguments {
+    /// Stop after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Stop after so long, such as 30s or 2m; with --count, fewer messages by then is a failure
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Print what was received here since then, and end: 90s, 30m, 2h or 7d ago, a date (2026-11-01) or a time
+    /// (2026-11-01T08:30:00Z), in UTC where nothing else is said, or seconds since the epoch as events have them
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// After what --since asks for, go on with what arrives. Without --since, listen does so anyway
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Instead of printing, run this shell command for each message, one after the other; see below
+    #[arg(long, value_name = "CMD")]
+    pub exec: Option<String>,
+    /// How long it may take, before it counts as failed
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1m", requires = "exec")]
+    pub exec_timeout: Duration,
+    /// How often it is tried for one message, after waits of 1 s, 2 s, 4 s and so on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20), default_value_t = 5, requires = "exec")]
+    pub exec_tries: u32,
 }
 
 /// `sealpost send …`
@@ -394,10 +428,11 @@ mod tests {
             assert!(cli.global.json);
             assert!(matches!(
                 cli.command,
-                Command::Listen {
+                Command::Listen(ListenArguments {
                     count: None,
-                    timeout: None
-                }
+                    timeout: None,
+                    ..
+                })
             ));
         }
     }
@@ -456,6 +491,9 @@ mod tests {
             "sealpost keys init --no-passphrase=secret",
             "sealpost contacts trust bob --yes --fingerprint SHA256:x",
             "sealpost listen --count 0",
+            "sealpost listen --since yesterday",
+            "sealpost listen --exec-tries 3",
+            "sealpost listen --exec true --exec-timeout 0",
             "sealpost send bob --wait failed",
             "sealpost send bob hi --lines",
             "sealpost frobnicate",

@@ -10,6 +10,7 @@ mod listen;
 mod outbox;
 mod paper;
 mod question;
+mod reaching;
 mod send;
 mod stdin_lines;
 
@@ -77,6 +78,13 @@ impl Start {
 
     fn open_store(&self, account: &Account) -> Result<Store, Failure> {
         Ok(Store::open(&self.home.store(), account.store_key())?)
+    }
+
+    /// For what a command says beside its session. Its remarks may go unread.
+    fn another_printer(&self) -> Printer {
+        let mut printer = Printer::standard(self.printer.is_json());
+        printer.let_remarks_go();
+        printer
     }
 
     /// Becomes the one who receives. A `send` on its errand gives way within a moment.
@@ -157,7 +165,7 @@ pub async fn run(
     }
     let prints = matches!(
         cli.command,
-        Command::Listen { .. }
+        Command::Listen(_)
             | Command::Keys {
                 command: KeysCommand::Show
             }
@@ -171,7 +179,7 @@ pub async fn run(
     );
     let ended = match cli.command {
         Command::Send(errand) => send::run(start, errand, started).await,
-        Command::Listen { count, timeout } => listen::run(start, count, timeout, started).await,
+        Command::Listen(wish) => listen::run(start, wish, started).await,
         Command::Daemon { socket } => daemon::run(start, socket, started).await,
         Command::Chat => chat::run(start, started).await,
         Command::Keys { command } => keys::run(start, command, started).await,

@@ -104,6 +104,9 @@ pub enum Event {
         /// What happened, when disconnected.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// What to do about it, when that is known.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
         /// Seconds until the next attempt, when disconnected.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_in: Option<f64>,
@@ -183,6 +186,31 @@ pub enum Event {
         message: String,
         /// What to do.
         hint: String,
+    },
+    /// A command has dealt with a message.
+    Handled {
+        /// Who sent it.
+        from: String,
+        /// Its name, a UUID.
+        id: String,
+        /// How often the command was run for it.
+        attempts: u32,
+    },
+    /// A command has not dealt with a message.
+    Unhandled {
+        /// Who sent it.
+        from: String,
+        /// Its name, a UUID.
+        id: String,
+        /// How often the command was run for it.
+        attempts: u32,
+        /// How it ended.
+        problem: String,
+        /// What becomes of the message.
+        hint: String,
+        /// Seconds until it is tried again; absent when it was given up.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_in: Option<f64>,
     },
     /// Something that may be an attack.
     Alarm {
@@ -414,8 +442,14 @@ impl Event {
                 state,
                 broker,
                 reason,
+                hint,
                 retry_in,
             } => match (reason, retry_in) {
+                (Some(reason), Some(_)) if hint.is_some() => format!(
+                    "{}; trying again\n  {}",
+                    clean_line(reason),
+                    hint.as_deref().unwrap_or_default()
+                ),
                 (Some(reason), Some(retry)) => format!(
                     "disconnected from {broker} ({}); trying again in {retry:.1} s",
                     clean_line(reason)
@@ -448,6 +482,22 @@ impl Event {
                 };
                 format!("message {id} from {from}, {why}, waits\n  {hint}")
             }
+            Event::Handled { from, id, .. } => format!("message {id} from {from} is dealt with"),
+            Event::Unhandled {
+                from,
+                id,
+                attempts,
+                problem,
+                hint,
+                retry_in,
+            } => match retry_in {
+                Some(retry) => format!(
+                    "the command for message {id} from {from} failed: {problem}; trying again in {retry} s"
+                ),
+                None => format!(
+                    "the command for message {id} from {from} failed {attempts} times: {problem}\n  {hint}"
+                ),
+            },
             Event::Refused {
                 from,
                 id,

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::keystore::KeystoreError;
 use crate::store::{
     Acceptance, Failures, Hold, Incoming, OutboxEntry, SUSPENDED_AFTER, Store, StoreError,
-    WaitingFor, stored_content,
+    WaitingFor, Wanted, stored_content,
 };
 
 /// After so many envelopes of all senders that did not decrypt, and at every multiple of it, there is an alarm.
@@ -248,22 +248,70 @@ pub fn unshown_after(
     after: i64,
     limit: u32,
 ) -> Result<Vec<(i64, Message)>, StoreError> {
-    let stored = store.unshown(after, limit)?;
+    let wanted = Wanted {
+        since: None,
+        unshown: true,
+    };
+    let stored = stored(store, wanted, after, limit)?;
+    let numbered = |stored: Stored| (stored.number, stored.message);
+    Ok(stored.into_iter().map(numbered).collect())
+}
+
+/// A message as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the order of arrival, from 1.
+    pub number: i64,
+    /// What it is.
+    pub message: Message,
+    /// Whether it was shown.
+    pub shown: bool,
+}
+
+/// Messages that were stored, of those that are wanted, behind the one with this number.
+pub fn stored(
+    store: &Store,
+    wanted: Wanted,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Stored>, StoreError> {
+    let stored = store.received(wanted, after, limit)?;
     stored
         .into_iter()
-        .map(|message| {
-            let content = stored_content(&message.body)
+        .map(|stored| {
+            let content = stored_content(&stored.body)
                 .ok_or(StoreError::Damaged("a stored message is malformed"))?;
-            let number = message.number;
-            let message = Message {
-                from: message.from,
-                id: message.id,
-                ts: message.ts,
-                content,
-            };
-            Ok((number, message))
+            Ok(Stored {
+                number: stored.number,
+                message: Message {
+                    from: stored.from,
+                    id: stored.id,
+                    ts: stored.ts,
+                    content,
+                },
+                shown: stored.shown,
+            })
         })
         .collect()
+}
+
+/// The event for what is missing before a message, when something is. Look only when it is shown, for what is missing
+/// may have come until then.
+pub fn gap_event(store: &Store, message: &Message) -> Result<Option<Event>, StoreError> {
+    let prev = store.gap_before(&message.from, &message.id)?;
+    Ok(prev.map(|prev| Event::Gap {
+        from: message.from.to_string(),
+        id: message.id.to_string(),
+        prev: prev.to_string(),
+    }))
+}
+
+impl Message {
+    /// The event that shows it.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        Event::message(&self.from, &self.id, self.ts, &self.content)
+    }
 }
 
 fn open_with(

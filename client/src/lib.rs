@@ -19,6 +19,7 @@ pub mod home;
 pub mod incoming;
 pub mod keystore;
 mod local_socket;
+pub mod moment;
 pub mod mqtt;
 pub mod outgoing;
 pub mod own_bundle;

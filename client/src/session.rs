@@ -556,6 +556,7 @@ impl Session {
             },
             broker: self.broker.current().to_string(),
             reason,
+            hint: None,
             retry_in: retry_in.map(|retry| (retry.as_secs_f64() * 1_000.0).round() / 1_000.0),
         })?;
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal as Sent, kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,6 +17,30 @@ use crate::exit::Code;
 
 /// The terminal as it was before a passphrase was asked for.
 static BEFORE: Mutex<Option<(File, Termios)>> = Mutex::new(None);
+
+/// A process group that is not to outlive us.
+static CHARGE: Mutex<Option<Pid>> = Mutex::new(None);
+
+/// While it lives, a signal that ends us at once ends that process group, too.
+pub(crate) struct KillAtEnd;
+
+impl KillAtEnd {
+    /// One at a time.
+    pub(crate) fn new(group: Pid) -> KillAtEnd {
+        *charge() = Some(group);
+        KillAtEnd
+    }
+}
+
+impl Drop for KillAtEnd {
+    fn drop(&mut self) {
+        *charge() = None;
+    }
+}
+
+fn charge() -> std::sync::MutexGuard<'static, Option<Pid>> {
+    CHARGE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Catches the signals, but not those that were ignored when the process started: nohup and a shell's `&` mean that.
 /// Call it in the runtime, and before anything else catches signals.
@@ -39,6 +64,9 @@ async fn obey(number: i32, mut signal: Signal, started: Arc<AtomicBool>, stop: C
         }
         // The second one ends the process.
         if stop.is_cancelled() {
+            if let Some(group) = charge().take() {
+                let _ = kill_process_group(group, Sent::KILL);
+            }
             std::process::exit(Code::Failed as i32);
         }
         stop.cancel();

@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
-pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage};
+pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
 pub use outbox::{
     Attempt, Due, GIVE_UP, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem, Sealed, SendState,
 };

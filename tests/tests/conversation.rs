@@ -247,7 +247,7 @@ fn exit_codes_tell_scripts_what_happened() {
     assert_eq!(send(&[]), 0);
     assert_eq!(send(&["--wait", "queued"]), 0);
     assert_eq!(send(&["--wait", "sent"]), 3);
-    assert_eq!(unreachable.run(&["listen"]).code, 3);
+    assert_eq!(unreachable.run(&["listen", "--timeout", "1s"]).code, 3);
     let bob = Person::settle("bob", &broker.url());
     let send = |wait| alice.run(&["send", "bob", "x", "--timeout", "1s", "--wait", wait]);
     assert_eq!(send("sent").code, 0);

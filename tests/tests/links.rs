@@ -198,7 +198,7 @@ fn a_client_certificate_is_shown_and_has_to_be_the_users() {
         0
     );
     assert_failed(
-        &stranger.run(&["listen", "--timeout", "30s"]),
+        &stranger.run(&["listen", "--timeout", "5s"]),
         3,
         &["does not accept the client certificate", "client_ca"],
     );
@@ -297,7 +297,7 @@ fn a_dead_broker_is_passed_over_and_the_one_that_works_is_named() {
         0
     );
     assert_failed(
-        &nobody.run(&["listen"]),
+        &nobody.run(&["listen", "--timeout", "5s"]),
         3,
         &[&dead, "ws://localhost:", "connection refused"],
     );
@@ -357,7 +357,7 @@ fn proxies_are_gone_through_with_their_logins() {
                 .code,
             0
         );
-        person.run(&["listen", "--timeout", "30s"])
+        person.run(&["listen", "--timeout", "5s"])
     };
     for proxy in [&http, &socks] {
         let anonymous = proxy.url().replace("carol:s3cret@", "");
@@ -377,7 +377,7 @@ fn proxies_are_gone_through_with_their_logins() {
     let init = ["keys", "init", "--no-passphrase", "--no-publish"];
     assert_eq!(nowhere.run(&init).code, 0);
     assert_failed(
-        &nowhere.run(&["listen"]),
+        &nowhere.run(&["listen", "--timeout", "5s"]),
         3,
         &["does not connect to localhost:"],
     );
@@ -433,7 +433,7 @@ fn what_goes_wrong_with_tls_is_told_with_what_to_do() {
                 .code,
             0
         );
-        person.run(&["listen", "--timeout", "30s"])
+        person.run(&["listen", "--timeout", "5s"])
     };
     let (plain, tls) = (broker.address().port(), broker.tls_address().port());
     let at = |scheme: &str, host: &str, port: u16| format!("{scheme}://{host}:{port}");
@@ -489,7 +489,7 @@ fn what_goes_wrong_with_tls_is_told_with_what_to_do() {
         0
     );
     assert_failed(
-        &nothing.run(&["listen"]),
+        &nothing.run(&["listen", "--timeout", "5s"]),
         2,
         &["cannot read \"/nowhere/ca.pem\"", "Check the path"],
     );

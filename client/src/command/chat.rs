@@ -4,16 +4,20 @@ use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use sealpost_core::{Content, MessageId};
+use sealpost_core::{Content, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::reaching::{Limits, reach};
 use super::{Start, parse_user, stdin_lines};
+use crate::clock;
 use crate::deadline::at;
-use crate::event::Event;
+use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure};
+use crate::outgoing::{enqueue, permit};
 use crate::session::{Happening, Parts, Session};
-use crate::store::OutboxEntry;
+use crate::store::{OutboxEntry, Store};
+use crate::trust_policy::TrustPolicy;
 
 /// How many messages may be on their way before the next line is read: a pipe with a million lines waits.
 const MAX_OUTSTANDING: usize = 64;
@@ -58,10 +62,18 @@ impl Line {
 }
 
 struct Chat {
-    session: Session,
+    /// Its own connection to the store: what is typed is kept before there is a session, and beside it.
+    store: Store,
+    printer: Printer,
+    user: UserId,
+    trust: TrustPolicy,
+    /// Our keys are withdrawn: nothing can be sent.
+    retired: bool,
     /// Whether somebody types.
     interactive: bool,
     timeout: Duration,
+    /// When to stop waiting for what is outstanding, once there are no more lines.
+    quitting: Option<Instant>,
     /// What was typed here and the broker does not have yet.
     outstanding: HashSet<MessageId>,
     /// Whose arrival is worth a word: what was typed here, the last so many.
@@ -70,12 +82,28 @@ struct Chat {
     failed: Option<Code>,
 }
 
+/// Lines as they come.
+type Lines = mpsc::Receiver<Result<String, Failure>>;
+
 pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(), Failure> {
     let account = start.unlock()?;
     let store = start.open_store(&account)?;
     let _only_one = start.lock_receiving().await?;
     started();
     let manner = start.manner();
+    let mut chat = Chat {
+        store: start.open_store(&account)?,
+        printer: start.another_printer(),
+        user: account.user().clone(),
+        trust: manner.trust,
+        retired: account.is_retired(),
+        interactive: std::io::stdin().is_terminal(),
+        timeout: start.settings.timeout,
+        quitting: None,
+        outstanding: HashSet::new(),
+        typed: VecDeque::new(),
+        failed: None,
+    };
     let Start {
         settings,
         printer,
@@ -87,37 +115,30 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
         store,
         printer,
     };
-    let interactive = std::io::stdin().is_terminal();
-    let session = tokio::select! {
-        session = Session::connect(parts, settings.broker, manner, std::future::pending()) => session?,
-        () = stop.cancelled() => return Ok(()),
-    };
-    let mut chat = Chat {
-        session,
-        interactive,
-        timeout: settings.timeout,
-        outstanding: HashSet::new(),
-        typed: VecDeque::new(),
-        failed: None,
-    };
-    if interactive {
-        chat.session.printer.note(&format!(
+    if chat.interactive {
+        chat.printer.note(&format!(
             "You are {}. Type msg USER TEXT, /who, /help or /quit.",
-            chat.session.account.user()
+            chat.user
         ))?;
     }
-    let ended = tokio::select! {
-        ended = chat.talk(stdin_lines::read(1)) => ended,
-        () = stop.cancelled() => Ok(()),
+    let mut lines = stdin_lines::read(1);
+    let limits = Limits {
+        stop: stop.clone(),
+        time: None,
     };
-    let Chat {
-        session, failed, ..
-    } = chat;
-    let closed = session.close().await;
-    ended.and(closed)?;
-    match failed {
+    let reaching = reach(parts, &settings.broker, manner, limits);
+    let reached = Box::pin(chat.meanwhile(&mut lines, reaching)).await?;
+    if let Some(mut session) = reached {
+        let ended = tokio::select! {
+            ended = chat.talk(&mut session, &mut lines) => ended,
+            () = stop.cancelled() => Ok(()),
+        };
+        let closed = session.close().await;
+        ended.and(closed)?;
+    }
+    match chat.failed {
         // Somebody at a terminal has seen it. A script learns it from the exit code.
-        Some(code) if !interactive => Err(Failure {
+        Some(code) if !chat.interactive => Err(Failure {
             silent: true,
             ..Failure::new(code, "", "")
         }),
@@ -126,56 +147,94 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
 }
 
 impl Chat {
-    async fn talk(
+    /// Takes lines while the broker is not reached: they go into the outbox.
+    async fn meanwhile(
         &mut self,
-        mut lines: mpsc::Receiver<Result<String, Failure>>,
-    ) -> Result<(), Failure> {
-        let mut quitting: Option<Instant> = None;
+        lines: &mut Lines,
+        reaching: impl Future<Output = Result<Option<Session>, Failure>>,
+    ) -> Result<Option<Session>, Failure> {
+        let mut reaching = std::pin::pin!(reaching);
         loop {
-            if quitting.is_some() && self.outstanding.is_empty() {
-                return Ok(());
+            if self.is_done() {
+                return Ok(None);
             }
             tokio::select! {
-                line = lines.recv(), if quitting.is_none() && self.outstanding.len() < MAX_OUTSTANDING => {
-                    let quit = match line {
-                        Some(Ok(line)) => self.line(&line)?,
-                        Some(Err(failure)) => {
-                            self.failed(&failure)?;
-                            false
-                        }
-                        None => true,
-                    };
-                    if quit {
-                        quitting = Some(Instant::now() + self.timeout);
-                    }
+                reached = &mut reaching => return reached,
+                line = lines.recv(), if self.has_room() => {
+                    self.line(line)?;
                 }
-                happening = self.session.next() => match happening {
-                    Ok(Happening::Outgoing(entry)) => self.outgoing(&entry)?,
-                    Ok(_) => {}
-                    // Nobody reads any more: what comes stays unshown for the next run, and what is to go goes.
-                    Err(failure) if failure.reader_gone => self.session.show_no_more(),
-                    Err(failure) => return Err(failure),
-                },
-                () = at(quitting) => return self.give_up(),
+                () = at(self.quitting) => return Err(self.give_up(false)),
             }
         }
     }
 
+    async fn talk(&mut self, session: &mut Session, lines: &mut Lines) -> Result<(), Failure> {
+        loop {
+            if self.is_done() {
+                return Ok(());
+            }
+            tokio::select! {
+                line = lines.recv(), if self.has_room() => {
+                    if self.line(line)? {
+                        session.carry()?;
+                    }
+                }
+                happening = session.next() => match happening {
+                    Ok(Happening::Outgoing(entry)) => self.outgoing(&entry)?,
+                    Ok(_) => {}
+                    // Nobody reads any more: what comes stays unshown for the next run, and what is to go goes.
+                    Err(failure) if failure.reader_gone => session.show_no_more(),
+                    Err(failure) => return Err(failure),
+                },
+                () = at(self.quitting) => return Err(self.give_up(session.is_connected())),
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.quitting.is_some() && self.outstanding.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        self.quitting.is_none() && (self.interactive || self.outstanding.len() < MAX_OUTSTANDING)
+    }
+
+    /// Deals with a line, or with the end of them; whether there is something new to send.
+    fn line(&mut self, line: Option<Result<String, Failure>>) -> Result<bool, Failure> {
+        let before = self.outstanding.len();
+        let quit = match line {
+            Some(Ok(line)) => self.obey(&line)?,
+            Some(Err(failure)) => {
+                self.failed(&failure)?;
+                false
+            }
+            None => true,
+        };
+        if quit {
+            self.quitting = Some(Instant::now() + self.timeout);
+        }
+        Ok(self.outstanding.len() > before)
+    }
+
+    /// Writes a message into the outbox. When it returns, the message is on disk.
+    fn post(&mut self, to: &UserId, content: &Content) -> Result<MessageId, Failure> {
+        permit(&self.store, self.trust, self.retired, to)?;
+        Ok(enqueue(&mut self.store, to, content, clock::now())?)
+    }
+
     /// Does what a line says; whether it was to quit.
-    fn line(&mut self, line: &str) -> Result<bool, Failure> {
+    fn obey(&mut self, line: &str) -> Result<bool, Failure> {
         match Line::parse(line) {
             Line::Empty => {}
             Line::Quit => return Ok(true),
-            Line::Help => self.session.printer.note(HELP)?,
+            Line::Help => self.printer.note(HELP)?,
             Line::Who => {
-                let contacts = self.session.store.contacts()?;
+                let contacts = self.store.contacts()?;
                 if contacts.is_empty() {
-                    self.session.printer.note("nobody yet: write to somebody")?;
+                    self.printer.note("nobody yet: write to somebody")?;
                 }
                 for contact in &contacts {
-                    self.session
-                        .printer
-                        .print(&crate::contact::listed(contact))?;
+                    self.printer.print(&crate::contact::listed(contact))?;
                 }
             }
             Line::Unknown => self.failed(&Failure::new(
@@ -185,12 +244,12 @@ impl Chat {
             ))?,
             Line::Message { to, text } => match parse_user(&to) {
                 Err(failure) => self.failed(&failure)?,
-                Ok(to) if to == *self.session.account.user() => self.failed(&Failure::new(
+                Ok(to) if to == self.user => self.failed(&Failure::new(
                     Code::Usage,
                     format!("{to} is you"),
                     "Name somebody else.",
                 ))?,
-                Ok(to) => match self.session.post(&to, &Content::Text { text }) {
+                Ok(to) => match self.post(&to, &Content::Text { text }) {
                     Ok(id) => {
                         self.outstanding.insert(id);
                         self.typed.push_back(id);
@@ -207,7 +266,7 @@ impl Chat {
 
     /// A message got further, or does not.
     fn outgoing(&mut self, entry: &OutboxEntry) -> Result<(), Failure> {
-        let printer = &mut self.session.printer;
+        let printer = &mut self.printer;
         if let Some(problem) = &entry.problem {
             if self.outstanding.remove(&entry.id) {
                 self.failed(&problem.into())?;
@@ -227,22 +286,22 @@ impl Chat {
     }
 
     /// The end, with messages that the broker has not taken.
-    fn give_up(&mut self) -> Result<(), Failure> {
-        let (code, why) = match self.session.is_connected() {
+    fn give_up(&self, connected: bool) -> Failure {
+        let (code, why) = match connected {
             true => (Code::Pending, "the broker has not taken them in time"),
             false => (Code::Unreachable, "the broker is not reached"),
         };
-        Err(Failure::new(
+        Failure::new(
             code,
             format!("{} messages are not sent: {why}", self.outstanding.len()),
             "They are kept in the outbox and go with whatever connects next.",
-        ))
+        )
     }
 
     /// Says what went wrong with one line; the chat goes on.
     fn failed(&mut self, failure: &Failure) -> Result<(), Failure> {
         self.failed = Some(failure.code);
-        self.session.printer.print(&failure.event())?;
+        self.printer.print(&failure.event())?;
         Ok(())
     }
 }

@@ -9,16 +9,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Start;
+use super::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, reach};
 use crate::daemon::{Connection, Desk, Door, Manners};
 use crate::event::{Event, Printer};
-use crate::exit::{Code, Failure};
-use crate::session::{Manner, NotConnected, Parts, Session};
+use crate::exit::Failure;
+use crate::session::{Manner, Parts, Session};
 use crate::settings::Receipts;
 use crate::store::SendState;
-
-/// How long until a broker that was not there at the start is tried again: twice as long each time, up to the longest.
-const CONNECT_AGAIN: Duration = Duration::from_secs(1);
-const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(
     start: Start,
@@ -114,7 +111,7 @@ impl Office {
     /// Serves clients while it connects, for as long as that takes. `None` when it is to stop.
     async fn connect(
         &mut self,
-        mut parts: Parts,
+        parts: Parts,
         broker: &Route,
         manner: Manner,
         retired: bool,
@@ -124,35 +121,11 @@ impl Office {
             broker: broker.current().to_string(),
             retired,
         });
-        let mut wait = CONNECT_AGAIN;
-        loop {
-            let stop = self.stop.clone();
-            let until = async move {
-                stop.cancelled().await;
-                super::interrupted()
-            };
-            let connecting = Session::connect(parts, broker.clone(), manner, until);
-            let not = match Box::pin(self.meanwhile(connecting)).await? {
-                Ok(session) => return Ok(Some(session)),
-                Err(not) => not,
-            };
-            if self.stop.is_cancelled() {
-                return Ok(None);
-            }
-            let NotConnected {
-                parts: again,
-                failure,
-            } = *not;
-            if failure.code != Code::Unreachable && !failure.passes {
-                return Err(failure);
-            }
-            parts = again;
-            self.pass_on();
-            if self.wait(broker, failure, wait).await? {
-                return Ok(None);
-            }
-            wait = (wait * 2).min(CONNECT_AGAIN_MOST);
-        }
+        let limits = Limits {
+            stop: self.stop.clone(),
+            time: None,
+        };
+        Box::pin(self.meanwhile(reach(parts, broker, manner, limits))).await?
     }
 
     /// Says why there is no connection, and serves clients for so long without one. Says whether it is to stop.
@@ -166,6 +139,7 @@ impl Office {
             state: "disconnected",
             broker: broker.current().to_string(),
             reason: Some(failure.message),
+            hint: Some(failure.hint),
             retry_in: Some(wait.as_secs_f64()),
         });
         let stop = self.stop.clone();

@@ -171,23 +171,11 @@ impl Desk {
                 return Ok(());
             }
             for (number, message) in messages {
-                let incoming::Message {
-                    from,
-                    id,
-                    ts,
-                    content,
-                } = message;
-                // Looked up only now, when what is missing may have come.
-                if let Some(prev) = self.store.gap_before(&from, &id)? {
-                    let gap = Event::Gap {
-                        from: from.to_string(),
-                        id: id.to_string(),
-                        prev: prev.to_string(),
-                    };
+                if let Some(gap) = incoming::gap_event(&self.store, &message)? {
                     self.put(client, protocol::notification(&gap), None);
                 }
-                let text = protocol::notification(&Event::message(&from, &id, ts, &content));
-                let name = (from, id);
+                let text = protocol::notification(&message.event());
+                let name = (message.from, message.id);
                 let acknowledges = (acknowledge == Acknowledge::Auto).then(|| name.clone());
                 self.put(client, text, acknowledges);
                 if self.reader != Some(client) {

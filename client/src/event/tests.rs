@@ -79,6 +79,7 @@ fn the_json_of_every_event_is_stable() {
                 state: "connected",
                 broker: "mqtt://h:1".into(),
                 reason: None,
+                hint: None,
                 retry_in: None,
             },
             r#"{"event":"status","state":"connected","broker":"mqtt://h:1"}"#,
@@ -88,6 +89,7 @@ fn the_json_of_every_event_is_stable() {
                 state: "disconnected",
                 broker: "mqtt://h:1".into(),
                 reason: Some("r".into()),
+                hint: None,
                 retry_in: Some(0.5),
             },
             r#"{"event":"status","state":"disconnected","broker":"mqtt://h:1","reason":"r","retry_in":0.5}"#,
@@ -254,6 +256,7 @@ fn people_never_see_a_control_sequence_of_others() {
             state: "disconnected",
             broker: "b".into(),
             reason: Some("\u{1b}[2J".into()),
+            hint: None,
             retry_in: Some(1.0),
         },
         Event::Refused {

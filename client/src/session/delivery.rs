@@ -6,7 +6,6 @@ use tokio::time::Instant;
 use super::wanted::Mail;
 use super::{Happening, Own, PATIENCE, Session, UNSHOWN_BATCH};
 use crate::contact::Disbelieved;
-use crate::event::Event;
 use crate::exit::Failure;
 use crate::incoming::{self, Cause, Message, Received, Refused};
 use crate::mqtt::Delivery;
@@ -125,20 +124,10 @@ impl Session {
         if self.shown >= self.manner.limit {
             return Ok(());
         }
-        // Looked up only now, when what is missing may have come.
-        if let Some(prev) = self.store.gap_before(&message.from, &message.id)? {
-            self.printer.print(&Event::Gap {
-                from: message.from.to_string(),
-                id: message.id.to_string(),
-                prev: prev.to_string(),
-            })?;
+        if let Some(gap) = incoming::gap_event(&self.store, message)? {
+            self.printer.print(&gap)?;
         }
-        self.printer.print(&Event::message(
-            &message.from,
-            &message.id,
-            message.ts,
-            &message.content,
-        ))?;
+        self.printer.print(&message.event())?;
         let receipt = self.manner.receipts == Receipts::Read;
         self.store.mark_shown(&message.from, &message.id, receipt)?;
         if receipt {

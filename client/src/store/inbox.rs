@@ -57,6 +57,17 @@ pub struct StoredMessage {
     pub ts: Timestamp,
     /// The plaintext JSON.
     pub body: Zeroizing<Vec<u8>>,
+    /// Whether it was shown.
+    pub shown: bool,
+}
+
+/// Which messages are read from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those that came then or later, by our clock.
+    pub since: Option<Timestamp>,
+    /// Those that were not shown yet.
+    pub unshown: bool,
 }
 
 /// What is known about one id, looked up before opening. A snapshot: whether it still holds is decided again by the
@@ -162,21 +173,51 @@ impl Store {
     /// Messages that were stored but not shown yet, oldest first, behind the one numbered `after` (0: all), at most
     /// `limit`.
     pub fn unshown(&self, after: i64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT sender, id, ts, body, number FROM messages WHERE shown = 0 AND number > ?1
+        self.read(
+            "SELECT sender, id, ts, body, number, shown FROM messages WHERE shown = 0 AND number > ?1
              ORDER BY number LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![after, limit], |row| {
+            params![after, limit],
+        )
+    }
+
+    /// Messages of either sort that is wanted, in the same way.
+    pub fn received(
+        &self,
+        wanted: Wanted,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let Some(since) = wanted.since else {
+            return match wanted.unshown {
+                true => self.unshown(after, limit),
+                false => Ok(Vec::new()),
+            };
+        };
+        self.read(
+            "SELECT sender, id, ts, body, number, shown FROM messages
+             WHERE number > ?1 AND (received_at >= ?3 OR (shown = 0 AND ?4)) ORDER BY number LIMIT ?2",
+            params![after, limit, to_sql(since.millis()), wanted.unshown],
+        )
+    }
+
+    fn read(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map(parameters, |row| {
             Ok((
                 row.get::<_, String>(0)?,
                 row.get::<_, Vec<u8>>(1)?,
                 row.get::<_, i64>(2)?,
                 row.get::<_, Vec<u8>>(3)?,
                 row.get::<_, i64>(4)?,
+                row.get::<_, bool>(5)?,
             ))
         })?;
         rows.map(|row| {
-            let (from, id, ts, body, number) = row?;
+            let (from, id, ts, body, number, shown) = row?;
             let (from, id) = (user_from(&from)?, message_id(&id)?);
             let body = self.decrypt(&theirs(&from, &id), &body)?;
             Ok(StoredMessage {
@@ -185,6 +226,7 @@ impl Store {
                 from,
                 id,
                 body,
+                shown,
             })
         })
         .collect()
@@ -322,6 +364,41 @@ mod tests {
             body,
             digest: [7; 32],
         }
+    }
+
+    #[test]
+    fn what_came_since_a_moment_is_read_with_what_was_not_shown_or_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let alice = user("alice");
+        let ids = [1, 2, 3, 4].map(id);
+        for (id, came) in ids.iter().zip([100, 200, 300, 400]) {
+            // The sender's clock plays no part.
+            store
+                .accept(&incoming(&alice, id, 9_000, b"x"), at(came))
+                .unwrap();
+        }
+        for shown in [1, 2] {
+            store.mark_shown(&alice, &ids[shown], false).unwrap();
+        }
+        let read = |since: Option<u64>, unshown, after| {
+            let wanted = Wanted {
+                since: since.map(at),
+                unshown,
+            };
+            let read = store.received(wanted, after, 10).unwrap();
+            read.into_iter()
+                .map(|message| (message.number, message.shown))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read(Some(300), false, 0), [(3, true), (4, false)]);
+        assert_eq!(
+            read(Some(300), true, 0),
+            [(1, false), (3, true), (4, false)]
+        );
+        assert_eq!(read(Some(300), true, 3), [(4, false)]);
+        assert_eq!(read(None, true, 0), [(1, false), (4, false)]);
+        assert_eq!(read(None, false, 0), []);
     }
 
     #[test]

@@ -1,0 +1,217 @@
+//! Gives messages to a command, one after the other, until it has dealt with each.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use sealpost_core::Content;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::super::Start;
+use super::job::{Ended, Job, Output};
+use crate::account::Account;
+use crate::contact::offered_identity;
+use crate::event::{Event, Printer};
+use crate::exit::{Code, Failure};
+use crate::incoming::{self, Message, Stored};
+use crate::store::{Store, Wanted};
+use crate::terminal::clean_line;
+
+/// How long until a command that failed is tried again: twice as long each time, up to the longest.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN_MOST: Duration = Duration::from_secs(60);
+
+/// What is to be done with messages.
+#[derive(Debug)]
+pub(super) struct Orders {
+    /// For `/bin/sh -c`.
+    pub(super) command: String,
+    /// How long a run may take.
+    pub(super) time: Duration,
+    /// How often it is tried for a message.
+    pub(super) tries: u32,
+    /// With how many messages.
+    pub(super) limit: u64,
+    /// With which of those in the store.
+    pub(super) wanted: Wanted,
+    /// Whether senders learn that their messages were dealt with.
+    pub(super) read_receipts: bool,
+}
+
+/// Does it.
+#[derive(Debug)]
+pub(super) struct Handler {
+    orders: Orders,
+    /// Its own connection: a session has another.
+    store: Store,
+    printer: Printer,
+    /// The same for every message.
+    variables: Vec<(&'static str, OsString)>,
+}
+
+/// What became of a message.
+enum Outcome {
+    DealtWith,
+    GivenUp,
+    Stopped,
+}
+
+impl Handler {
+    pub(super) fn new(
+        start: &Start,
+        account: &Account,
+        orders: Orders,
+    ) -> Result<Handler, Failure> {
+        let settings = &start.settings;
+        let variables = vec![
+            ("SEALPOST_TO", settings.user.as_str().into()),
+            ("SEALPOST_USER", settings.user.as_str().into()),
+            ("SEALPOST_HOME", start.home.path().into()),
+            ("SEALPOST_REALM", settings.realm.as_str().into()),
+            ("SEALPOST_BROKER", settings.broker.to_string().into()),
+        ];
+        Ok(Handler {
+            orders,
+            store: start.open_store(account)?,
+            printer: start.another_printer(),
+            variables,
+        })
+    }
+
+    /// Works until it is over, or enough was done; says with how many messages it has dealt.
+    ///
+    /// # Errors
+    /// When the store fails; and in the end, when messages were given up.
+    pub(super) async fn work(
+        &mut self,
+        more: &Notify,
+        over: &CancellationToken,
+    ) -> Result<u64, Failure> {
+        let (mut after, mut dealt, mut given_up) = (0, 0, 0);
+        while dealt + given_up < self.orders.limit && !over.is_cancelled() {
+            let batch = incoming::stored(&self.store, self.orders.wanted, after, 1)?;
+            let Some(stored) = batch.into_iter().next() else {
+                tokio::select! {
+                    () = more.notified() => continue,
+                    () = over.cancelled() => break,
+                }
+            };
+            after = stored.number;
+            match self.deal_with(&stored, over).await? {
+                Outcome::DealtWith => dealt += 1,
+                Outcome::GivenUp => given_up += 1,
+                Outcome::Stopped => break,
+            }
+        }
+        match given_up {
+            0 => Ok(dealt),
+            given_up => Err(Failure::new(
+                Code::Failed,
+                format!("{given_up} messages were not dealt with by --exec"),
+                "They are kept, and the next `sealpost listen` begins with them.",
+            )),
+        }
+    }
+
+    async fn deal_with(
+        &mut self,
+        stored: &Stored,
+        over: &CancellationToken,
+    ) -> Result<Outcome, Failure> {
+        let message = &stored.message;
+        if !stored.shown
+            && let Some(gap) = incoming::gap_event(&self.store, message)?
+        {
+            self.printer.print(&gap)?;
+        }
+        let mut wait = TRY_AGAIN;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let problem = match self.run(message, attempt, over).await? {
+                Ended::Well => break,
+                Ended::Stopped => return Ok(Outcome::Stopped),
+                Ended::Badly(problem) => problem,
+            };
+            let last = attempt >= self.orders.tries;
+            self.printer.print(&Event::Unhandled {
+                from: message.from.to_string(),
+                id: message.id.to_string(),
+                attempts: attempt,
+                problem,
+                hint: match last {
+                    true => {
+                        "It is kept, and comes again with the next `sealpost listen`.".to_owned()
+                    }
+                    false => "It is tried again.".to_owned(),
+                },
+                retry_in: (!last).then_some(wait.as_secs_f64()),
+            })?;
+            if last {
+                return Ok(Outcome::GivenUp);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = over.cancelled() => return Ok(Outcome::Stopped),
+            }
+            wait = (wait * 2).min(TRY_AGAIN_MOST);
+        }
+        if !stored.shown {
+            let receipt = self.orders.read_receipts;
+            self.store.mark_shown(&message.from, &message.id, receipt)?;
+        }
+        if self.printer.is_json() {
+            self.printer.print(&Event::Handled {
+                from: message.from.to_string(),
+                id: message.id.to_string(),
+                attempts: attempt,
+            })?;
+        }
+        Ok(Outcome::DealtWith)
+    }
+
+    async fn run(
+        &self,
+        message: &Message,
+        attempt: u32,
+        over: &CancellationToken,
+    ) -> Result<Ended, Failure> {
+        let input = match &message.content {
+            Content::Text { text } => text.clone(),
+            // It was read from JSON.
+            other => other.to_json().unwrap_or_default(),
+        };
+        // What the sender is to us now, which may have changed since the message came.
+        let contact = self.store.contact(&message.from)?;
+        let trust = match &contact {
+            Some(contact) if offered_identity(contact).is_some() => "changed",
+            Some(contact) if contact.pin.verified => "verified",
+            _ => "known",
+        };
+        let fingerprint =
+            contact.map_or_else(String::new, |contact| contact.pin.identity.fingerprint());
+        let mut variables = self.variables.clone();
+        variables.extend([
+            ("SEALPOST_ID", message.id.to_string().into()),
+            ("SEALPOST_FROM", message.from.as_str().into()),
+            ("SEALPOST_TS", message.ts.to_string().into()),
+            // The sender's word: a zero byte would be no variable.
+            ("SEALPOST_KIND", clean_line(message.content.kind()).into()),
+            ("SEALPOST_TRUST", trust.into()),
+            ("SEALPOST_FINGERPRINT", fingerprint.into()),
+            ("SEALPOST_ATTEMPT", attempt.to_string().into()),
+        ]);
+        let output = match self.printer.is_json() {
+            true => Output::Error,
+            false => Output::Standard,
+        };
+        let job = Job {
+            command: &self.orders.command,
+            input: input.as_bytes(),
+            variables: &variables,
+            output,
+            time: self.orders.time,
+        };
+        Ok(job.run(over).await)
+    }
+}
