@@ -12,13 +12,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::committer;
+use crate::evidence::{self, Evidence, EvidenceError};
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
-use crate::log_file::AppendError;
 use crate::settings::Settings;
-use crate::storage::Directory;
 use crate::subscription::{OnSubscribed, SignIn, Subscription};
-use crate::writer::{LOG_FILE, OpenError, Writer};
+use crate::writer::{OpenError, Writer};
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_file::AppendError;
+use sealpost_archive::storage::Directory;
 
 /// Why archiving ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +39,9 @@ pub enum ArchiveError {
     /// There is no usable key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The log does not go with its checkpoint.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
     /// The log cannot be continued.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -68,11 +73,15 @@ pub async fn run(
     })?;
     let _lock = DirectoryLock::take(&path)?;
     let identity = key::load_or_create(&path)?;
+    let log = LogName::EncryptedLogs;
     tracing::info!(
         "reading the last lines of {}",
-        path.join(LOG_FILE).display()
+        path.join(log.active()).display()
     );
-    let (mut writer, recovery) = Writer::open(&directory, settings.dedupe_window)?;
+    let origin = key::origin(&settings.realm, &settings.name, log);
+    let signer = key::load_or_create_signer(&path, log, &origin)?;
+    let signed = evidence::signed_head(&directory, log, &signer)?;
+    let (mut writer, recovery) = Writer::open(&directory, log, settings.dedupe_window, signed)?;
     if let Some(torn) = &recovery.torn {
         tracing::warn!(
             bytes = torn.bytes,
@@ -86,6 +95,16 @@ pub async fn run(
         key = %identity.key(),
         "opened the log"
     );
+    if let Some(reason) = &recovery.tiles_lost {
+        tracing::warn!("the tiles are made again from the lines: {reason}");
+    }
+    let (leaves, synced) = std::sync::mpsc::channel();
+    let signed = signed.map_or(0, |head| head.size);
+    let evidence = Evidence::new(directory, log, recovery.tree, signer, signed);
+    let witness = thread::Builder::new()
+        .name("evidence".to_owned())
+        .spawn(move || evidence::publish_all(evidence, &synced))
+        .map_err(ArchiveError::Thread)?;
 
     let (arrivals, arrived) = mpsc::unbounded_channel();
     let (receipts, received) = mpsc::unbounded_channel();
@@ -93,7 +112,14 @@ pub async fn run(
     thread::Builder::new()
         .name("committer".to_owned())
         .spawn(move || {
-            let result = committer::commit_all(&mut writer, arrived, &receipts, now);
+            let result = committer::commit_all(&mut writer, arrived, &receipts, now, |synced| {
+                // The other side ends only when this one does.
+                let _ = leaves.send(synced);
+            });
+            drop(leaves);
+            if witness.join().is_err() {
+                tracing::error!("the thread that signs checkpoints died; the lines are safe");
+            }
             // The result goes first: the closed receipts are what wakes the other side to ask for
             // it.
             let _ = done.send(result);

@@ -2,13 +2,14 @@
 //! only then hands the receipts back. It runs on a thread of its own, since writing and syncing
 //! block.
 
+use sealpost_archive::hash::Hash;
 use sealpost_core::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::arrival::{Arrival, Receipt};
-use crate::log_file::AppendError;
-use crate::storage::StoredFile;
 use crate::writer::{Archived, Writer};
+use sealpost_archive::log_file::AppendError;
+use sealpost_archive::storage::StoredFile;
 
 /// Where a batch is closed although more is there, in bytes held by its arrivals: large enough that
 /// the sync is a small part of the time, small enough that acknowledgements keep flowing.
@@ -17,12 +18,14 @@ const MAX_BATCH: usize = 8 << 20;
 /// Commits batches until the senders of arrivals are gone, or until the disk fails.
 ///
 /// Both channels are unbounded in themselves; [`crate::subscription`] bounds what is in flight
-/// between them. Receipts come back in the order of arrival, and those of a failed batch never.
+/// between them. Receipts come back in the order of arrival, and those of a failed batch never. `on_synced` gets the leaves
+/// of the lines that are on the medium.
 pub fn commit_all<F: StoredFile>(
     writer: &mut Writer<F>,
     mut arrivals: UnboundedReceiver<Arrival>,
     receipts: &UnboundedSender<Vec<Receipt>>,
     mut clock: impl FnMut() -> Timestamp,
+    mut on_synced: impl FnMut(Vec<Hash>),
 ) -> Result<(), AppendError> {
     let mut batch = Vec::new();
     let mut warned = false;
@@ -38,6 +41,7 @@ pub fn commit_all<F: StoredFile>(
             written,
             unfit,
             duplicates,
+            leaves,
         } = writer.archive(&batch, clock())?;
         tracing::debug!(
             written,
@@ -46,6 +50,9 @@ pub fn commit_all<F: StoredFile>(
             last_seq = writer.next_seq() - 1,
             "archived"
         );
+        if !leaves.is_empty() {
+            on_synced(leaves);
+        }
         // Said once: whoever sends such messages should not fill the operator's disk with warnings.
         if unfit > 0 && !std::mem::replace(&mut warned, true) {
             tracing::warn!(

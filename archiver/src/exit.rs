@@ -8,10 +8,10 @@ use sealpost_mqtt::{TlsFilesError, advice_on_files};
 use crate::archive::ArchiveError;
 use crate::key::KeyError;
 use crate::lock::LockError;
-use crate::log_file::AppendError;
 use crate::settings::SettingsError;
 use crate::status::StatusError;
 use crate::writer::OpenError;
+use sealpost_archive::log_file::AppendError;
 
 /// Something failed that has no code of its own.
 pub const FAILED: u8 = 1;
@@ -64,7 +64,7 @@ impl ProgramError {
                 DISK_FULL
             }
             ProgramError::Archive(ArchiveError::Open(OpenError::Io(_))) => DISK_FAILED,
-            ProgramError::Archive(ArchiveError::Open(_)) => DAMAGED,
+            ProgramError::Archive(ArchiveError::Open(_) | ArchiveError::Evidence(_)) => DAMAGED,
             ProgramError::Archive(ArchiveError::Append(
                 AppendError::Write(error) | AppendError::Sync(error),
             )) if is_full(error) => DISK_FULL,
@@ -119,6 +119,14 @@ fn key_hint(error: &KeyError) -> Option<String> {
              `sealpost-archiver key` makes",
             path.display()
         )),
+        KeyError::NotASigner(path) => Some(format!(
+            "restore {} from a copy: checkpoints signed with another key prove nothing to those who have this one",
+            path.display()
+        )),
+        KeyError::OtherLog { .. } => Some(
+            "set realm and name as they were, or give this archiver a directory of its own"
+                .to_owned(),
+        ),
         KeyError::Missing(_) | KeyError::Io { .. } | KeyError::Random(_) => None,
     }
 }

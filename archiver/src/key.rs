@@ -1,28 +1,30 @@
-//! The archiver's own identity: the Ed25519 key it signs in with. It opens no message; nobody seals
-//! to it.
+//! The archive's keys: the Ed25519 key that the archiver signs in with, and for each log the one that signs its tree heads.
+//! None opens a message; nobody seals to them.
 //!
-//! `archiver.key` holds the 32-byte seed as base64 and a newline, and is readable by its owner
-//! alone.
+//! `archiver.key` holds the 32-byte seed as base64 and a newline, `checkpoint.key` a signer key as c2sp.org/signed-note writes
+//! it. Both are readable by their owner alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use sealpost_core::Identity;
+use sealpost_archive::checkpoint::CheckpointSigner;
+use sealpost_archive::layout::LogName;
+use sealpost_core::{Identity, Realm, UserId};
 use zeroize::Zeroizing;
 
 /// The key file's name in the archive's directory.
 pub const KEY_FILE: &str = "archiver.key";
 
-/// More than a seed takes as base64; a longer file is something else.
-const MAX_FILE: u64 = 256;
+/// More than a key takes as text; a longer file is something else.
+const MAX_FILE: u64 = 512;
 
-/// Why the archiver's key could not be read or made.
+/// Why a key could not be read or made.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// There is none yet.
@@ -39,6 +41,19 @@ pub enum KeyError {
     /// It is not a seed.
     #[error("{0} is not a key: it must hold 32 bytes as base64")]
     Malformed(PathBuf),
+    /// It is not a signer key.
+    #[error("{0} is not a key that signs checkpoints")]
+    NotASigner(PathBuf),
+    /// It signs for another log: another realm or name, or a key from elsewhere.
+    #[error("{path} signs for {found:?}, not for {expected:?}")]
+    OtherLog {
+        /// The key file.
+        path: PathBuf,
+        /// The log that it was to sign for.
+        expected: String,
+        /// The log that it signs for.
+        found: String,
+    },
     /// The file system failed.
     #[error("cannot use {path}: {source}")]
     Io {
@@ -53,27 +68,12 @@ pub enum KeyError {
 }
 
 /// Reads the key of `directory`.
+///
+/// # Errors
+/// [`KeyError`].
 pub fn load(directory: &Path) -> Result<Identity, KeyError> {
     let path = directory.join(KEY_FILE);
-    let failed = |source| KeyError::Io {
-        path: path.clone(),
-        source,
-    };
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(KeyError::Missing(path));
-        }
-        other => other.map_err(failed)?,
-    };
-    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed { path, mode });
-    }
-    // Room for the whole file from the start, so that no copy is left behind by growing.
-    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
-    file.take(MAX_FILE)
-        .read_to_string(&mut text)
-        .map_err(failed)?;
+    let text = read(&path)?;
     let mut seed = Zeroizing::new([0; 32]);
     match STANDARD.decode_slice(text.trim_end(), seed.as_mut_slice()) {
         Ok(32) => Ok(Identity::from_seed(&seed)),
@@ -82,32 +82,119 @@ pub fn load(directory: &Path) -> Result<Identity, KeyError> {
 }
 
 /// Reads the key of `directory`, and makes one when there is none.
+///
+/// # Errors
+/// [`KeyError`]; a key that is there is never replaced.
 pub fn load_or_create(directory: &Path) -> Result<Identity, KeyError> {
     match load(directory) {
-        Err(KeyError::Missing(path)) => create(directory, &path)?,
+        Err(KeyError::Missing(path)) => {
+            create(&path, &Zeroizing::new(STANDARD.encode(*seed()?)))?;
+        }
         other => return other,
     }
     // Read back rather than kept: when two made one at once, both must use the one that is there.
     load(directory)
 }
 
-fn create(directory: &Path, path: &Path) -> Result<(), KeyError> {
-    let failed = |source| KeyError::Io {
-        path: path.to_owned(),
-        source,
-    };
+/// The name under which the tree heads of a log are signed.
+#[must_use]
+pub fn origin(realm: &Realm, name: &UserId, log: LogName) -> String {
+    format!("sealpost/{realm}/{name}/{}", log.as_str())
+}
+
+/// Reads the key that signs the tree heads of `log`, which are known as those of `origin`.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn load_signer(
+    directory: &Path,
+    log: LogName,
+    origin: &str,
+) -> Result<CheckpointSigner, KeyError> {
+    let path = directory.join(log.checkpoint_key());
+    let text = read(&path)?;
+    let signer =
+        CheckpointSigner::parse(text.trim_end()).map_err(|_| KeyError::NotASigner(path.clone()))?;
+    if signer.origin() != origin {
+        return Err(KeyError::OtherLog {
+            path,
+            expected: origin.to_owned(),
+            found: signer.origin().to_owned(),
+        });
+    }
+    Ok(signer)
+}
+
+/// Reads the key that signs the tree heads of `log`, and makes one when there is none.
+///
+/// # Errors
+/// [`KeyError`]; a key that is there is never replaced.
+pub fn load_or_create_signer(
+    directory: &Path,
+    log: LogName,
+    origin: &str,
+) -> Result<CheckpointSigner, KeyError> {
+    match load_signer(directory, log, origin) {
+        Err(KeyError::Missing(path)) => {
+            create(&path, &CheckpointSigner::text_from_seed(origin, &*seed()?))?;
+        }
+        other => return other,
+    }
+    load_signer(directory, log, origin)
+}
+
+fn seed() -> Result<Zeroizing<[u8; 32]>, KeyError> {
     let mut seed = Zeroizing::new([0; 32]);
     SysRng
         .try_fill_bytes(seed.as_mut_slice())
         .map_err(|error| KeyError::Random(error.to_string()))?;
-    let text = Zeroizing::new(format!(
-        "{}\n",
-        Zeroizing::new(STANDARD.encode(*seed)).as_str()
-    ));
+    Ok(seed)
+}
 
+/// The text of a key file that only its owner may read.
+fn read(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let failed = |source| KeyError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(KeyError::Missing(path.to_owned()));
+        }
+        other => other.map_err(failed)?,
+    };
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    // Room for the whole file from the start, so that no copy is left behind by growing.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
+    file.take(MAX_FILE)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    Ok(text)
+}
+
+/// Makes a key file, unless there is one.
+fn create(path: &Path, key: &str) -> Result<(), KeyError> {
+    let failed = |source| KeyError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(failed)?;
     // Written beside and then linked: the name never stands for half a key, and never replaces a
     // key that is there.
-    let unfinished = directory.join(format!("{KEY_FILE}.new-{}", std::process::id()));
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".new-{}", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -115,6 +202,7 @@ fn create(directory: &Path, path: &Path) -> Result<(), KeyError> {
         .mode(0o600)
         .open(&unfinished)
         .map_err(failed)?;
+    let text = Zeroizing::new(format!("{key}\n"));
     file.write_all(text.as_bytes()).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     let linked = match fs::hard_link(&unfinished, path) {
@@ -183,5 +271,34 @@ mod tests {
             );
             assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
         }
+    }
+
+    #[test]
+    fn each_log_has_a_key_of_its_own_which_signs_for_that_log_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let (realm, name) = (
+            Realm::parse("local").unwrap(),
+            UserId::parse("archiver").unwrap(),
+        );
+        let [messages, keys] = LogName::ALL.map(|log| {
+            let origin = origin(&realm, &name, log);
+            let made = load_or_create_signer(directory.path(), log, &origin).unwrap();
+            let again = load_or_create_signer(directory.path(), log, &origin).unwrap();
+            assert_eq!(made.verifier_key(), again.verifier_key());
+            assert_eq!(made.origin(), origin);
+            assert!(matches!(
+                load_signer(directory.path(), log, "another"),
+                Err(KeyError::OtherLog { .. })
+            ));
+            made
+        });
+        assert_ne!(messages.verifier_key(), keys.verifier_key());
+        let path = directory.path().join("checkpoint.key");
+        fs::write(&path, "hello\n").unwrap();
+        assert!(matches!(
+            load_or_create_signer(directory.path(), LogName::EncryptedLogs, messages.origin()),
+            Err(KeyError::NotASigner(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "hello\n");
     }
 }

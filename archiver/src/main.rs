@@ -4,14 +4,14 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::storage::Directory;
 use sealpost_archiver::archive;
 use sealpost_archiver::cli::{Cli, Command, DirArgs, RunArgs, StatusArgs};
 use sealpost_archiver::exit::ProgramError;
 use sealpost_archiver::key;
 use sealpost_archiver::settings::{Settings, SettingsError};
 use sealpost_archiver::status::Status;
-use sealpost_archiver::storage::Directory;
-use sealpost_archiver::writer::LOG_FILE;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -63,7 +63,7 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
         stop_at_signal(stop.clone()).map_err(setup("listen for signals"))?;
         let mut announcement = Some(format!(
             "archiving inbox/+ into {}",
-            settings.dir.join(LOG_FILE).display()
+            settings.dir.join(LogName::EncryptedLogs.active()).display()
         ));
         let on_subscribed = Box::new(move || match announcement.take() {
             Some(line) => print_line(&line),

@@ -1,17 +1,15 @@
 //! What is in an archive, and whether somebody writes to it, without disturbing whoever does.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_reader::{LogReader, ReadError};
+use sealpost_archive::storage::Directory;
 use serde::Serialize;
 
-use crate::line::{Line, LineError};
 use crate::lock::{DirectoryLock, LockError};
-use crate::log_file::{self, ReadError};
-use crate::storage::StoredFile as _;
-use crate::writer::LOG_FILE;
 
 /// Why the status could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -19,20 +17,17 @@ pub enum StatusError {
     /// There is no log.
     #[error("there is no archive in {0}")]
     NoArchive(PathBuf),
-    /// The log could not be read.
+    /// The directory could not be read.
     #[error("cannot read {path}: {source}")]
     Io {
-        /// The log.
+        /// The directory.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
     },
-    /// The last line could not be read.
+    /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The last line is damaged.
-    #[error("the last line is damaged: {0}")]
-    Damaged(#[from] LineError),
     /// The lock could not be looked at.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -41,11 +36,11 @@ pub enum StatusError {
 /// An archive at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// The log.
+    /// The active file.
     pub log: PathBuf,
     /// How many lines it has.
     pub lines: u64,
-    /// Its length in bytes.
+    /// How long its files are, in bytes: the segments as they are compressed.
     pub bytes: u64,
     /// When the last line was written, in seconds since the epoch; `None` for an empty log.
     pub last_archived_at: Option<String>,
@@ -57,29 +52,27 @@ impl Status {
     /// Looks at the archive in `directory`. A line that is being written at this moment is not
     /// counted.
     pub fn of(directory: &Path) -> Result<Status, StatusError> {
-        let log = directory.join(LOG_FILE);
-        let failed = |source| StatusError::Io {
-            path: log.clone(),
-            source,
+        let log = LogName::EncryptedLogs;
+        let none = || StatusError::NoArchive(directory.to_owned());
+        let storage = match Directory::existing(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(none()),
+            other => other.map_err(|source| StatusError::Io {
+                path: directory.to_owned(),
+                source,
+            })?,
         };
-        let file = match File::open(&log) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StatusError::NoArchive(directory.to_owned()));
-            }
-            other => other.map_err(failed)?,
-        };
-        let bytes = file.length().map_err(failed)?;
-        let mut lines = log_file::last_whole_lines(&file, bytes, 1).map_err(failed)?;
-        let last = lines
-            .next_line()?
-            .map(|raw| Line::parse(raw.bytes))
-            .transpose()?;
+        let reader = LogReader::open(&storage, log)?;
+        let active = directory.join(log.active());
+        if reader.parts().is_empty() && !active.exists() {
+            return Err(none());
+        }
+        let last = reader.last()?;
         Ok(Status {
-            lines: last.as_ref().map_or(0, |line| line.seq),
-            last_archived_at: last.map(|line| line.archived_at.to_string()),
+            lines: last.map_or(0, |(seq, _)| seq),
+            last_archived_at: last.map(|(_, archived_at)| archived_at.to_string()),
             running: DirectoryLock::is_taken(directory)?,
-            bytes,
-            log,
+            bytes: reader.bytes(),
+            log: active,
         })
     }
 }
@@ -112,7 +105,6 @@ mod tests {
 
     use super::*;
     use crate::arrival::Arrival;
-    use crate::storage::Directory;
     use crate::writer::Writer;
 
     #[test]
@@ -125,7 +117,7 @@ mod tests {
 
         let lock = DirectoryLock::take(parent.path()).unwrap();
         let directory = Directory::open(parent.path()).unwrap();
-        let (mut writer, _) = Writer::open(&directory, 10).unwrap();
+        let (mut writer, _) = Writer::open(&directory, LogName::EncryptedLogs, 10, None).unwrap();
         let empty = Status::of(parent.path()).unwrap();
         assert_eq!(
             (

@@ -1,18 +1,20 @@
-//! The one who writes the log: takes batches of arrivals, leaves out what the log has already,
+//! The one who writes a log: takes batches of arrivals, leaves out what the log has already,
 //! numbers the rest, and returns when they are on the medium. It knows nothing of the network.
 
 use std::io;
 
+use sealpost_archive::hash::Hash;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::line::{self, Body, Line, LineError};
+use sealpost_archive::log_file::{AppendError, LogFile, TornTail};
+use sealpost_archive::log_reader::{LogReader, ReadError, Selection, read_whole};
+use sealpost_archive::storage::{Storage, StoredFile};
+use sealpost_archive::tree::{ResumeError, TILE_BYTES, Tree, TreeHead};
 use sealpost_core::Timestamp;
 
 use crate::arrival::Arrival;
 use crate::digest_window::{Digest, DigestWindow};
-use crate::line::{self, Line, LineError};
-use crate::log_file::{AppendError, LogFile, ReadError, TornTail};
-use crate::storage::{Storage, StoredFile};
-
-/// The log's name in the archive's directory.
-pub const LOG_FILE: &str = "encrypted_logs.jsonl";
+use crate::evidence::EvidenceError;
 
 /// How much memory the buffer of lines may keep between batches, in bytes.
 const KEPT_BUFFER: usize = 8 << 20;
@@ -23,43 +25,47 @@ pub enum OpenError {
     /// The disk failed.
     #[error("cannot open the log: {0}")]
     Io(#[from] io::Error),
-    /// A line in the middle is not one that the archiver wrote.
-    #[error("the line at byte {offset} is damaged: {reason}")]
+    /// The log could not be read, or is damaged.
+    #[error(transparent)]
+    Read(ReadError),
+    /// A line is not one that the archiver wrote.
+    #[error("{path}: the line at byte {offset} is damaged: {reason}")]
     DamagedLine {
+        /// The file, below the archive's directory.
+        path: String,
         /// Where the line begins.
         offset: u64,
         /// What is wrong with it.
         reason: LineError,
     },
-    /// A line is longer than any that the archiver writes.
-    #[error("the line at byte {offset} is damaged: it has no end")]
-    EndlessLine {
-        /// Where the line begins.
-        offset: u64,
-    },
-    /// The numbers have a gap, or do not begin with 1.
-    #[error("the line at byte {offset} has number {found} where {expected} was to come")]
-    OutOfSequence {
-        /// Where the line begins.
-        offset: u64,
-        /// The number that belongs there.
-        expected: u64,
-        /// The number that is there.
+    /// The log does not begin with line 1, and no segment before it says why.
+    #[error("the log begins with line {found}, not with line 1")]
+    NoBeginning {
+        /// The first line that is there.
         found: u64,
     },
+    /// The lines are not those that were signed.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// The tree cannot be gone on with: its tiles are of no use, and the lines to make them from were removed.
+    #[error("the tree of the log cannot be gone on with: {0}")]
+    Tree(#[from] ResumeError),
 }
 
 impl From<ReadError> for OpenError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::Io(error) => OpenError::Io(error),
-            ReadError::LineTooLong { offset } => OpenError::EndlessLine { offset },
+            ReadError::List(source) => OpenError::Io(source),
+            ReadError::File { source, .. } if source.kind() != io::ErrorKind::InvalidData => {
+                OpenError::Io(source)
+            }
+            other => OpenError::Read(other),
         }
     }
 }
 
 /// What was found when the log was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Recovery {
     /// An incomplete last line that was set aside.
     pub torn: Option<TornTail>,
@@ -67,10 +73,14 @@ pub struct Recovery {
     pub last_seq: u64,
     /// How many of the last lines were read to know again what comes twice.
     pub lines_read: u64,
+    /// The tree over all lines.
+    pub tree: Tree,
+    /// Why the tiles had to be made again from all the lines, if they had to.
+    pub tiles_lost: Option<ResumeError>,
 }
 
 /// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Archived {
     /// Lines written.
     pub written: u64,
@@ -78,6 +88,8 @@ pub struct Archived {
     pub unfit: u64,
     /// Arrivals that the log had already.
     pub duplicates: u64,
+    /// The leaves of the lines written, in order.
+    pub leaves: Vec<Hash>,
 }
 
 /// Writes one log.
@@ -90,40 +102,57 @@ pub struct Writer<F> {
 }
 
 impl<F: StoredFile> Writer<F> {
-    /// Opens the log in `storage`, and reads its last `window` lines to know again what they hold.
+    /// Opens the log `name` in `storage`, reads its last `window` lines to know again what they hold, and makes the tree
+    /// over all of it.
     ///
-    /// A damaged line among them is an error: what was acknowledged is not to be guessed at.
+    /// A damaged line among them is an error: what was acknowledged is not to be guessed at. So is a log that does not go with
+    /// `signed`, its newest checkpoint, as far as the lines that are read tell.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed then, but for a torn tail that was set aside.
     pub fn open<S: Storage<File = F>>(
         storage: &S,
+        name: LogName,
         window: u32,
+        signed: Option<TreeHead>,
     ) -> Result<(Writer<F>, Recovery), OpenError> {
-        let (log, torn) = LogFile::open(storage, LOG_FILE)?;
+        let (log, torn) = LogFile::open(storage, &name.active())?;
+        let reader = LogReader::open(storage, name)?;
+        let last_seq = reader.last()?.map_or(0, |(seq, _)| seq);
         let mut window = DigestWindow::new(window);
-        let mut lines = log.last_lines(u64::from(window.capacity()))?;
-        let mut last_seq = None;
-        let mut lines_read = 0;
-        let from_the_beginning = lines.offset() == 0;
-        while let Some(raw) = lines.next_line()? {
-            let offset = raw.offset;
-            let line = Line::parse(raw.bytes)
-                .map_err(|reason| OpenError::DamagedLine { offset, reason })?;
-            let expected = match last_seq {
-                Some(last) => last + 1,
-                None if from_the_beginning => 1,
-                None => line.seq,
-            };
-            if line.seq != expected {
-                return Err(OpenError::OutOfSequence {
-                    offset,
-                    expected,
-                    found: line.seq,
-                });
+        let first_digest = (last_seq + 1).saturating_sub(u64::from(window.capacity()));
+        let (mut tree, tiles_lost) = resume(storage, &reader)?;
+        let first_leaf = tree.size() + 1;
+        if let Some(signed) = signed.filter(|signed| signed.size > last_seq) {
+            return Err(EvidenceError::Shorter {
+                lines: last_seq,
+                signed: signed.size,
             }
-            last_seq = Some(line.seq);
-            lines_read += 1;
-            window.insert(Digest::of(&line.topic, &line.payload));
+            .into());
         }
-        let last_seq = last_seq.unwrap_or(0);
+        agrees(signed, &tree)?;
+        let mut lines_read = 0;
+        let mut lines = reader.lines(Selection {
+            numbers: first_leaf.min(first_digest)..=last_seq,
+            ..Selection::default()
+        });
+        while let Some(found) = lines.next_line()? {
+            let line = Line::parse(found.bytes).map_err(|reason| OpenError::DamagedLine {
+                path: found.path.to_owned(),
+                offset: found.offset,
+                reason,
+            })?;
+            if line.seq >= first_leaf {
+                tree.push(line.leaf(found.bytes));
+                agrees(signed, &tree)?;
+            }
+            if line.seq >= first_digest {
+                lines_read += 1;
+                if let Body::Message(message) = line.body {
+                    window.insert(Digest::of(&message.topic, &message.payload));
+                }
+            }
+        }
         let writer = Writer {
             log,
             window,
@@ -136,6 +165,8 @@ impl<F: StoredFile> Writer<F> {
                 torn,
                 last_seq,
                 lines_read,
+                tree,
+                tiles_lost,
             },
         ))
     }
@@ -153,14 +184,19 @@ impl<F: StoredFile> Writer<F> {
         let mut archived = Archived::default();
         self.buffer.clear();
         for arrival in batch {
+            let start = self.buffer.len();
             if !self.window.insert(arrival.digest) {
                 archived.duplicates += 1;
                 continue;
             }
             match &arrival.fault {
-                None => {
-                    line::write_envelope(&mut self.buffer, self.next_seq, now, &arrival.payload)
-                }
+                None => line::write_message(
+                    &mut self.buffer,
+                    self.next_seq,
+                    now,
+                    None,
+                    &arrival.payload,
+                ),
                 Some(fault) => {
                     archived.unfit += 1;
                     line::write_unfit(
@@ -173,6 +209,9 @@ impl<F: StoredFile> Writer<F> {
                     );
                 }
             }
+            let line = self.buffer.get(start..).unwrap_or_default();
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            archived.leaves.push(Hash::of_leaf(line));
             self.next_seq += 1;
             archived.written += 1;
         }
@@ -182,5 +221,58 @@ impl<F: StoredFile> Writer<F> {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER);
         Ok(archived)
+    }
+}
+
+/// Whether a tree that is as large as the signed one is the signed one.
+fn agrees(signed: Option<TreeHead>, tree: &Tree) -> Result<(), EvidenceError> {
+    let Some(signed) = signed.filter(|signed| signed.size == tree.size()) else {
+        return Ok(());
+    };
+    let found = tree.root();
+    if found == signed.root {
+        return Ok(());
+    }
+    Err(EvidenceError::Changed {
+        signed: signed.size,
+        expected: signed.root,
+        found,
+    })
+}
+
+/// The tree up to the last sealed segment, from the tiles. When they are of no use, the tree of nothing, to be made from all the
+/// lines, and why.
+fn resume<S: Storage>(
+    storage: &S,
+    reader: &LogReader<S::File>,
+) -> Result<(Tree, Option<ResumeError>), OpenError> {
+    let manifests = reader
+        .parts()
+        .iter()
+        .filter_map(|part| part.manifest.as_ref());
+    let Some(newest) = manifests.last() else {
+        return match reader.first() {
+            None | Some(1) => Ok((Tree::new(), None)),
+            Some(found) => Err(OpenError::NoBeginning { found }),
+        };
+    };
+    let head = TreeHead {
+        size: newest.last,
+        root: newest.root,
+    };
+    let mut failed = None;
+    let resumed = Tree::resume(head, |path| {
+        let path = reader.log().place(path);
+        read_whole(storage, &path, TILE_BYTES as u64).unwrap_or_else(|error| {
+            failed = Some(error);
+            None
+        })
+    });
+    match (resumed, failed) {
+        (Ok(tree), _) => Ok((tree, None)),
+        // The disk failed, which is another matter than a tile that is wrong.
+        (Err(_), Some(error)) => Err(error.into()),
+        (Err(reason), None) if reader.first() == Some(1) => Ok((Tree::new(), Some(reason))),
+        (Err(reason), None) => Err(reason.into()),
     }
 }

@@ -4,10 +4,11 @@
 use std::io;
 
 use proptest::prelude::*;
-use sealpost_archiver::log_file::AppendError;
-use sealpost_archiver::writer::{LOG_FILE, OpenError, Writer};
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_file::AppendError;
+use sealpost_archiver::writer::{OpenError, Writer};
 
-use crate::messages::{at, contents, message, messages, read_log};
+use crate::messages::{LOG_FILE, at, contents, message, messages, read_log};
 use crate::simulated_disk::SimulatedDisk;
 
 /// One life of the archiver: how many operations the disk lets through, how many messages are in a batch, and how it
@@ -44,7 +45,7 @@ fn live(
     total: u64,
     batch: u64,
 ) -> Result<(), OpenError> {
-    let (mut writer, _) = Writer::open(disk, 1000)?;
+    let (mut writer, _) = Writer::open(disk, LogName::EncryptedLogs, 1000, None)?;
     while *acknowledged < total {
         let end = (*acknowledged + batch).min(total);
         let arrivals: Vec<_> = (*acknowledged..end).map(message).collect();
@@ -88,7 +89,7 @@ proptest! {
 fn a_batch_whose_sync_failed_is_cut_off_again() {
     // What a failed sync leaves in the cache would be read, and taken for durable, by the next life.
     let disk = SimulatedDisk::default();
-    let (mut writer, _) = Writer::open(&disk, 1000).unwrap();
+    let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, 1000, None).unwrap();
     writer.archive(&messages(2), at()).unwrap();
     disk.fail_next_sync();
     assert!(matches!(
@@ -101,7 +102,7 @@ fn a_batch_whose_sync_failed_is_cut_off_again() {
 #[test]
 fn a_full_disk_leaves_whole_lines_and_the_writer_takes_no_more() {
     let disk = SimulatedDisk::default();
-    let (mut writer, _) = Writer::open(&disk, 1000).unwrap();
+    let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, 1000, None).unwrap();
     writer.archive(&messages(2), at()).unwrap();
     disk.fail_after(0, io::ErrorKind::StorageFull);
     let error = writer.archive(&messages(5), at()).unwrap_err();
@@ -120,7 +121,7 @@ fn a_full_disk_leaves_whole_lines_and_the_writer_takes_no_more() {
         Err(AppendError::FailedBefore)
     ));
 
-    let (mut writer, recovery) = Writer::open(&disk, 1000).unwrap();
+    let (mut writer, recovery) = Writer::open(&disk, LogName::EncryptedLogs, 1000, None).unwrap();
     assert_eq!(recovery.last_seq, 2);
     writer.archive(&messages(5), at()).unwrap();
     assert_eq!(

@@ -3,13 +3,14 @@
 use std::io;
 use std::thread;
 
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_file::AppendError;
 use sealpost_archiver::arrival::Receipt;
 use sealpost_archiver::committer::commit_all;
-use sealpost_archiver::log_file::AppendError;
-use sealpost_archiver::writer::{LOG_FILE, Writer};
+use sealpost_archiver::writer::Writer;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
-use crate::messages::{at, contents, message, messages, read_log};
+use crate::messages::{LOG_FILE, at, contents, message, messages, read_log};
 use crate::simulated_disk::SimulatedDisk;
 
 struct Committer {
@@ -19,10 +20,10 @@ struct Committer {
 }
 
 fn start(disk: &SimulatedDisk) -> Committer {
-    let (mut writer, _) = Writer::open(disk, 1000).unwrap();
+    let (mut writer, _) = Writer::open(disk, LogName::EncryptedLogs, 1000, None).unwrap();
     let (arrivals, arrived) = mpsc::unbounded_channel();
     let (sender, receipts) = mpsc::unbounded_channel();
-    let thread = thread::spawn(move || commit_all(&mut writer, arrived, &sender, at));
+    let thread = thread::spawn(move || commit_all(&mut writer, arrived, &sender, at, |_| {}));
     Committer {
         arrivals,
         receipts,

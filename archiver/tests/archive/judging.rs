@@ -5,11 +5,12 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use sealpost_archive::layout::LogName;
 use sealpost_archiver::arrival::Arrival;
-use sealpost_archiver::writer::{LOG_FILE, Writer};
+use sealpost_archiver::writer::Writer;
 use serde_json::Value;
 
-use crate::messages::{at, contents, read_log};
+use crate::messages::{LOG_FILE, at, contents, read_log};
 use crate::simulated_disk::SimulatedDisk;
 
 struct Case {
@@ -119,14 +120,14 @@ fn every_vector_is_a_line_of_the_log_and_comes_back_from_it() {
         }
     }
     let disk = SimulatedDisk::default();
-    let (mut writer, _) = Writer::open(&disk, 10_000).unwrap();
+    let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, 10_000, None).unwrap();
     writer.archive(&arrivals, at()).unwrap();
     assert_eq!(
         read_log(&disk.durable(LOG_FILE).unwrap()),
         contents(&arrivals)
     );
 
-    let (mut writer, recovery) = Writer::open(&disk, 10_000).unwrap();
+    let (mut writer, recovery) = Writer::open(&disk, LogName::EncryptedLogs, 10_000, None).unwrap();
     assert_eq!(recovery.last_seq, arrivals.len() as u64);
     assert_eq!(
         writer.archive(&arrivals, at()).unwrap().duplicates,
@@ -138,7 +139,7 @@ fn every_vector_is_a_line_of_the_log_and_comes_back_from_it() {
 fn the_fields_of_an_envelope_are_members_of_its_line() {
     let envelope = cases().into_iter().find(|case| case.well_formed).unwrap();
     let disk = SimulatedDisk::default();
-    let (mut writer, _) = Writer::open(&disk, 10).unwrap();
+    let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, 10, None).unwrap();
     writer
         .archive(
             &[Arrival::new(

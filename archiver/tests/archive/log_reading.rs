@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use sealpost_archiver::log_file::{LogFile, ReadError, last_whole_lines};
-use sealpost_archiver::storage::{Directory, Storage as _};
+use sealpost_archive::log_file::{LogFile, ReadError, last_whole_lines};
+use sealpost_archive::storage::{Directory, Storage as _};
 
 const CHUNK: usize = 1 << 20;
 

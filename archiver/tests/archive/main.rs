@@ -7,6 +7,7 @@
 )]
 
 mod crashes;
+mod evidence;
 mod group_commit;
 mod judging;
 mod log_reading;

@@ -1,9 +1,13 @@
 //! Messages to archive, and the archive's lines as a reader sees them.
 
 use bytes::Bytes;
+use sealpost_archive::line::{Body, Line};
 use sealpost_archiver::arrival::{Arrival, Receipt};
 use sealpost_archiver::digest_window::Digest;
 use sealpost_core::Timestamp;
+
+/// The log's active file.
+pub(crate) const LOG_FILE: &str = "encrypted_logs.jsonl";
 
 /// The time at which everything is archived here.
 pub(crate) fn at() -> Timestamp {
@@ -64,10 +68,13 @@ pub(crate) fn read_log(log: &[u8]) -> Vec<(Bytes, Bytes)> {
         .map(|(place, line)| {
             let json: serde_json::Value = serde_json::from_slice(line).expect("every line is JSON");
             assert_eq!(json["seq"], place as u64 + 1);
-            let line = sealpost_archiver::line::Line::parse(&line[..line.len() - 1]).unwrap();
+            let line = Line::parse(&line[..line.len() - 1]).unwrap();
+            let Body::Message(message) = line.body else {
+                panic!("line {} is no message", line.seq);
+            };
             (
-                Bytes::from(line.topic.into_owned()),
-                Bytes::from(line.payload.into_owned()),
+                Bytes::from(message.topic.into_owned()),
+                Bytes::from(message.payload.into_owned()),
             )
         })
         .collect()

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sealpost_archiver::storage::{Storage, StoredFile};
+use sealpost_archive::storage::{Storage, StoredFile};
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Default, Debug)]
@@ -194,7 +194,56 @@ impl Storage for SimulatedDisk {
         })
     }
 
-    fn sync_directory(&self) -> io::Result<()> {
+    fn open_existing(&self, name: &str) -> io::Result<SimulatedFile> {
+        if self.live(name).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        inner.spend(false)?;
+        let contents = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        inner.files.insert(to.to_owned(), contents);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        if !inner.files.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.spend(false)?;
+        inner.files.remove(name);
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let prefix = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}/")
+        };
+        let mut names: Vec<String> = self
+            .names()
+            .iter()
+            .filter_map(|name| name.strip_prefix(&prefix))
+            .filter_map(|rest| rest.split('/').next().map(str::to_owned))
+            .collect();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn make_directory(&self, _path: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
+    fn sync_directory(&self, _path: &str) -> io::Result<()> {
         let mut inner = self.lock();
         inner.spend(false)?;
         inner

@@ -3,17 +3,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use sealpost_archiver::storage::Directory;
-use sealpost_archiver::writer::{LOG_FILE, OpenError, Writer};
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_reader::ReadError;
+use sealpost_archive::storage::Directory;
+use sealpost_archiver::writer::{OpenError, Writer};
 
-use crate::messages::{at, contents, messages, read_log};
+use crate::messages::{LOG_FILE, at, contents, messages, read_log};
 use crate::simulated_disk::SimulatedDisk;
 
 const WINDOW: u32 = 1000;
 
 fn written(count: u64) -> Vec<u8> {
     let disk = SimulatedDisk::default();
-    let (mut writer, _) = Writer::open(&disk, WINDOW).unwrap();
+    let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, WINDOW, None).unwrap();
     writer.archive(&messages(count), at()).unwrap();
     disk.durable(LOG_FILE).unwrap()
 }
@@ -31,7 +33,8 @@ fn a_torn_tail_is_set_aside_and_cut_at_every_byte() {
 
         let disk = SimulatedDisk::default();
         disk.put(LOG_FILE, cut);
-        let (mut writer, recovery) = Writer::open(&disk, WINDOW).unwrap();
+        let (mut writer, recovery) =
+            Writer::open(&disk, LogName::EncryptedLogs, WINDOW, None).unwrap();
         assert_eq!(recovery.last_seq, lines, "cut at {length}");
         assert_eq!(
             disk.durable(LOG_FILE).unwrap(),
@@ -65,7 +68,7 @@ fn every_torn_tail_keeps_a_file_of_its_own() {
     let disk = SimulatedDisk::default();
     for (time, torn) in ["{\"seq\":1", "{\"se", "{"].iter().enumerate() {
         disk.put(LOG_FILE, torn.as_bytes());
-        let (_, recovery) = Writer::open(&disk, WINDOW).unwrap();
+        let (_, recovery) = Writer::open(&disk, LogName::EncryptedLogs, WINDOW, None).unwrap();
         assert_eq!(
             recovery.torn.unwrap().set_aside_in,
             format!("{LOG_FILE}.torn-{}", time + 1)
@@ -79,13 +82,14 @@ fn on_the_real_disk_the_files_are_for_their_owner_alone() {
     let parent = tempfile::tempdir().unwrap();
     let path = parent.path().join("archive");
     let directory = Directory::open(&path).unwrap();
-    let (mut writer, _) = Writer::open(&directory, WINDOW).unwrap();
+    let (mut writer, _) = Writer::open(&directory, LogName::EncryptedLogs, WINDOW, None).unwrap();
     writer.archive(&messages(3), at()).unwrap();
     drop(writer);
     let log = fs::read(path.join(LOG_FILE)).unwrap();
     fs::write(path.join(LOG_FILE), &log[..log.len() - 1]).unwrap();
 
-    let (mut writer, recovery) = Writer::open(&directory, WINDOW).unwrap();
+    let (mut writer, recovery) =
+        Writer::open(&directory, LogName::EncryptedLogs, WINDOW, None).unwrap();
     assert_eq!(recovery.last_seq, 2);
     writer.archive(&messages(4), at()).unwrap();
     let log = fs::read(path.join(LOG_FILE)).unwrap();
@@ -130,9 +134,13 @@ fn a_damaged_line_in_the_middle_is_refused_and_nothing_is_changed() {
         let damaged = [lines[0], lines[1], &damaged, &lines[3..].concat()].concat();
         let disk = SimulatedDisk::default();
         disk.put(LOG_FILE, &damaged);
-        let error = Writer::open(&disk, WINDOW).unwrap_err();
+        let error = Writer::open(&disk, LogName::EncryptedLogs, WINDOW, None).unwrap_err();
         assert!(
-            matches!(error, OpenError::DamagedLine { offset, .. } if offset == third),
+            matches!(
+                error,
+                OpenError::DamagedLine { offset, .. } | OpenError::Read(ReadError::Head { offset, .. })
+                    if offset == third
+            ),
             "{name}: {error}"
         );
         assert_eq!(disk.live(LOG_FILE).unwrap(), damaged);
@@ -158,15 +166,14 @@ fn a_missing_doubled_or_swapped_line_is_refused() {
                 .collect::<Vec<_>>()
                 .concat(),
         );
-        let error = Writer::open(&disk, WINDOW).unwrap_err();
-        let OpenError::OutOfSequence {
-            expected: e,
-            found: f,
-            ..
-        } = error
-        else {
-            panic!("{name}: {error}")
+        let error = Writer::open(&disk, LogName::EncryptedLogs, WINDOW, None).unwrap_err();
+        let told = match error {
+            OpenError::NoBeginning { found } => (1, found),
+            OpenError::Read(ReadError::OutOfSequence {
+                expected, found, ..
+            }) => (expected, found),
+            error => panic!("{name}: {error}"),
         };
-        assert_eq!((e, f), (expected, found), "{name}");
+        assert_eq!(told, (expected, found), "{name}");
     }
 }

@@ -6,16 +6,13 @@
 //! and bytes once synced do not change by themselves.
 
 use std::io;
+use std::ops::Range;
 
-use crate::storage::{Storage, StoredFile};
+use crate::line::MAX_LINE;
+use crate::storage::{Storage, StoredFile, read_exact_at};
 
 /// How much is read at once when a log is opened.
 const READ_CHUNK: usize = 1 << 20;
-
-/// The longest line that is read back, in bytes. The longest ever written keeps a payload of the
-/// largest MQTT packet the archiver takes (1 MiB) as base64, a topic of 65,535 bytes and the rest
-/// of the line.
-const MAX_LINE: usize = 2 << 20;
 
 /// A log, open for appending. Whoever holds one holds the directory's lock.
 #[derive(Debug)]
@@ -79,7 +76,7 @@ impl<F: StoredFile> LogFile<F> {
     ) -> io::Result<(LogFile<F>, Option<TornTail>)> {
         let mut file = storage.open(name)?;
         let end = file.length()?;
-        let whole = after_newline(&file, end, 1)?.unwrap_or(0);
+        let whole = end_of_whole_lines(&file, end)?;
         let torn = if whole < end {
             let set_aside_in = set_aside(storage, name, &file, whole, end)?;
             file.truncate(whole)?;
@@ -92,7 +89,7 @@ impl<F: StoredFile> LogFile<F> {
             None
         };
         file.sync()?;
-        storage.sync_directory()?;
+        storage.sync_directory("")?;
         Ok((
             LogFile {
                 file,
@@ -151,17 +148,31 @@ pub fn last_whole_lines<F: StoredFile>(
     length: u64,
     count: u64,
 ) -> io::Result<Lines<'_, F>> {
-    let end = after_newline(file, length, 1)?.unwrap_or(0);
+    let end = end_of_whole_lines(file, length)?;
     // The last newline ends the last line, so the one that the first line follows is one further
     // back.
     let start = after_newline(file, end, count.saturating_add(1))?.unwrap_or(0);
-    Ok(Lines {
+    Ok(lines(file, start..end))
+}
+
+/// Where the last whole line ends among the first `length` bytes of a file; 0 when there is none.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn end_of_whole_lines<F: StoredFile>(file: &F, length: u64) -> io::Result<u64> {
+    Ok(after_newline(file, length, 1)?.unwrap_or(0))
+}
+
+/// The lines between two ends of lines.
+pub fn lines<F: StoredFile>(file: &F, extent: Range<u64>) -> Lines<'_, F> {
+    Lines {
         file,
-        position: start,
-        end,
+        position: extent.start,
+        end: extent.end,
         buffer: Vec::new(),
         consumed: 0,
-    })
+        last: 0..0,
+    }
 }
 
 /// Lines read from a log, in order.
@@ -174,6 +185,8 @@ pub struct Lines<'a, F> {
     buffer: Vec<u8>,
     /// How much of the buffer was handed out.
     consumed: usize,
+    /// Where in the buffer the line lies that was handed out last.
+    last: Range<usize>,
 }
 
 /// One line as read, without its newline.
@@ -215,8 +228,15 @@ impl<F: StoredFile> Lines<'_, F> {
         };
         let offset = self.offset();
         let start = std::mem::replace(&mut self.consumed, newline + 1);
-        let bytes = self.buffer.get(start..newline).unwrap_or_default();
+        self.last = start..newline;
+        let bytes = self.last_line();
         Ok(Some(RawLine { offset, bytes }))
+    }
+
+    /// The line that was handed out last, once more; nothing before the first.
+    #[must_use]
+    pub fn last_line(&self) -> &[u8] {
+        self.buffer.get(self.last.clone()).unwrap_or_default()
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -265,22 +285,6 @@ fn after_newline<F: StoredFile>(file: &F, end: u64, count: u64) -> io::Result<Op
     Ok(None)
 }
 
-fn read_exact_at<F: StoredFile>(
-    file: &F,
-    mut offset: u64,
-    mut buffer: &mut [u8],
-) -> io::Result<()> {
-    while !buffer.is_empty() {
-        let read = file.read_at(offset, buffer)?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        offset += read as u64;
-        buffer = buffer.get_mut(read..).unwrap_or_default();
-    }
-    Ok(())
-}
-
 /// Copies the bytes from `start` to `end` into a new file beside the log, durably, before anything
 /// is cut.
 fn set_aside<S: Storage>(
@@ -305,7 +309,7 @@ fn set_aside<S: Storage>(
         position += chunk.len() as u64;
     }
     torn.sync()?;
-    storage.sync_directory()?;
+    storage.sync_directory("")?;
     Ok(torn_name)
 }
 

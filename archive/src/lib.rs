@@ -1,0 +1,22 @@
+//! The format of Sealpost's archive: what lies in its directory, byte for byte. It reads, checks and proves; it touches no
+//! network, and it writes only what it is told to.
+//!
+//! ```text
+//!  layout   where things lie            line     one line of a log
+//!  storage  the seam to the disk        log_file a file of whole lines that grows
+//!  segment  sealed lines, compressed    manifest what is in a segment
+//!  tree     the Merkle tree, its tiles  checkpoint signed tree heads
+//!                    log_reader  a whole log, over all its files
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod checkpoint;
+pub mod hash;
+pub mod layout;
+pub mod line;
+pub mod log_file;
+pub mod log_reader;
+pub mod manifest;
+pub mod segment;
+pub mod storage;
+pub mod tree;
