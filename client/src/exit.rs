@@ -331,6 +331,14 @@ impl From<TlsFilesError> for Failure {
 
 impl From<MqttError> for Failure {
     fn from(error: MqttError) -> Failure {
+        // A clock that is wrong may be set right.
+        let passes = matches!(
+            error,
+            MqttError::LoginRefused {
+                code: LoginRefusal::BadLogin | LoginRefusal::Later,
+                ..
+            }
+        );
         let (code, hint) = match &error {
             MqttError::Unreachable {
                 advice: Some(advice),
@@ -365,7 +373,10 @@ impl From<MqttError> for Failure {
             ),
             MqttError::Closed => (Code::Failed, "Try again."),
         };
-        Failure::new(code, error.to_string(), hint)
+        Failure {
+            passes,
+            ..Failure::new(code, error.to_string(), hint)
+        }
     }
 }
 

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sealpost_core::{
-    BundleRefused, BurstCache, Content, KeyBundle, MessageId, Topic, TopicFilter, UserId,
+    BundleRefused, BurstCache, Content, Identity, IdentityKey, KeyBundle, MessageId, Topic,
+    TopicFilter, UserId,
 };
 use sealpost_mqtt::{BrokerUrl, Route};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::carrying::Carrying;
@@ -78,6 +79,10 @@ pub struct Session {
     /// Where to say things.
     pub printer: Printer,
     broker: Route,
+    /// As whom the next connection is made.
+    identity: watch::Sender<Identity>,
+    /// As whom this one was made.
+    connected_as: IdentityKey,
     manner: Manner,
     mqtt: Mqtt,
     events: mpsc::Receiver<MqttEvent>,
@@ -134,12 +139,13 @@ impl Session {
             reached = Session::reach(&mut parts, &broker) => reached,
             failure = &mut until => Err(failure),
         };
-        let (mqtt, events) = match reached {
+        let (mqtt, events, identity) = match reached {
             Ok(connection) => connection,
             Err(failure) => return Err(Box::new(NotConnected { parts, failure })),
         };
         let mut session = Session {
             manner,
+            identity,
             ..Session::over(parts, broker, mqtt, events)
         };
         let begun = tokio::select! {
@@ -158,7 +164,7 @@ impl Session {
     async fn reach(
         parts: &mut Parts,
         broker: &Route,
-    ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
+    ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>, watch::Sender<Identity>), Failure> {
         if broker.is_exposed() {
             parts.printer.note(
                 "sealpost: this connection is not encrypted: what you write stays sealed, but who talks to whom shows, \
@@ -167,7 +173,9 @@ impl Session {
         }
         hand_over(&mut parts.account, broker).await?;
         let client_id = receiving_client_id(&parts.store)?;
-        start(&parts.account, broker, client_id).await
+        let (identity, now) = watch::channel(parts.account.identity().clone());
+        let (mqtt, events) = start(&parts.account, broker, client_id, now).await?;
+        Ok((mqtt, events, identity))
     }
 
     /// Over a connection that is there.
@@ -177,8 +185,11 @@ impl Session {
             store,
             printer,
         } = parts;
+        let (identity, _) = watch::channel(account.identity().clone());
         Session {
+            connected_as: account.identity_key(),
             account,
+            identity,
             store,
             printer,
             broker,
@@ -422,6 +433,7 @@ impl Session {
         match event {
             MqttEvent::Connected => {
                 self.connected = true;
+                self.connected_as = self.identity.borrow().key();
                 self.wanted.begin_again(Instant::now());
                 self.own = Own::Looking(Instant::now() + NO_RETAINED);
                 self.say_status(None)?;
@@ -440,6 +452,9 @@ impl Session {
     /// The broker has our current bundle: others can know us, so that what we seal can be read.
     fn settled(&mut self) -> Result<(), Failure> {
         self.own = Own::Settled;
+        if self.account.handing_over().is_some() {
+            self.account.handed_over()?;
+        }
         let digest = self.account.bundle().digest();
         self.store
             .set_published(&self.broker.to_string(), &digest)?;
@@ -457,6 +472,11 @@ impl Session {
             if self.connected {
                 self.publish_own();
             }
+        }
+        // Whoever read the keystore again, and for whatever reason.
+        if self.identity.borrow().key() != self.account.identity_key() {
+            let identity = self.account.identity().clone();
+            self.identity.send_replace(identity);
         }
         let version = self.store.data_version()?;
         if version != self.data_version {
@@ -477,6 +497,10 @@ impl Session {
     /// Our keys were refused. Who receives goes on and tries again, where time may help (SPEC 10.5).
     fn publish_later(&mut self, error: &PublishError) -> Result<(), Failure> {
         let failure = not_published(error);
+        if self.is_of_another_identity(error) {
+            self.own = Own::Looking(Instant::now() + PUBLISH_AGAIN);
+            return Ok(());
+        }
         let first = match error {
             PublishError::Refused { code, .. } => match code {
                 RefusalCode::QuotaExceeded => PUBLISH_AGAIN_QUOTA,
@@ -491,6 +515,20 @@ impl Session {
         self.own = Own::Looking(Instant::now() + wait);
         let me = self.account.user().clone();
         self.alarm_once(&me, failure.event())
+    }
+
+    /// Whether the broker may have refused this because another process has changed our identity since we connected: it
+    /// is about to end this connection, and on the next one we are who we are.
+    fn is_of_another_identity(&self, error: &PublishError) -> bool {
+        let refused = matches!(
+            error,
+            PublishError::Refused {
+                code: RefusalCode::NotAuthorized,
+                ..
+            }
+        );
+        let changed = self.connected_as != self.account.identity_key();
+        refused && (changed || self.account.changed_on_disk())
     }
 
     fn look_after(&mut self) -> Result<(), Failure> {

@@ -249,3 +249,36 @@ async fn a_broker_that_removes_or_rolls_back_keys_is_told_on_and_changes_nothing
         assert_eq!(*envelope.key(), key, "it is sealed to the pinned key");
     }
 }
+
+#[test]
+fn whoever_is_connected_goes_on_as_the_new_identity_that_another_process_made() {
+    let (_broker, alice, bob) = acquainted();
+    let mut listen = alice.start(&["--json", "listen"]);
+    listen.expect("\"connected\"");
+    for how in [
+        &["keys", "rotate", "--identity"][..],
+        &["keys", "rotate"],
+        &["keys", "rotate", "--identity", "--no-publish"],
+        &["keys", "rotate", "--identity"],
+    ] {
+        let rotated = alice.run(how);
+        assert_eq!(rotated.code, 0, "{rotated:?}");
+        let text = how.join(" ");
+        let number = shown(&alice)["seq"].clone();
+        // Until bob has seen the new keys he may write to the old ones, which open too.
+        let until = std::time::Instant::now() + sealpost_tests::PATIENCE;
+        loop {
+            send(&bob, "alice", &text);
+            listen.expect(&text);
+            let sent = alice.run(&["send", "bob", &text, "--wait", "sent", "--timeout", "30s"]);
+            assert_eq!(sent.code, 0, "{sent:?}");
+            receive(&bob, &text);
+            let known = contact(&bob, "alice");
+            if known["fingerprint"] == shown(&alice)["fingerprint"] {
+                break;
+            }
+            assert!(std::time::Instant::now() < until, "{number} {known}");
+        }
+    }
+    assert!(listen.terminate().success(), "{:?}", listen.stderr());
+}

@@ -43,8 +43,7 @@ pub(super) async fn run(
                 let old = account.identity_key().fingerprint();
                 account.rotate_identity(clock::now())?;
                 start.printer.note(&format!(
-                    "sealpost: your identity was {old} and is {}; contacts are told, and nobody has verified it yet. A running chat or \
-                     listen ends: start it again.",
+                    "sealpost: your identity was {old} and is {}; contacts are told, and nobody has verified it yet.",
                     account.identity_key().fingerprint()
                 ))?;
             } else {

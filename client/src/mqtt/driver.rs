@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    DisconnectReasonCode, Filter, Packet, PingReq, Publish, Subscribe, SubscribeReasonCode,
-    Unsubscribe,
+    ConnectReturnCode, DisconnectReasonCode, Filter, Packet, PingReq, Publish, Subscribe,
+    SubscribeReasonCode, Unsubscribe,
 };
 use sealpost_core::MAX_ENVELOPE;
 use sealpost_mqtt::{
@@ -186,12 +186,17 @@ impl Driver {
         Ok(connection)
     }
 
-    /// The first attempt says at once what is wrong; later ones go on, unless the broker has refused us.
+    /// The first attempt says at once what is wrong; later ones go on, unless the broker has refused us. That a login does
+    /// not hold which did before may pass: a clock was set wrong and will be set right, or our identity has just changed.
     fn not_connected(&self, error: &ConnectError) -> Stop {
         let broker = error.last.broker.to_string();
         let first = self.connection == 0;
         match &error.last.error {
-            ConnectionError::Refused { code, reason } if first || error.last.error.is_final() => {
+            ConnectionError::Refused { code, reason }
+                if first
+                    || (error.last.error.is_final()
+                        && *code != ConnectReturnCode::BadUserNamePassword) =>
+            {
                 Stop::Ended(MqttError::LoginRefused {
                     broker,
                     reason: shown(reason.as_ref(), &login_words(*code)),
@@ -525,8 +530,8 @@ fn interrupted(broker: &sealpost_mqtt::BrokerUrl, error: &ConnectionError) -> St
     };
     match code {
         DisconnectReasonCode::SessionTakenOver => Stop::Ended(MqttError::TakenOver),
-        DisconnectReasonCode::NotAuthorized
-        | DisconnectReasonCode::AdministrativeAction
+        // `NotAuthorized` among the others: whether we are let in again, perhaps as who we are now, the next login tells.
+        DisconnectReasonCode::AdministrativeAction
         | DisconnectReasonCode::RetainNotSupported
         | DisconnectReasonCode::QoSNotSupported => Stop::Ended(MqttError::Dismissed {
             broker: broker.to_string(),

@@ -219,6 +219,13 @@ impl Session {
                     attempts: before,
                 } => {
                     self.carrying.messages.remove(&number);
+                    let result = match result {
+                        // Signed by who we were, or over a connection of who we were.
+                        Err(error) if self.is_of_another_identity(&error) => {
+                            Err(PublishError::LostEachTime)
+                        }
+                        result => result,
+                    };
                     if let Some(attempt) = outcome(&to, result, before, now) {
                         attempts.push((number, attempt));
                         told.push(id);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sealpost_core::{Identity, Topic};
 use sealpost_mqtt::Route;
+use tokio::sync::watch;
 
 use super::closed;
 use super::opening::credentials;
@@ -68,6 +69,7 @@ async fn log_in(
         client_id: client_id.clone(),
         durable: false,
     };
+    let (_, identity) = watch::channel(identity.clone());
     let (mqtt, mut events) = Mqtt::start(connect, credentials(account, identity, client_id));
     match events.recv().await {
         Some(MqttEvent::Connected) => {

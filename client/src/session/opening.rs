@@ -3,7 +3,7 @@
 use rand::RngExt;
 use sealpost_core::{Identity, LoginPassword, LoginToken};
 use sealpost_mqtt::{ChannelBinding, Route};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::closed;
 use crate::account::Account;
@@ -16,11 +16,12 @@ pub(super) fn receiving_client_id(store: &Store) -> Result<String, Failure> {
     Ok(format!("sealpost-{}", store.installation()?))
 }
 
-/// Connects; done when the broker has accepted.
+/// Connects; done when the broker has accepted. Every connection is made as who `identity` says at that time.
 pub(super) async fn start(
     account: &Account,
     broker: &Route,
     client_id: String,
+    identity: watch::Receiver<Identity>,
 ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
     // A file that cannot be read is our own affair, not the broker's.
     broker.check()?;
@@ -29,7 +30,7 @@ pub(super) async fn start(
         client_id: client_id.clone(),
         durable: true,
     };
-    let credentials = credentials(account, account.identity(), client_id);
+    let credentials = credentials(account, identity, client_id);
     let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
         Some(MqttEvent::Connected) => Ok((mqtt, events)),
@@ -41,14 +42,14 @@ pub(super) async fn start(
 /// A fresh login token for every connection, bound to its TLS channel: the broker takes each once, and only for a minute.
 pub(super) fn credentials(
     account: &Account,
-    identity: &Identity,
+    identity: watch::Receiver<Identity>,
     client_id: String,
 ) -> crate::mqtt::Credentials {
-    let identity = identity.clone();
     let (realm, user) = (account.realm().clone(), account.user().clone());
     let invitation = account.invitation().cloned();
     Box::new(move |binding: &ChannelBinding| {
         let nonce: [u8; 16] = rand::rng().random();
+        let identity = identity.borrow();
         let token = LoginToken::mint(
             &identity,
             &realm,
