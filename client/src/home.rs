@@ -163,7 +163,19 @@ impl Home {
         let file = self.lock_file(&path)?;
         file.lock()
             .map_err(|source| HomeError::Io { path, source })?;
+        self.clear_away();
         Ok(HomeLock { file })
+    }
+
+    /// Removes what processes that were killed while they wrote the keystore have left: copies of secrets that nothing
+    /// else would ever destroy. Who holds the lock is the only one who writes.
+    fn clear_away(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b"keystore.tmp-") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn lock_file(&self, path: &Path) -> Result<File, HomeError> {
@@ -265,6 +277,18 @@ mod tests {
             .map(|e| e.unwrap().file_name())
             .collect();
         assert_eq!(leftovers, ["keystore.json"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_of_the_keystore_is_gone_with_the_next_change() {
+        let folder = folder();
+        let home = Home::open(folder.path()).unwrap();
+        let left = folder.path().join("keystore.tmp-4711");
+        fs::write(&left, b"secrets").unwrap();
+        write_private(&home.keystore(), b"kept").unwrap();
+        drop(home.lock_keystore().unwrap());
+        assert!(!left.exists());
+        assert!(home.keystore().exists());
     }
 
     #[test]

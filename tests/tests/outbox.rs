@@ -176,6 +176,23 @@ fn a_message_written_without_a_broker_goes_when_there_is_one() {
 }
 
 #[test]
+fn who_wants_no_more_than_to_have_it_queued_does_not_wait_for_a_broker_that_is_away() {
+    let mut broker = Broker::start(BrokerOptions::default());
+    let (alice, _bob) = acquainted(&broker);
+    broker.kill();
+    let sent = alice.run(&[
+        "send",
+        "--wait",
+        "queued",
+        "--timeout",
+        "1h",
+        "bob",
+        "later",
+    ]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+}
+
+#[test]
 fn a_stranger_gets_no_receipt_until_accepted_and_then_for_what_came_before_too() {
     let broker = Broker::start(BrokerOptions::default());
     let alice = Person::settle("alice", &broker.url());

@@ -147,6 +147,10 @@ impl Errand {
     async fn run(&mut self, home: &Home, parts: Parts) -> Result<(), Failure> {
         let mut parts = parts;
         loop {
+            // Being queued is all that was asked for: nothing is waited for, not even a broker.
+            if self.is_over() {
+                return self.verdict(&mut parts.printer);
+            }
             // Who waits for the lock comes first.
             let lock = match home.is_wanted()? {
                 true => None,
