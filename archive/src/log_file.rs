@@ -39,7 +39,10 @@ pub struct TornTail {
 /// Why a batch of lines is not in the log.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Writing failed (full disk, bad medium).
+    /// There is no room. Nothing of the batch is in the log, and the log takes more when there is room again.
+    #[error("there is no room for the log: {0}")]
+    Full(#[source] io::Error),
+    /// Writing failed (a bad medium, or a full disk on which not even the file can be cut again).
     #[error("cannot write to the log: {0}")]
     Write(#[source] io::Error),
     /// Writing went well, but the medium did not confirm it.
@@ -110,7 +113,7 @@ impl<F: StoredFile> LogFile<F> {
     ///
     /// After an error the batch is cut off again as far as the disk allows: none of it was
     /// acknowledged, and what a failed sync left in the cache could otherwise be taken for durable
-    /// at the next start.
+    /// at the next start. After [`AppendError::Full`] it may be tried again; after any other, the log takes no more.
     pub fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
         if self.failed {
             return Err(AppendError::FailedBefore);
@@ -128,10 +131,18 @@ impl<F: StoredFile> LogFile<F> {
                 Ok(())
             }
             Err(error) => {
-                self.failed = true;
                 // Nothing more can be done when this fails too: the next start finds a torn tail.
-                let _ = self.file.truncate(self.length);
-                Err(error)
+                let cut = self.file.truncate(self.length);
+                match error {
+                    // Nothing was synced, and what was written is gone: as if nothing had happened.
+                    AppendError::Write(full) if cut.is_ok() && is_full(&full) => {
+                        Err(AppendError::Full(full))
+                    }
+                    error => {
+                        self.failed = true;
+                        Err(error)
+                    }
+                }
             }
         }
     }
@@ -140,6 +151,15 @@ impl<F: StoredFile> LogFile<F> {
     pub fn last_lines(&self, count: u64) -> io::Result<Lines<'_, F>> {
         last_whole_lines(&self.file, self.length, count)
     }
+}
+
+/// Whether an error says that the disk, or the part of it that its user may have, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// The last `count` whole lines of the first `length` bytes of a file, oldest first.

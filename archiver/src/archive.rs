@@ -1,26 +1,36 @@
 //! Archiving, put together: the locked directory, the writer on its thread, and the subscription.
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::thread;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::Rng as _;
+use sealpost_archive::checkpoint::CheckpointSigner;
+use sealpost_archive::hash::Hash;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_file::AppendError;
+use sealpost_archive::log_reader::LogReader;
+use sealpost_archive::storage::Directory;
+use sealpost_archive::tree::Tree;
 use sealpost_core::{Identity, LoginToken, Timestamp};
 use sealpost_mqtt::{ChannelBinding, Login, Route};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::committer;
+use crate::committer::{Committer, Logs};
 use crate::evidence::{self, Evidence, EvidenceError};
+use crate::health::Health;
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
+use crate::room::{LOOK_AGAIN, Room};
 use crate::settings::Settings;
+use crate::signers::Signers;
 use crate::subscription::{OnSubscribed, SignIn, Subscription};
 use crate::writer::{OpenError, Writer};
-use sealpost_archive::layout::LogName;
-use sealpost_archive::log_file::AppendError;
-use sealpost_archive::storage::Directory;
 
 /// Why archiving ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -73,38 +83,27 @@ pub async fn run(
     })?;
     let _lock = DirectoryLock::take(&path)?;
     let identity = key::load_or_create(&path)?;
-    let log = LogName::EncryptedLogs;
-    tracing::info!(
-        "reading the last lines of {}",
-        path.join(log.active()).display()
-    );
-    let origin = key::origin(&settings.realm, &settings.name, log);
-    let signer = key::load_or_create_signer(&path, log, &origin)?;
-    let signed = evidence::signed_head(&directory, log, &signer)?;
-    let (mut writer, recovery) = Writer::open(&directory, log, settings.dedupe_window, signed)?;
-    if let Some(torn) = &recovery.torn {
-        tracing::warn!(
-            bytes = torn.bytes,
-            "the log ended in half a line, which nobody was told was archived; it is set aside in {}",
-            torn.set_aside_in
-        );
-    }
-    tracing::info!(
-        last_seq = recovery.last_seq,
-        lines_read = recovery.lines_read,
-        key = %identity.key(),
-        "opened the log"
-    );
-    if let Some(reason) = &recovery.tiles_lost {
-        tracing::warn!("the tiles are made again from the lines: {reason}");
-    }
-    let (leaves, synced) = std::sync::mpsc::channel();
-    let signed = signed.map_or(0, |head| head.size);
-    let evidence = Evidence::new(directory, log, recovery.tree, signer, signed);
-    let witness = thread::Builder::new()
-        .name("evidence".to_owned())
-        .spawn(move || evidence::publish_all(evidence, &synced))
-        .map_err(ArchiveError::Thread)?;
+    let messages = open_log(&directory, &settings, LogName::EncryptedLogs)?;
+    let keys = open_log(&directory, &settings, LogName::KeyHistory)?;
+    let signers = if settings.check_signatures {
+        let history = LogReader::open(&directory, LogName::KeyHistory)
+            .map_err(|error| ArchiveError::Open(error.into()))?;
+        let signers = Signers::of(settings.realm.clone(), &history);
+        Some(signers.map_err(|error| ArchiveError::Open(error.into()))?)
+    } else {
+        None
+    };
+    let known = messages.lines > 0;
+    tracing::info!(key = %identity.key(), "opened the archive");
+
+    let health = Arc::new(Health::default());
+    let mut witnesses = Witnesses::default();
+    let logs = Logs {
+        messages: witnesses.watch(messages, &directory, &health)?,
+        keys: witnesses.watch(keys, &directory, &health)?,
+    };
+    let room = Room::new(directory, settings.disk_reserve, LOOK_AGAIN);
+    let mut committer = Committer::new(logs, room, signers, Arc::clone(&health));
 
     let (arrivals, arrived) = mpsc::unbounded_channel();
     let (receipts, received) = mpsc::unbounded_channel();
@@ -112,14 +111,10 @@ pub async fn run(
     thread::Builder::new()
         .name("committer".to_owned())
         .spawn(move || {
-            let result = committer::commit_all(&mut writer, arrived, &receipts, now, |synced| {
-                // The other side ends only when this one does.
-                let _ = leaves.send(synced);
+            let result = committer.commit_all(arrived, &receipts, now, |log, leaves| {
+                witnesses.tell(log, leaves);
             });
-            drop(leaves);
-            if witness.join().is_err() {
-                tracing::error!("the thread that signs checkpoints died; the lines are safe");
-            }
+            witnesses.end();
             // The result goes first: the closed receipts are what wakes the other side to ask for
             // it.
             let _ = done.send(result);
@@ -127,7 +122,6 @@ pub async fn run(
         })
         .map_err(ArchiveError::Thread)?;
 
-    let known = recovery.last_seq > 0;
     let client_id = format!("sealpost-archiver-{}", settings.name);
     let sign_in = sign_in(identity, &settings, client_id.clone());
     let subscription = Subscription::new(
@@ -138,11 +132,129 @@ pub async fn run(
         arrivals,
         received,
         known,
-    );
+    )
+    .sharing(settings.share.as_ref())
+    .telling(health);
     let ended = subscription.run(stop).await;
     match (ended, outcome.await) {
         (_, Ok(result)) => Ok(result?),
         (_, Err(_)) => Err(ArchiveError::WriterDied),
+    }
+}
+
+/// A log that is open for writing, and what was found in it.
+struct OpenLog {
+    log: LogName,
+    writer: Writer<File>,
+    tree: Tree,
+    signer: CheckpointSigner,
+    /// How many lines there are.
+    lines: u64,
+    /// How many of them are signed.
+    signed: u64,
+}
+
+fn open_log(
+    directory: &Directory,
+    settings: &Settings,
+    log: LogName,
+) -> Result<OpenLog, ArchiveError> {
+    let path = directory.path();
+    tracing::info!("reading {}", path.join(log.active()).display());
+    let origin = key::origin(&settings.realm, &settings.name, log);
+    let signer = key::load_or_create_signer(path, log, &origin)?;
+    let signed = evidence::signed_head(directory, log, &signer)?;
+    let (writer, recovery) = Writer::open(directory, log, settings.dedupe_window, signed)?;
+    if let Some(torn) = &recovery.torn {
+        tracing::warn!(
+            log = log.as_str(),
+            bytes = torn.bytes,
+            "the log ended in half a line, which nobody was told was archived; it is set aside in {}",
+            torn.set_aside_in
+        );
+    }
+    if let Some(reason) = &recovery.tiles_lost {
+        tracing::warn!(
+            log = log.as_str(),
+            "the tiles are made again from the lines: {reason}"
+        );
+    }
+    tracing::info!(
+        log = log.as_str(),
+        last_seq = recovery.last_seq,
+        lines_read = recovery.lines_read,
+        "opened"
+    );
+    Ok(OpenLog {
+        log,
+        writer,
+        tree: recovery.tree,
+        signer,
+        lines: recovery.last_seq,
+        signed: signed.map_or(0, |head| head.size),
+    })
+}
+
+/// The threads that keep the evidence of the logs.
+#[derive(Default)]
+struct Witnesses(Vec<Witness>);
+
+struct Witness {
+    log: LogName,
+    leaves: Sender<Vec<Hash>>,
+    thread: JoinHandle<()>,
+}
+
+impl Witnesses {
+    /// Starts to keep the evidence of a log, which is then for the committer to write to.
+    fn watch(
+        &mut self,
+        open: OpenLog,
+        directory: &Directory,
+        health: &Arc<Health>,
+    ) -> Result<Writer<File>, ArchiveError> {
+        let log = open.log;
+        let evidence = Evidence::new(directory.clone(), log, open.tree, open.signer, open.signed);
+        let health = Arc::clone(health);
+        let (leaves, synced) = std::sync::mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(format!("evidence-{}", log.as_str()))
+            .spawn(move || {
+                evidence::publish_all(evidence, &synced, |head| health.signed(log, head));
+            })
+            .map_err(ArchiveError::Thread)?;
+        self.0.push(Witness {
+            log,
+            leaves,
+            thread,
+        });
+        Ok(open.writer)
+    }
+
+    /// Tells of lines that are on the medium.
+    fn tell(&self, log: LogName, leaves: Vec<Hash>) {
+        if let Some(witness) = self.0.iter().find(|witness| witness.log == log) {
+            // It ends only when nobody can tell it anything any more.
+            let _ = witness.leaves.send(leaves);
+        }
+    }
+
+    /// Returns when all is signed.
+    fn end(self) {
+        for Witness {
+            log,
+            leaves,
+            thread,
+        } in self.0
+        {
+            drop(leaves);
+            if thread.join().is_err() {
+                tracing::error!(
+                    log = log.as_str(),
+                    "the thread that signs checkpoints died; the lines are safe"
+                );
+            }
+        }
     }
 }
 

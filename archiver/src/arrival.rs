@@ -1,8 +1,10 @@
-//! A message as it arrived, judged: is it an envelope for the owner of its topic, and what is its
+//! A message as it arrived, judged: is it an envelope (or a key bundle) for the owner of its topic, and what is its
 //! digest?
 
 use bytes::Bytes;
-use sealpost_core::{Envelope, Topic};
+use sealpost_archive::layout::LogName;
+use sealpost_archive::line::Verified;
+use sealpost_core::{Envelope, KeyBundle, Topic, UserId};
 
 use crate::digest_window::Digest;
 
@@ -31,8 +33,12 @@ pub struct Arrival {
     pub payload: Bytes,
     /// What tells it from every other message.
     pub digest: Digest,
-    /// Why it is not an envelope for its topic's owner; `None` when it is one.
+    /// The log that it belongs to.
+    pub log: LogName,
+    /// Why it is not an envelope (or bundle) for its topic's owner; `None` when it is one.
     pub fault: Option<String>,
+    /// What is known of its signature, if signatures are checked.
+    pub verified: Option<Verified>,
     /// Who waits for its acknowledgement.
     pub receipt: Receipt,
 }
@@ -42,13 +48,15 @@ impl Arrival {
     #[must_use]
     pub fn new(topic: Bytes, payload: Bytes, connection: u64, packet_id: Option<u16>) -> Arrival {
         let digest = Digest::of(&topic, &payload);
-        let fault = fault(&topic, &payload);
+        let (log, fault) = judge(&topic, &payload);
         let cost = topic.len() + payload.len() + OVERHEAD;
         Arrival {
             topic,
             payload,
             digest,
+            log,
             fault,
+            verified: None,
             receipt: Receipt {
                 connection,
                 packet_id,
@@ -58,24 +66,38 @@ impl Arrival {
     }
 }
 
-/// Why a payload is not an envelope for the owner of `topic`.
-fn fault(topic: &[u8], payload: &[u8]) -> Option<String> {
+/// The log that a message belongs to, and why its payload is not an envelope (or bundle) for the owner of its topic.
+fn judge(topic: &[u8], payload: &[u8]) -> (LogName, Option<String>) {
+    let messages = LogName::EncryptedLogs;
     let Ok(topic) = std::str::from_utf8(topic) else {
-        return Some("the topic is not UTF-8".to_owned());
+        return (messages, Some("the topic is not UTF-8".to_owned()));
     };
-    let owner = match Topic::parse(topic) {
-        Ok(Topic::Inbox(owner)) => owner,
-        Ok(Topic::Keys(_)) => return Some("the topic is not an inbox".to_owned()),
-        Err(error) => return Some(error.to_string()),
+    let (log, fault) = match Topic::parse(topic) {
+        Ok(Topic::Inbox(owner)) => (messages, envelope_fault(&owner, payload)),
+        Ok(Topic::Keys(owner)) => (LogName::KeyHistory, bundle_fault(&owner, payload)),
+        Err(error) => (messages, Some(error.to_string())),
     };
+    // A line must end at its own newline. The one encoding has no white space; this holds even
+    // if that should change.
+    let newline = fault.is_none() && payload.contains(&b'\n');
+    (
+        log,
+        fault.or_else(|| newline.then(|| "the payload has a newline".to_owned())),
+    )
+}
+
+fn envelope_fault(owner: &UserId, payload: &[u8]) -> Option<String> {
     match Envelope::parse(payload) {
-        Ok(envelope) if *envelope.to() != owner => {
-            Some("\"to\" is not the owner of the topic".to_owned())
-        }
-        // A line must end at its own newline. The one encoding has no white space; this holds even
-        // if that should change.
-        Ok(_) if payload.contains(&b'\n') => Some("the payload has a newline".to_owned()),
-        Ok(_) => None,
+        Ok(envelope) if envelope.to() == owner => None,
+        Ok(_) => Some("\"to\" is not the owner of the topic".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn bundle_fault(owner: &UserId, payload: &[u8]) -> Option<String> {
+    match KeyBundle::parse(payload) {
+        Ok(bundle) if bundle.user() == owner => None,
+        Ok(_) => Some("\"user\" is not the owner of the topic".to_owned()),
         Err(error) => Some(error.to_string()),
     }
 }

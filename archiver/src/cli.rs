@@ -60,6 +60,10 @@ pub struct RunArgs {
     /// archiver]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Share the inboxes with the other archivers of this group, each with a part of the messages, instead of keeping all
+    /// [env: SEALPOST_ARCHIVER_SHARE]
+    #[arg(long, value_name = "GROUP")]
+    pub share: Option<String>,
     /// Where the archive is.
     #[command(flatten)]
     pub dir: DirArgs,

@@ -2,66 +2,177 @@
 //! only then hands the receipts back. It runs on a thread of its own, since writing and syncing
 //! block.
 
+use std::sync::Arc;
+
 use sealpost_archive::hash::Hash;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::log_file::AppendError;
+use sealpost_archive::storage::Storage;
 use sealpost_core::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::arrival::{Arrival, Receipt};
+use crate::health::Health;
+use crate::room::Room;
+use crate::signers::Signers;
 use crate::writer::{Archived, Writer};
-use sealpost_archive::log_file::AppendError;
-use sealpost_archive::storage::StoredFile;
 
 /// Where a batch is closed although more is there, in bytes held by its arrivals: large enough that
 /// the sync is a small part of the time, small enough that acknowledgements keep flowing.
 const MAX_BATCH: usize = 8 << 20;
 
-/// Commits batches until the senders of arrivals are gone, or until the disk fails.
-///
-/// Both channels are unbounded in themselves; [`crate::subscription`] bounds what is in flight
-/// between them. Receipts come back in the order of arrival, and those of a failed batch never. `on_synced` gets the leaves
-/// of the lines that are on the medium.
-pub fn commit_all<F: StoredFile>(
-    writer: &mut Writer<F>,
-    mut arrivals: UnboundedReceiver<Arrival>,
-    receipts: &UnboundedSender<Vec<Receipt>>,
-    mut clock: impl FnMut() -> Timestamp,
-    mut on_synced: impl FnMut(Vec<Hash>),
-) -> Result<(), AppendError> {
-    let mut batch = Vec::new();
-    let mut warned = false;
-    while let Some(first) = arrivals.blocking_recv() {
-        let mut held = first.receipt.cost;
-        batch.push(first);
-        while held < MAX_BATCH {
-            let Ok(next) = arrivals.try_recv() else { break };
-            held += next.receipt.cost;
-            batch.push(next);
+/// The two logs of an archive, open for writing.
+#[derive(Debug)]
+pub struct Logs<F> {
+    /// What came on `inbox/+`.
+    pub messages: Writer<F>,
+    /// What came on `keys/+`.
+    pub keys: Writer<F>,
+}
+
+/// What the logs are committed with.
+#[derive(Debug)]
+pub struct Committer<S: Storage> {
+    logs: Logs<S::File>,
+    room: Room<S>,
+    /// Whose signatures are known; `None` if they are not checked.
+    signers: Option<Signers>,
+    health: Arc<Health>,
+    /// Whether messages that are no envelopes were spoken of.
+    warned: bool,
+}
+
+impl<S: Storage> Committer<S> {
+    /// Commits to `logs`. `signers` are there if signatures are to be checked.
+    #[must_use]
+    pub fn new(
+        logs: Logs<S::File>,
+        room: Room<S>,
+        signers: Option<Signers>,
+        health: Arc<Health>,
+    ) -> Committer<S> {
+        Committer {
+            logs,
+            room,
+            signers,
+            health,
+            warned: false,
         }
-        let Archived {
-            written,
-            unfit,
-            duplicates,
-            leaves,
-        } = writer.archive(&batch, clock())?;
-        tracing::debug!(
-            written,
-            unfit,
-            duplicates,
-            last_seq = writer.next_seq() - 1,
-            "archived"
-        );
-        if !leaves.is_empty() {
-            on_synced(leaves);
-        }
-        // Said once: whoever sends such messages should not fill the operator's disk with warnings.
-        if unfit > 0 && !std::mem::replace(&mut warned, true) {
-            tracing::warn!(
-                "keeping messages that are no envelopes for their topic; their lines have an \"error\""
-            );
-        }
-        // Nobody listens any more when the connection's side ended first; what is archived stays
-        // archived.
-        let _ = receipts.send(batch.drain(..).map(|arrival| arrival.receipt).collect());
     }
-    Ok(())
+
+    /// Commits batches until the senders of arrivals are gone, or until the disk fails.
+    ///
+    /// Both channels are unbounded in themselves; [`crate::subscription`] bounds what is in flight
+    /// between them. Receipts come back in the order of arrival, and those of a failed batch never. `on_synced` gets the leaves
+    /// of the lines that are on the medium. While there is no room, nothing is committed, and so nothing more is read after a while.
+    ///
+    /// # Errors
+    /// [`AppendError`] when the disk fails.
+    pub fn commit_all(
+        &mut self,
+        mut arrivals: UnboundedReceiver<Arrival>,
+        receipts: &UnboundedSender<Vec<Receipt>>,
+        mut clock: impl FnMut() -> Timestamp,
+        mut on_synced: impl FnMut(LogName, Vec<Hash>),
+    ) -> Result<(), AppendError> {
+        let mut batch = Vec::new();
+        while let Some(first) = arrivals.blocking_recv() {
+            let mut held = first.receipt.cost;
+            batch.push(first);
+            while held < MAX_BATCH {
+                let Ok(next) = arrivals.try_recv() else { break };
+                held += next.receipt.cost;
+                batch.push(next);
+            }
+            if let Some(signers) = &mut self.signers {
+                batch
+                    .iter_mut()
+                    .for_each(|arrival| signers.look_at(arrival));
+            }
+            if !self.commit(&batch, &arrivals, &mut clock, &mut on_synced)? {
+                tracing::warn!("stopping without room: the broker keeps what was not acknowledged");
+                return Ok(());
+            }
+            // Nobody listens any more when the connection's side ended first; what is archived stays
+            // archived.
+            let _ = receipts.send(batch.drain(..).map(|arrival| arrival.receipt).collect());
+        }
+        Ok(())
+    }
+
+    /// Commits a batch, as soon as there is room. `false` if it was told to stop before there was.
+    fn commit(
+        &mut self,
+        batch: &[Arrival],
+        arrivals: &UnboundedReceiver<Arrival>,
+        clock: &mut impl FnMut() -> Timestamp,
+        on_synced: &mut impl FnMut(LogName, Vec<Hash>),
+    ) -> Result<bool, AppendError> {
+        loop {
+            // A disk that cannot say how full it is will say the rest when it is written to.
+            let missing = match self.room.is_missing().unwrap_or(None) {
+                Some(reason) => reason,
+                None => match self.try_commit(batch, clock, on_synced) {
+                    Err(AppendError::Full(error)) => error.to_string(),
+                    done => {
+                        done?;
+                        if self.health.has_room() {
+                            tracing::info!("there is room again: archiving goes on");
+                        }
+                        return Ok(true);
+                    }
+                },
+            };
+            if self.health.has_no_room(&missing) {
+                tracing::error!(
+                    "the disk is full: {missing}. Nothing is acknowledged until there is room; archiving then goes on by itself"
+                );
+            }
+            if arrivals.is_closed() {
+                return Ok(false);
+            }
+            self.room.wait();
+        }
+    }
+
+    /// Writes a batch to both logs. The bundles come first: who has the log of messages then has the keys to it.
+    fn try_commit(
+        &mut self,
+        batch: &[Arrival],
+        clock: &mut impl FnMut() -> Timestamp,
+        on_synced: &mut impl FnMut(LogName, Vec<Hash>),
+    ) -> Result<(), AppendError> {
+        let now = clock();
+        for (log, writer) in [
+            (LogName::KeyHistory, &mut self.logs.keys),
+            (LogName::EncryptedLogs, &mut self.logs.messages),
+        ] {
+            let Archived {
+                written,
+                unfit,
+                duplicates,
+                leaves,
+            } = writer.archive(batch.iter().filter(|arrival| arrival.log == log), now)?;
+            self.health.archived(log, written, unfit, duplicates);
+            if leaves.is_empty() {
+                continue;
+            }
+            tracing::debug!(
+                log = log.as_str(),
+                written,
+                unfit,
+                duplicates,
+                last_seq = writer.next_seq() - 1,
+                "archived"
+            );
+            on_synced(log, leaves);
+            // Said once: whoever sends such messages should not fill the operator's disk with warnings.
+            if unfit > 0 && !std::mem::replace(&mut self.warned, true) {
+                tracing::warn!(
+                    "keeping messages that are no envelopes for their topic; their lines have an \"error\""
+                );
+            }
+        }
+        Ok(())
+    }
 }

@@ -157,7 +157,11 @@ impl<S: Storage> Evidence<S> {
 /// Publishes what comes over `synced`, at most once in [`INTERVAL`], until nobody sends any more; then once more.
 ///
 /// A disk that fails here is no reason to stop archiving: it is said once, and tried again. Whatever is acknowledged is in the lines.
-pub fn publish_all<S: Storage>(mut evidence: Evidence<S>, synced: &Receiver<Vec<Hash>>) {
+pub fn publish_all<S: Storage>(
+    mut evidence: Evidence<S>,
+    synced: &Receiver<Vec<Hash>>,
+    mut on_signed: impl FnMut(TreeHead),
+) {
     let mut failing = false;
     let mut due = Instant::now();
     loop {
@@ -177,16 +181,21 @@ pub fn publish_all<S: Storage>(mut evidence: Evidence<S>, synced: &Receiver<Vec<
             Err(RecvTimeoutError::Disconnected) => break,
         }
         due = Instant::now() + INTERVAL;
-        publish(&mut evidence, &mut failing);
+        publish(&mut evidence, &mut failing, &mut on_signed);
     }
     if evidence.is_behind() {
-        publish(&mut evidence, &mut failing);
+        publish(&mut evidence, &mut failing, &mut on_signed);
     }
 }
 
-fn publish<S: Storage>(evidence: &mut Evidence<S>, failing: &mut bool) {
+fn publish<S: Storage>(
+    evidence: &mut Evidence<S>,
+    failing: &mut bool,
+    on_signed: &mut impl FnMut(TreeHead),
+) {
     match evidence.publish() {
         Ok(head) => {
+            on_signed(head);
             tracing::debug!(log = evidence.log.as_str(), lines = head.size, "signed");
             if std::mem::take(failing) {
                 tracing::info!(log = evidence.log.as_str(), "checkpoints are written again");

@@ -9,6 +9,7 @@ use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
 use crate::cli::{DirArgs, RunArgs};
+use crate::share_name::ShareName;
 
 /// What the environment's variables begin with.
 const PREFIX: &str = "SEALPOST_ARCHIVER";
@@ -17,7 +18,7 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 13] = [
     "broker",
     "ca",
     "client_cert",
@@ -26,7 +27,10 @@ const KNOWN: [&str; 10] = [
     "dir",
     "realm",
     "name",
+    "share",
+    "check_signatures",
     "dedupe_window",
+    "disk_reserve",
     "log",
 ];
 
@@ -36,6 +40,9 @@ const MIN_DEDUPE_WINDOW: u32 = 65_535;
 
 /// The most messages to remember: 32 bytes each and the index make about 5 GB.
 const MAX_DEDUPE_WINDOW: u32 = 100_000_000;
+
+/// How much of the disk stays free, in bytes: as with the broker. What is on the way (64 MiB), tiles and checkpoints fit in it.
+const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
 
 /// Settings of an archiver.
 #[derive(Debug, Clone)]
@@ -48,8 +55,14 @@ pub struct Settings {
     pub realm: Realm,
     /// The name under which the broker knows this archiver.
     pub name: UserId,
+    /// The group of archivers that share the inboxes; `None` to have them all.
+    pub share: Option<ShareName>,
+    /// Whether each envelope's signature is checked against the key history.
+    pub check_signatures: bool,
     /// How many of the last messages are known again when they come twice.
     pub dedupe_window: u32,
+    /// How many bytes of the disk are to stay free.
+    pub disk_reserve: u64,
     /// What to log: a filter such as `info` or `sealpost_archiver=debug`.
     pub log: String,
 }
@@ -119,7 +132,10 @@ struct Values {
     proxy: Option<String>,
     realm: String,
     name: String,
+    share: Option<String>,
+    check_signatures: bool,
     dedupe_window: u32,
+    disk_reserve: u64,
     log: String,
 }
 
@@ -146,7 +162,9 @@ impl Settings {
         let mut builder = Config::builder()
             .set_default("realm", Realm::default().as_str())?
             .set_default("name", "archiver")?
+            .set_default("check_signatures", false)?
             .set_default("dedupe_window", 1_000_000)?
+            .set_default("disk_reserve", DEFAULT_DISK_RESERVE)?
             .set_default("log", "info")?;
         if let Some(path) = &flags.dir.config {
             let file = File::from(path.as_path()).format(FileFormat::Toml);
@@ -172,6 +190,7 @@ impl Settings {
             .set_override_option("proxy", flags.proxy.clone())?
             .set_override_option("realm", flags.realm.clone())?
             .set_override_option("name", flags.name.clone())?
+            .set_override_option("share", flags.share.clone())?
             .build()?
             .try_deserialize()?;
         // A path in the file lies beside the file.
@@ -238,7 +257,13 @@ impl Values {
             broker,
             realm: Realm::parse(&self.realm).map_err(|error| invalid("realm", &error))?,
             name: UserId::parse(&self.name).map_err(|error| invalid("name", &error))?,
+            share: self
+                .share
+                .map(|name| ShareName::parse(&name).map_err(|error| invalid("share", &error)))
+                .transpose()?,
+            check_signatures: self.check_signatures,
             dedupe_window: self.dedupe_window,
+            disk_reserve: self.disk_reserve,
             log: self.log,
         })
     }

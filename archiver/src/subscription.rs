@@ -1,4 +1,4 @@
-//! Keeps one subscription to every inbox alive over as many connections as it takes, hands what
+//! Keeps one subscription to every inbox and every key bundle alive over as many connections as it takes, hands what
 //! arrives to the committer, and acknowledges what comes back from there.
 //!
 //! One task owns the connection and its acknowledgements, so an acknowledgement can never be sent
@@ -6,6 +6,7 @@
 //! and the broker, which sends those messages again, has its acknowledgement when they turn out to
 //! be archived already. Receipts come in the order of arrival, and are sent in that order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rumqttc::v5::mqttbytes::QoS;
@@ -22,6 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Arrival, Receipt};
+use crate::health::Health;
+use crate::share_name::ShareName;
 
 /// The largest packet taken, in bytes. An envelope with its topic needs a tenth of it; a broker
 /// that allows more than Sealpost's own would drop larger messages for this subscriber without a
@@ -71,10 +74,12 @@ pub struct CommitterGone;
 pub struct Subscription {
     broker: Route,
     client_id: String,
+    filters: Vec<String>,
     sign_in: SignIn,
     on_subscribed: OnSubscribed,
     arrivals: UnboundedSender<Arrival>,
     receipts: UnboundedReceiver<Vec<Receipt>>,
+    health: Arc<Health>,
     /// Bytes held by arrivals whose receipt has not come back.
     in_flight: usize,
     /// The number of the current connection.
@@ -107,15 +112,31 @@ impl Subscription {
         Subscription {
             broker,
             client_id,
+            filters: filters(None),
             sign_in,
             on_subscribed,
             arrivals,
             receipts,
+            health: Arc::default(),
             in_flight: 0,
             connection: 0,
             known,
             backoff: Backoff::default(),
         }
+    }
+
+    /// Takes its part of the inboxes in the shared subscription `group` (MQTT 5, section 4.8.2), instead of all of them.
+    #[must_use]
+    pub fn sharing(mut self, group: Option<&ShareName>) -> Subscription {
+        self.filters = filters(group);
+        self
+    }
+
+    /// Tells `health` how it goes.
+    #[must_use]
+    pub fn telling(mut self, health: Arc<Health>) -> Subscription {
+        self.health = health;
+        self
     }
 
     /// Changes the waits between attempts to connect.
@@ -152,6 +173,7 @@ impl Subscription {
                     },
                 },
             };
+            self.health.away(&error.to_string());
             let wait = self.wait_after(&error.last.error);
             tracing::warn!(
                 broker = %error.last.broker,
@@ -224,8 +246,12 @@ impl Subscription {
                 expiry.as_secs()
             );
         }
-        let filter = Filter::new(TopicFilter::EveryInbox.to_string(), QoS::AtLeastOnce);
-        let mut subscribe = Subscribe::new(filter, None);
+        let filters: Vec<Filter> = self
+            .filters
+            .iter()
+            .map(|filter| Filter::new(filter.clone(), QoS::AtLeastOnce))
+            .collect();
+        let mut subscribe = Subscribe::new_many(filters, None);
         subscribe.pkid = SUBSCRIBE_ID;
         outgoing.push(&Packet::Subscribe(subscribe))?;
         let mut subscribed = false;
@@ -242,10 +268,11 @@ impl Subscription {
                 match packet {
                     Packet::Publish(publish) => self.take_in(publish)?,
                     Packet::SubAck(answer) => {
-                        check_granted(answer, SUBSCRIBE_ID)?;
+                        check_granted(answer, SUBSCRIBE_ID, self.filters.len())?;
                         subscribed = true;
                         self.known = true;
                         self.backoff.reset();
+                        self.health.subscribed();
                         (self.on_subscribed)();
                     }
                     Packet::PingResp(_) => {}
@@ -370,6 +397,16 @@ impl Subscription {
         .await;
         Ok(())
     }
+}
+
+/// Every inbox, or a part of them in turn with others, and every key bundle. Bundles are never shared: each archive must be able to
+/// prove whose its signatures are.
+fn filters(group: Option<&ShareName>) -> Vec<String> {
+    let inboxes = match group {
+        None => TopicFilter::EveryInbox.to_string(),
+        Some(group) => format!("$share/{group}/{}", TopicFilter::EveryInbox),
+    };
+    vec![inboxes, TopicFilter::EveryKeys.to_string()]
 }
 
 /// What the operator can do about an error, where that is not plain.

@@ -1,6 +1,7 @@
 //! The one who writes a log: takes batches of arrivals, leaves out what the log has already,
 //! numbers the rest, and returns when they are on the medium. It knows nothing of the network.
 
+use std::collections::HashSet;
 use std::io;
 
 use sealpost_archive::hash::Hash;
@@ -99,6 +100,10 @@ pub struct Writer<F> {
     window: DigestWindow,
     next_seq: u64,
     buffer: Vec<u8>,
+    /// What the batch brings that the log has not.
+    fresh: HashSet<Digest>,
+    /// The same, in order.
+    order: Vec<Digest>,
 }
 
 impl<F: StoredFile> Writer<F> {
@@ -158,6 +163,8 @@ impl<F: StoredFile> Writer<F> {
             window,
             next_seq: last_seq + 1,
             buffer: Vec::new(),
+            fresh: HashSet::new(),
+            order: Vec::new(),
         };
         Ok((
             writer,
@@ -180,28 +187,38 @@ impl<F: StoredFile> Writer<F> {
     /// Archives a batch in its order, with one write and one sync. When it returns, every arrival
     /// of the batch is on the medium, in this batch or an earlier one, and may be acknowledged;
     /// after an error none of it may.
-    pub fn archive(&mut self, batch: &[Arrival], now: Timestamp) -> Result<Archived, AppendError> {
+    ///
+    /// # Errors
+    /// [`AppendError`]. After [`AppendError::Full`] the same batch may be tried again; after any other the writer takes no more.
+    pub fn archive<'a>(
+        &mut self,
+        batch: impl IntoIterator<Item = &'a Arrival>,
+        now: Timestamp,
+    ) -> Result<Archived, AppendError> {
         let mut archived = Archived::default();
+        let mut next_seq = self.next_seq;
         self.buffer.clear();
+        self.fresh.clear();
+        self.order.clear();
         for arrival in batch {
             let start = self.buffer.len();
-            if !self.window.insert(arrival.digest) {
+            if self.window.contains(&arrival.digest) || !self.fresh.insert(arrival.digest) {
                 archived.duplicates += 1;
                 continue;
             }
             match &arrival.fault {
                 None => line::write_message(
                     &mut self.buffer,
-                    self.next_seq,
+                    next_seq,
                     now,
-                    None,
+                    arrival.verified,
                     &arrival.payload,
                 ),
                 Some(fault) => {
                     archived.unfit += 1;
                     line::write_unfit(
                         &mut self.buffer,
-                        self.next_seq,
+                        next_seq,
                         now,
                         &arrival.topic,
                         fault,
@@ -212,12 +229,17 @@ impl<F: StoredFile> Writer<F> {
             let line = self.buffer.get(start..).unwrap_or_default();
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             archived.leaves.push(Hash::of_leaf(line));
-            self.next_seq += 1;
+            self.order.push(arrival.digest);
+            next_seq += 1;
             archived.written += 1;
         }
-        // A batch of duplicates alone needs no sync of its own: theirs came before. But after a
-        // failure the window holds what the log does not, and the log says so.
+        // A batch of duplicates alone needs no sync of its own: theirs came before.
         self.log.append(&self.buffer)?;
+        // Only now is anything known to be there.
+        for digest in self.order.drain(..) {
+            self.window.insert(digest);
+        }
+        self.next_seq = next_seq;
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER);
         Ok(archived)

@@ -312,21 +312,28 @@ where
     Ok(())
 }
 
-/// Checks the answer to a SUBSCRIBE of one filter at QoS 1: less would be a subscriber that cannot acknowledge.
+/// Checks the answer to a SUBSCRIBE of `filters` filters at QoS 1: less would be a subscriber that cannot acknowledge.
 ///
 /// # Errors
 /// [`ConnectionError::NotGranted`].
-pub fn check_granted(answer: SubAck, packet_id: u16) -> Result<(), ConnectionError> {
-    match answer.return_codes.as_slice() {
-        [SubscribeReasonCode::Success(QoS::AtLeastOnce)] if answer.pkid == packet_id => Ok(()),
-        codes => Err(ConnectionError::NotGranted {
-            code: format!("{codes:?}"),
-            reason: answer
-                .properties
-                .and_then(|properties| properties.reason_string)
-                .and_then(|reason| Words::new(&reason)),
-        }),
+pub fn check_granted(
+    answer: SubAck,
+    packet_id: u16,
+    filters: usize,
+) -> Result<(), ConnectionError> {
+    let codes = &answer.return_codes;
+    let granted =
+        |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(QoS::AtLeastOnce));
+    if answer.pkid == packet_id && codes.len() == filters && codes.iter().all(granted) {
+        return Ok(());
     }
+    Err(ConnectionError::NotGranted {
+        code: format!("{codes:?}"),
+        reason: answer
+            .properties
+            .and_then(|properties| properties.reason_string)
+            .and_then(|reason| Words::new(&reason)),
+    })
 }
 
 /// The error for a broker's DISCONNECT.

@@ -87,7 +87,7 @@ fn what_is_synced_is_signed_at_the_latest_when_the_archiver_stops() {
     let (mut writer, recovery) = Writer::open(&disk, LOG, 1000, None).unwrap();
     let evidence = Evidence::new(disk.clone(), LOG, recovery.tree, signer(), 0);
     let (leaves, synced) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || publish_all(evidence, &synced));
+    let thread = std::thread::spawn(move || publish_all(evidence, &synced, |_| {}));
     for batch in messages(50).chunks(7) {
         leaves
             .send(writer.archive(batch, at()).unwrap().leaves)

@@ -1,12 +1,16 @@
 //! The committer: no receipt before its sync, all in the order of arrival, none after a failure.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use sealpost_archive::layout::LogName;
 use sealpost_archive::log_file::AppendError;
 use sealpost_archiver::arrival::Receipt;
-use sealpost_archiver::committer::commit_all;
+use sealpost_archiver::committer::{self, Logs};
+use sealpost_archiver::health::Health;
+use sealpost_archiver::room::Room;
 use sealpost_archiver::writer::Writer;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender, error::TryRecvError};
 
@@ -17,17 +21,29 @@ struct Committer {
     arrivals: UnboundedSender<sealpost_archiver::arrival::Arrival>,
     receipts: UnboundedReceiver<Vec<Receipt>>,
     thread: thread::JoinHandle<Result<(), AppendError>>,
+    health: Arc<Health>,
 }
 
+/// What is to stay free on the simulated disk.
+const RESERVE: u64 = 1000;
+
 fn start(disk: &SimulatedDisk) -> Committer {
-    let (mut writer, _) = Writer::open(disk, LogName::EncryptedLogs, 1000, None).unwrap();
+    let open = |log| Writer::open(disk, log, 1000, None).unwrap().0;
+    let logs = Logs {
+        messages: open(LogName::EncryptedLogs),
+        keys: open(LogName::KeyHistory),
+    };
+    let health = Arc::new(Health::default());
+    let room = Room::new(disk.clone(), RESERVE, Duration::from_millis(1));
+    let mut committer = committer::Committer::new(logs, room, None, Arc::clone(&health));
     let (arrivals, arrived) = mpsc::unbounded_channel();
     let (sender, receipts) = mpsc::unbounded_channel();
-    let thread = thread::spawn(move || commit_all(&mut writer, arrived, &sender, at, |_| {}));
+    let thread = thread::spawn(move || committer.commit_all(arrived, &sender, at, |_, _| {}));
     Committer {
         arrivals,
         receipts,
         thread,
+        health,
     }
 }
 
@@ -138,4 +154,66 @@ fn the_end_of_arrivals_ends_the_committer_when_all_is_archived() {
         read_log(&disk.durable(LOG_FILE).unwrap()),
         contents(&messages(100))
     );
+}
+
+#[test]
+fn without_room_nothing_is_acknowledged_and_with_room_it_goes_on_by_itself() {
+    let disk = SimulatedDisk::default();
+    let mut committer = start(&disk);
+    committer.arrivals.send(message(0)).unwrap();
+    assert_eq!(committer.receipts.blocking_recv().unwrap().len(), 1);
+    disk.leave_free(RESERVE - 1);
+    for number in 1..4 {
+        committer.arrivals.send(message(number)).unwrap();
+    }
+    wait_until(|| committer.health.facts().no_room.is_some());
+    assert_eq!(committer.receipts.try_recv(), Err(TryRecvError::Empty));
+    assert_eq!(read_log(&disk.live(LOG_FILE).unwrap()).len(), 1);
+    disk.leave_free(RESERVE);
+    let mut acknowledged = 0;
+    while acknowledged < 3 {
+        acknowledged += committer.receipts.blocking_recv().unwrap().len();
+    }
+    assert_eq!(committer.health.facts().no_room, None);
+    assert_eq!(
+        read_log(&disk.durable(LOG_FILE).unwrap()),
+        contents(&messages(4))
+    );
+}
+
+#[test]
+fn a_disk_that_is_fuller_than_it_says_is_waited_for_too() {
+    let disk = SimulatedDisk::default();
+    let mut committer = start(&disk);
+    disk.fail_after(0, io::ErrorKind::StorageFull);
+    committer.arrivals.send(message(0)).unwrap();
+    wait_until(|| committer.health.facts().no_room.is_some());
+    assert_eq!(committer.receipts.try_recv(), Err(TryRecvError::Empty));
+    disk.kill();
+    assert_eq!(committer.receipts.blocking_recv().unwrap().len(), 1);
+    assert_eq!(
+        read_log(&disk.durable(LOG_FILE).unwrap()),
+        contents(&messages(1))
+    );
+}
+
+#[test]
+fn an_archiver_without_room_can_be_stopped_and_acknowledges_nothing() {
+    let disk = SimulatedDisk::default();
+    let mut committer = start(&disk);
+    disk.leave_free(0);
+    committer.arrivals.send(message(0)).unwrap();
+    wait_until(|| committer.health.facts().no_room.is_some());
+    drop(committer.arrivals);
+    assert_eq!(committer.receipts.blocking_recv(), None);
+    committer.thread.join().unwrap().unwrap();
+    assert_eq!(disk.durable(LOG_FILE).unwrap(), b"");
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(std::time::Instant::now() < patience, "it never came");
+        thread::yield_now();
+    }
 }

@@ -10,6 +10,7 @@ mod crashes;
 mod evidence;
 mod group_commit;
 mod judging;
+mod key_history;
 mod log_reading;
 mod messages;
 mod reconnects;

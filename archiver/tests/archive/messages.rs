@@ -34,7 +34,9 @@ pub(crate) fn message(number: u64) -> Arrival {
         digest: Digest::of(topic.as_bytes(), &payload),
         topic: topic.into(),
         payload: payload.into(),
+        log: sealpost_archive::layout::LogName::EncryptedLogs,
         fault,
+        verified: None,
         receipt: Receipt {
             connection: 1,
             packet_id: u16::try_from(number + 1).ok(),

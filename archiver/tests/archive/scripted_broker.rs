@@ -110,14 +110,16 @@ impl Peer {
         let Packet::Subscribe(subscribe) = self.packet().await else {
             panic!("not a SUBSCRIBE")
         };
-        let [filter] = subscribe.filters.as_slice() else {
-            panic!("not one filter")
-        };
+        let filters: Vec<_> = subscribe
+            .filters
+            .iter()
+            .map(|filter| (filter.path.as_str(), filter.qos))
+            .collect();
         assert_eq!(
-            (filter.path.as_str(), filter.qos),
-            ("inbox/+", QoS::AtLeastOnce)
+            filters,
+            [("inbox/+", QoS::AtLeastOnce), ("keys/+", QoS::AtLeastOnce)]
         );
-        let return_codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)];
+        let return_codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); 2];
         self.send(Packet::SubAck(SubAck {
             pkid: subscribe.pkid,
             return_codes,

@@ -28,6 +28,8 @@ struct Inner {
     failure: Option<io::ErrorKind>,
     /// The next sync fails, and only that.
     fail_next_sync: bool,
+    /// How many bytes it says are free; without a number, any.
+    free: Option<u64>,
     /// Syncs wait as long as this is set.
     hold_syncs: bool,
     syncs_waiting: usize,
@@ -90,6 +92,11 @@ impl SimulatedDisk {
         let mut inner = self.lock();
         inner.operations_left = Some(operations);
         inner.failure = Some(failure);
+    }
+
+    /// From now on it says that so many bytes are free.
+    pub(crate) fn leave_free(&self, bytes: u64) {
+        self.lock().free = Some(bytes);
     }
 
     /// The next sync fails, and nothing else.
@@ -240,7 +247,7 @@ impl Storage for SimulatedDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+        Ok(self.lock().free.unwrap_or(u64::MAX))
     }
 
     fn sync_directory(&self, _path: &str) -> io::Result<()> {
