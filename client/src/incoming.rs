@@ -217,7 +217,23 @@ pub fn receive(
     }
 }
 
-/// Tries everything of one sender that waits, after something about them changed.
+/// Receives several, in order, each with the broker's word whether it is a duplicate: with one write to the disk for all,
+/// before which none may be acknowledged.
+pub fn receive_all<'a>(
+    store: &mut Store,
+    account: &mut Account,
+    cache: &mut BurstCache,
+    envelopes: impl Iterator<Item = (&'a [u8], bool)>,
+    now: Timestamp,
+) -> Result<Vec<Received>, ReceiveError> {
+    store.group(|store| {
+        envelopes
+            .map(|(payload, duplicate)| receive(store, account, cache, payload, duplicate, now))
+            .collect()
+    })
+}
+
+/// Tries everything of one sender that waits, after something about them changed, with one write to the disk.
 pub fn retry(
     store: &mut Store,
     account: &mut Account,
@@ -225,15 +241,18 @@ pub fn retry(
     from: &UserId,
     now: Timestamp,
 ) -> Result<Vec<Received>, ReceiveError> {
-    let mut outcomes = Vec::new();
-    for envelope in store.held(from)? {
-        let outcome = receive(store, account, cache, &envelope, true, now)?;
-        if !matches!(outcome, Received::Waiting { .. }) {
-            store.release(&Sha256::digest(&envelope).into())?;
-            outcomes.push(outcome);
+    let held = store.held(from)?;
+    store.group(|store| {
+        let mut outcomes = Vec::new();
+        for envelope in held {
+            let outcome = receive(store, account, cache, &envelope, true, now)?;
+            if !matches!(outcome, Received::Waiting { .. }) {
+                store.release(&Sha256::digest(&envelope).into())?;
+                outcomes.push(outcome);
+            }
         }
-    }
-    Ok(outcomes)
+        Ok(outcomes)
+    })
 }
 
 /// Messages that were stored by an earlier run, which did not get to show them. At most `limit`; ask again.

@@ -4,6 +4,7 @@
 //! Two processes may use it at once (`chat` in one terminal, `send` in another): every change is one immediate
 //! transaction, and who comes second waits.
 
+mod change;
 mod contacts;
 mod inbox;
 mod outbox;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 use sealpost_core::{Content, Timestamp, UserId};
 use zeroize::Zeroizing;
 
+use change::Change;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
@@ -214,10 +216,23 @@ impl Store {
             .map_err(|_| StoreError::WrongKey)
     }
 
-    fn immediate(&mut self) -> Result<rusqlite::Transaction<'_>, StoreError> {
-        Ok(self
-            .db
-            .transaction_with_behavior(TransactionBehavior::Immediate)?)
+    /// Does several things in one transaction, with one write to the disk: when this returns they are on disk, or, after an
+    /// error, none of them is.
+    pub(crate) fn group<T, E: From<StoreError>>(
+        &mut self,
+        within: impl FnOnce(&mut Store) -> Result<T, E>,
+    ) -> Result<T, E> {
+        Change::begin(&self.db)?.keep();
+        let done = within(self);
+        let all = Change::resume(&self.db);
+        // Dropped without a commit, nothing of it is left.
+        let done = done?;
+        all.commit()?;
+        Ok(done)
+    }
+
+    fn immediate(&mut self) -> Result<Change<'_>, StoreError> {
+        Change::begin(&self.db)
     }
 }
 

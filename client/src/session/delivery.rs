@@ -8,10 +8,14 @@ use super::{Happening, Own, PATIENCE, Session, UNSHOWN_BATCH};
 use crate::contact::Disbelieved;
 use crate::exit::Failure;
 use crate::incoming::{self, Cause, Message, Received, Refused};
-use crate::mqtt::Delivery;
+use crate::mqtt::{Delivery, MqttEvent};
 use crate::own_bundle::{self, OwnBundle};
 use crate::settings::Receipts;
 use crate::{clock, contact};
+
+/// How many envelopes are written to the disk together: as many as the broker may have with us unacknowledged, and so few
+/// that others who want to write wait for a moment only.
+const MAX_GROUP: usize = 64;
 
 impl Session {
     pub(super) fn delivered(&mut self, delivery: Delivery) -> Result<Happening, Failure> {
@@ -41,7 +45,8 @@ impl Session {
                     duplicate,
                     receipt,
                 };
-                Ok(if self.mail(mail)? {
+                let mails = self.with_what_follows(mail);
+                Ok(if self.mail(mails)? {
                     Happening::Shown
                 } else {
                     Happening::Other
@@ -55,35 +60,72 @@ impl Session {
         }
     }
 
-    /// Receives an envelope; says whether a message was shown.
-    pub(super) fn mail(&mut self, mail: Mail) -> Result<bool, Failure> {
-        let received = incoming::receive(
+    /// An envelope, and those that came right behind it: they are written to the disk together.
+    fn with_what_follows(&mut self, first: Mail) -> Vec<Mail> {
+        let inbox = Topic::Inbox(self.account.user().clone()).to_string();
+        let mut mails = vec![first];
+        while mails.len() < MAX_GROUP {
+            let next = self.backlog.pop_front();
+            match next.or_else(|| self.events.try_recv().ok()) {
+                Some(MqttEvent::Delivery(delivery)) if delivery.topic == inbox => {
+                    let Delivery {
+                        payload,
+                        duplicate,
+                        receipt,
+                        ..
+                    } = *delivery;
+                    mails.push(Mail {
+                        payload,
+                        duplicate,
+                        receipt,
+                    });
+                }
+                Some(other) => {
+                    self.backlog.push_front(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        mails
+    }
+
+    /// Receives envelopes; says whether a message was shown.
+    pub(super) fn mail(&mut self, mails: Vec<Mail>) -> Result<bool, Failure> {
+        let received = incoming::receive_all(
             &mut self.store,
             &mut self.account,
             &mut self.cache,
-            &mail.payload,
-            mail.duplicate,
+            mails.iter().map(|mail| (&*mail.payload, mail.duplicate)),
             clock::now(),
         )?;
-        // The sender's keys are asked for before an acknowledgement brings more of their mail.
-        match &received {
-            Received::Waiting { from, .. } => self.want_keys_of_sender(from)?,
-            Received::Refused(Refused {
-                from: Some(from),
-                cause: Cause::TooManyWaiting,
-                ..
-            }) => {
-                self.want_keys_of_sender(from)?;
-                if self.wanted.has_patience(from) {
-                    self.wanted.postpone(from.clone(), mail);
-                    return Ok(false);
+        // The senders' keys are asked for before an acknowledgement brings more of their mail.
+        let mut outcomes = Vec::with_capacity(mails.len());
+        for (mail, received) in mails.into_iter().zip(received) {
+            match &received {
+                Received::Waiting { from, .. } => self.want_keys_of_sender(from)?,
+                Received::Refused(Refused {
+                    from: Some(from),
+                    cause: Cause::TooManyWaiting,
+                    ..
+                }) => {
+                    self.want_keys_of_sender(from)?;
+                    if self.wanted.has_patience(from) {
+                        self.wanted.postpone(from.clone(), mail);
+                        continue;
+                    }
                 }
+                _ => {}
             }
-            _ => {}
+            // They are on disk, or refused for good: only now may the broker forget them.
+            self.mqtt.acknowledge(mail.receipt);
+            outcomes.push(received);
         }
-        // It is on disk, or refused for good: only now may the broker forget it.
-        self.mqtt.acknowledge(mail.receipt);
-        self.received(received)
+        let mut shown = false;
+        for received in outcomes {
+            shown |= self.received(received)?;
+        }
+        Ok(shown)
     }
 
     /// Deals with what became of an envelope; says whether a message was shown.
@@ -129,7 +171,8 @@ impl Session {
         }
         self.printer.print(&message.event())?;
         let receipt = self.manner.receipts == Receipts::Read;
-        self.store.mark_shown(&message.from, &message.id, receipt)?;
+        self.store
+            .mark_printed(&message.from, &message.id, receipt)?;
         if receipt {
             self.carrying.gather();
         }

@@ -144,8 +144,9 @@ impl Session {
         let all = std::mem::take(&mut self.wanted.postponed);
         let (theirs, others) = all.into_iter().partition(|(from, _)| from == user);
         self.wanted.postponed = others;
-        for (_, mail) in theirs {
-            self.mail(mail)?;
+        let theirs: Vec<Mail> = theirs.into_iter().map(|(_, mail)| mail).collect();
+        if !theirs.is_empty() {
+            self.mail(theirs)?;
         }
         Ok(())
     }

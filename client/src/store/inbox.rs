@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sealpost_core::{MessageId, Timestamp, UserId};
 use zeroize::Zeroizing;
 
@@ -255,7 +255,21 @@ impl Store {
         prev.map(|prev| message_id(&prev)).transpose()
     }
 
-    /// Remembers that a message was printed. `receipt`: and that its sender, if accepted, is to learn of it.
+    /// As [`Store::mark_shown`], but without waiting for the disk: it holds when this process is killed, and when the
+    /// machine loses its power, the last messages may be printed again.
+    pub fn mark_printed(
+        &mut self,
+        from: &UserId,
+        id: &MessageId,
+        receipt: bool,
+    ) -> Result<(), StoreError> {
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        let marked = self.mark_shown(from, id, receipt);
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        marked
+    }
+
+    /// Remembers that a message was shown. `receipt`: and that its sender, if accepted, is to learn of it.
     pub fn mark_shown(
         &mut self,
         from: &UserId,
@@ -280,7 +294,7 @@ impl Store {
 
 /// Marks an id as seen; says whether it was new.
 pub(super) fn mark_seen(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     from: &UserId,
     id: &MessageId,
     ts: Timestamp,
@@ -290,7 +304,7 @@ pub(super) fn mark_seen(
 }
 
 fn mark_seen_bounded(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     from: &UserId,
     id: &MessageId,
     ts: Timestamp,
@@ -323,7 +337,7 @@ fn mark_seen_bounded(
 }
 
 /// Forgets the oldest ids of a sender and raises the floor over them, so that forgetting never lets a replay in.
-fn prune(tx: &rusqlite::Transaction<'_>, sender: &str, how_many: u32) -> Result<(), StoreError> {
+fn prune(tx: &Connection, sender: &str, how_many: u32) -> Result<(), StoreError> {
     let newest: i64 = tx.query_row(
         "SELECT max(ts) FROM (SELECT ts FROM seen WHERE sender = ?1 ORDER BY ts LIMIT ?2)",
         params![sender, how_many],

@@ -1,6 +1,6 @@
 //! Receipts that are to be sent, and who gets any: those we accepted, by writing to them, verifying them, or by hand.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sealpost_core::{MessageId, ReceiptState, Receipted, UserId};
 
 use super::contacts::message_id;
@@ -106,7 +106,7 @@ impl Store {
 }
 
 /// Says whether there is such a contact; somebody who becomes one later is accepted for what is in the outbox.
-pub(super) fn accept(tx: &Transaction<'_>, user: &UserId) -> Result<bool, StoreError> {
+pub(super) fn accept(tx: &Connection, user: &UserId) -> Result<bool, StoreError> {
     let fresh = tx
         .prepare_cached("UPDATE contacts SET accepted = 1 WHERE user = ?1 AND accepted = 0")?
         .execute([user.as_str()])?;

@@ -1,6 +1,6 @@
 //! Envelopes that cannot be opened yet, bounded for each sender, and which refused ones were reported.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sealpost_core::{Timestamp, UserId};
 
 use super::{Store, StoreError, to_sql, user_from};
@@ -141,7 +141,7 @@ impl Store {
 
 /// The same within a transaction.
 pub(super) fn note_refused(
-    tx: &rusqlite::Transaction<'_>,
+    tx: &Connection,
     digest: &[u8; 32],
     now: Timestamp,
 ) -> Result<bool, StoreError> {
