@@ -97,10 +97,28 @@ pub fn day(at: Timestamp) -> String {
     )
 }
 
-/// The file name of the segment that begins with line `first`.
+/// The file name of the segment that begins with line `first`, of whose lines so many are erased. Each erasure makes a new
+/// file: the manifest, which is replaced at one stroke, says by its `erased` which one counts.
 #[must_use]
-pub fn segment(first: u64) -> String {
-    format!("{first:020}.jsonl.zst")
+pub fn segment(first: u64, erased: u64) -> String {
+    if erased == 0 {
+        format!("{first:020}.jsonl.zst")
+    } else {
+        format!("{first:020}.erased-{erased}.jsonl.zst")
+    }
+}
+
+/// The first line of the segment that has this file name; `None` for any other name.
+#[must_use]
+pub fn first_of_segment(name: &str) -> Option<u64> {
+    let stem = name.strip_suffix(".jsonl.zst")?;
+    match stem.split_once(".erased-") {
+        None => first_of(stem, ""),
+        Some((digits, erased)) => {
+            let counted = erased.bytes().all(|digit| digit.is_ascii_digit());
+            first_of(digits, "").filter(|_| counted && !erased.is_empty())
+        }
+    }
 }
 
 /// The file name of its manifest.
@@ -153,7 +171,18 @@ mod tests {
         assert_eq!(sealing, "key_history.sealing-00000000000000000017.jsonl");
         assert_eq!(LogName::KeyHistory.first_of_sealing(&sealing), Some(17));
         assert_eq!(LogName::EncryptedLogs.first_of_sealing(&sealing), None);
-        assert_eq!(segment(17), "00000000000000000017.jsonl.zst");
+        assert_eq!(segment(17, 0), "00000000000000000017.jsonl.zst");
+        assert_eq!(segment(17, 3), "00000000000000000017.erased-3.jsonl.zst");
+        for erased in [0, 1, 20] {
+            assert_eq!(first_of_segment(&segment(17, erased)), Some(17));
+        }
+        for other in [
+            "17.jsonl.zst",
+            "00000000000000000017.erased-.jsonl.zst",
+            "00000000000000000017.json",
+        ] {
+            assert_eq!(first_of_segment(other), None, "{other}");
+        }
         assert_eq!(first_of_manifest(&manifest(17)), Some(17));
         assert_eq!(first_of_manifest("17.json"), None);
         assert_eq!(first_of_manifest("+0000000000000000017.json"), None);

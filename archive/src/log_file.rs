@@ -53,6 +53,17 @@ pub enum AppendError {
     FailedBefore,
 }
 
+/// Why a full file is not out of the way.
+#[derive(Debug, thiserror::Error)]
+pub enum RotateError {
+    /// It could not be renamed; all is as before.
+    #[error("cannot rename the full file: {0}")]
+    Refused(#[source] io::Error),
+    /// The log takes nothing more.
+    #[error(transparent)]
+    Failed(AppendError),
+}
+
 /// Why a log could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -77,7 +88,15 @@ impl<F: StoredFile> LogFile<F> {
         storage: &S,
         name: &str,
     ) -> io::Result<(LogFile<F>, Option<TornTail>)> {
-        let mut file = storage.open(name)?;
+        let mut file = match storage.open_existing(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // If a crash came while the last file was put out of the way, its new name is durable before the old one is given to
+                // another file.
+                storage.sync_directory("")?;
+                storage.open(name)?
+            }
+            other => other?,
+        };
         let end = file.length()?;
         let whole = end_of_whole_lines(&file, end)?;
         let torn = if whole < end {
@@ -143,6 +162,43 @@ impl<F: StoredFile> LogFile<F> {
                         Err(error)
                     }
                 }
+            }
+        }
+    }
+
+    /// Gives the full file another name and begins a new one under `name`, each durable before the next. When it returns, nothing
+    /// is in the log any more.
+    ///
+    /// # Errors
+    /// [`RotateError::Refused`] if nothing was changed; after [`RotateError::Failed`] the log must be opened afresh.
+    pub fn rotate<S: Storage<File = F>>(
+        &mut self,
+        storage: &S,
+        name: &str,
+        full: &str,
+    ) -> Result<(), RotateError> {
+        if self.failed {
+            return Err(RotateError::Failed(AppendError::FailedBefore));
+        }
+        // A batch for which there was no room was cut off, which may not be on the medium yet: and a full file is never cut again.
+        self.file.sync().map_err(RotateError::Refused)?;
+        storage.rename(name, full).map_err(RotateError::Refused)?;
+        // The old name must not come back after a power cut when there is a new file of that name.
+        let begun = storage.sync_directory("").and_then(|()| {
+            let mut file = storage.create_new(name)?;
+            file.sync()?;
+            storage.sync_directory("")?;
+            Ok(file)
+        });
+        match begun {
+            Ok(file) => {
+                self.file = file;
+                self.length = 0;
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = true;
+                Err(RotateError::Failed(AppendError::Sync(error)))
             }
         }
     }

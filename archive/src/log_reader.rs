@@ -173,7 +173,7 @@ impl<F: StoredFile> LogReader<F> {
             let Some(manifest) = read_manifest(storage, path)? else {
                 return Ok(None);
             };
-            let segment = path.replace(".json", ".jsonl.zst");
+            let segment = segment_beside(path, &manifest);
             match open(storage, &segment)? {
                 Some(file) => parts.push(Part {
                     path: segment,
@@ -552,6 +552,23 @@ impl Names {
 /// # Errors
 /// Whatever the disk says.
 pub fn manifests<S: Storage>(storage: &S, log: LogName) -> io::Result<Vec<(u64, String)>> {
+    files_of_days(storage, log, layout::first_of_manifest)
+}
+
+/// The files of segments of a log, also those without a manifest: the number of each one's first line and its path, in order.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn segments<S: Storage>(storage: &S, log: LogName) -> io::Result<Vec<(u64, String)>> {
+    files_of_days(storage, log, layout::first_of_segment)
+}
+
+/// The files in the folders of days that `first_of` knows by their names.
+fn files_of_days<S: Storage>(
+    storage: &S,
+    log: LogName,
+    first_of: fn(&str) -> Option<u64>,
+) -> io::Result<Vec<(u64, String)>> {
     let digits = |name: &String, count| {
         name.len() == count && name.bytes().all(|digit| digit.is_ascii_digit())
     };
@@ -570,7 +587,7 @@ pub fn manifests<S: Storage>(storage: &S, log: LogName) -> io::Result<Vec<(u64, 
                 .filter(|name| digits(name, 2))
             {
                 for name in storage.list(&format!("{month}/{day}"))? {
-                    if let Some(first) = layout::first_of_manifest(&name) {
+                    if let Some(first) = first_of(&name) {
                         found.push((first, format!("{month}/{day}/{name}")));
                     }
                 }
@@ -579,6 +596,16 @@ pub fn manifests<S: Storage>(storage: &S, log: LogName) -> io::Result<Vec<(u64, 
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// The path of the segment whose manifest lies at `path`.
+#[must_use]
+pub fn segment_beside(path: &str, manifest: &Manifest) -> String {
+    let name = layout::segment(manifest.first, manifest.erased);
+    match path.rsplit_once('/') {
+        None => name,
+        Some((day, _)) => format!("{day}/{name}"),
+    }
 }
 
 /// Reads the manifest at `path`; `None` if there is none.
@@ -672,7 +699,7 @@ mod tests {
         let day = log.place(&layout::day(at(numbers.start)));
         directory.make_directory(&day).unwrap();
         let file = directory
-            .create_new(&format!("{day}/{}", layout::segment(numbers.start)))
+            .create_new(&format!("{day}/{}", layout::segment(numbers.start, 0)))
             .unwrap();
         let mut writer = SegmentWriter::new(file).unwrap();
         for seq in numbers.clone() {
@@ -793,7 +820,7 @@ mod tests {
         let path = parent
             .path()
             .join(layout::day(at(1)))
-            .join(layout::segment(1));
+            .join(layout::segment(1, 0));
         let mut bytes = std::fs::read(&path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;

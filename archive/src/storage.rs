@@ -30,6 +30,9 @@ pub trait Storage {
     /// Removes a file; [`io::ErrorKind::NotFound`] when it is not there.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Removes the directory `path`, which is empty; [`io::ErrorKind::NotFound`] when it is not there.
+    fn remove_directory(&self, path: &str) -> io::Result<()>;
+
     /// The names in the directory `path`, files and directories alike, without order; nothing when it is not there.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
 
@@ -91,14 +94,28 @@ pub fn read_exact_at<F: StoredFile>(
 /// Whatever the disk says. What was there before is still there then.
 pub fn replace<S: Storage>(storage: &S, path: &str, bytes: &[u8]) -> io::Result<()> {
     let beside = format!("{path}.new");
-    match storage.remove(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_if_there(storage, &beside)?;
     let mut file = storage.create_new(&beside)?;
     file.append(bytes)?;
     file.sync()?;
     storage.rename(&beside, path)
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn remove_if_there<S: Storage>(storage: &S, path: &str) -> io::Result<()> {
+    match storage.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The directory that a path lies in; `""` is the archive's own.
+#[must_use]
+pub fn directory_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
 /// A directory of the file system.
@@ -192,6 +209,10 @@ impl Storage for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
+    }
+
+    fn remove_directory(&self, path: &str) -> io::Result<()> {
+        std::fs::remove_dir(self.path.join(path))
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {

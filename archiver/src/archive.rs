@@ -10,7 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::Rng as _;
 use sealpost_archive::checkpoint::CheckpointSigner;
-use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::log_file::AppendError;
 use sealpost_archive::log_reader::LogReader;
@@ -22,14 +21,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::committer::{Committer, Logs};
-use crate::evidence::{self, Evidence, EvidenceError};
+use crate::evidence::{self, Evidence, EvidenceError, Synced};
 use crate::health::Health;
+use crate::keeper::{self, Event, Job};
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
 use crate::room::{LOOK_AGAIN, Room};
+use crate::rotation::Rotation;
+use crate::sealer::Sealer;
 use crate::settings::Settings;
 use crate::signers::Signers;
 use crate::subscription::{OnSubscribed, SignIn, Subscription};
+use crate::work::{self, Inbox};
 use crate::writer::{OpenError, Writer};
 
 /// Why archiving ended, or did not begin.
@@ -58,6 +61,9 @@ pub enum ArchiveError {
     /// The disk failed while archiving.
     #[error(transparent)]
     Append(#[from] AppendError),
+    /// SIGHUP cannot be listened for.
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signal(io::Error),
     /// The writer's thread could not be started.
     #[error("cannot start the writer's thread: {0}")]
     Thread(io::Error),
@@ -102,17 +108,20 @@ pub async fn run(
         messages: witnesses.watch(messages, &directory, &health)?,
         keys: witnesses.watch(keys, &directory, &health)?,
     };
+    let rotation = Rotation::new(directory.clone(), settings.full);
     let room = Room::new(directory, settings.disk_reserve, LOOK_AGAIN);
-    let mut committer = Committer::new(logs, room, signers, Arc::clone(&health));
+    let mut committer = Committer::new(logs, room, rotation, signers, Arc::clone(&health));
 
     let (arrivals, arrived) = mpsc::unbounded_channel();
+    work::give_orders(&arrivals).map_err(ArchiveError::Signal)?;
     let (receipts, received) = mpsc::unbounded_channel();
     let (done, outcome) = oneshot::channel();
     thread::Builder::new()
         .name("committer".to_owned())
         .spawn(move || {
-            let result = committer.commit_all(arrived, &receipts, now, |log, leaves| {
-                witnesses.tell(log, leaves);
+            let inbox = Inbox::new(arrived);
+            let result = committer.commit_all(inbox, &receipts, now, |log, synced| {
+                witnesses.tell(log, synced);
             });
             witnesses.end();
             // The result goes first: the closed receipts are what wakes the other side to ask for
@@ -147,6 +156,10 @@ struct OpenLog {
     log: LogName,
     writer: Writer<File>,
     tree: Tree,
+    /// The tree over the lines that are sealed.
+    sealed: Tree,
+    /// What an earlier life left undone.
+    unfinished: Vec<Job>,
     signer: CheckpointSigner,
     /// How many lines there are.
     lines: u64,
@@ -188,21 +201,24 @@ fn open_log(
     Ok(OpenLog {
         log,
         writer,
+        unfinished: keeper::unfinished(&recovery),
         tree: recovery.tree,
+        sealed: recovery.sealed,
         signer,
         lines: recovery.last_seq,
         signed: signed.map_or(0, |head| head.size),
     })
 }
 
-/// The threads that keep the evidence of the logs.
+/// The threads that keep the evidence of the logs, and their full files.
 #[derive(Default)]
 struct Witnesses(Vec<Witness>);
 
 struct Witness {
     log: LogName,
-    leaves: Sender<Vec<Hash>>,
-    thread: JoinHandle<()>,
+    synced: Sender<Synced>,
+    evidence: JoinHandle<()>,
+    keeper: JoinHandle<()>,
 }
 
 impl Witnesses {
@@ -215,44 +231,68 @@ impl Witnesses {
     ) -> Result<Writer<File>, ArchiveError> {
         let log = open.log;
         let evidence = Evidence::new(directory.clone(), log, open.tree, open.signer, open.signed);
+        let sealer = Sealer::new(directory.clone(), log, evidence.tiles(), open.sealed);
+        let (jobs, to_do) = std::sync::mpsc::channel();
+        let unfinished = open.unfinished;
+        let keeper = thread::Builder::new()
+            .name(format!("keeper-{}", log.as_str()))
+            .spawn(move || {
+                keeper::keep(
+                    sealer,
+                    unfinished,
+                    &to_do,
+                    keeper::AGAIN,
+                    |event| match event {
+                        Event::Done(_) | Event::Failed(..) => {}
+                    },
+                );
+            })
+            .map_err(ArchiveError::Thread)?;
         let health = Arc::clone(health);
-        let (leaves, synced) = std::sync::mpsc::channel();
-        let thread = thread::Builder::new()
+        let (synced, told) = std::sync::mpsc::channel();
+        let evidence = thread::Builder::new()
             .name(format!("evidence-{}", log.as_str()))
             .spawn(move || {
-                evidence::publish_all(evidence, &synced, |head| health.signed(log, head));
+                evidence::publish_all(evidence, &told, |head| health.signed(log, head), &jobs);
             })
             .map_err(ArchiveError::Thread)?;
         self.0.push(Witness {
             log,
-            leaves,
-            thread,
+            synced,
+            evidence,
+            keeper,
         });
         Ok(open.writer)
     }
 
-    /// Tells of lines that are on the medium.
-    fn tell(&self, log: LogName, leaves: Vec<Hash>) {
+    /// Tells of what is on the medium.
+    fn tell(&self, log: LogName, synced: Synced) {
         if let Some(witness) = self.0.iter().find(|witness| witness.log == log) {
             // It ends only when nobody can tell it anything any more.
-            let _ = witness.leaves.send(leaves);
+            let _ = witness.synced.send(synced);
         }
     }
 
-    /// Returns when all is signed.
+    /// Returns when all is signed, and what is being sealed is sealed.
     fn end(self) {
         for Witness {
             log,
-            leaves,
-            thread,
+            synced,
+            evidence,
+            keeper,
         } in self.0
         {
-            drop(leaves);
-            if thread.join().is_err() {
-                tracing::error!(
-                    log = log.as_str(),
-                    "the thread that signs checkpoints died; the lines are safe"
-                );
+            drop(synced);
+            for (thread, what) in [
+                (evidence, "signs checkpoints"),
+                (keeper, "seals full files"),
+            ] {
+                if thread.join().is_err() {
+                    tracing::error!(
+                        log = log.as_str(),
+                        "the thread that {what} died; the lines are safe"
+                    );
+                }
             }
         }
     }

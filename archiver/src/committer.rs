@@ -4,17 +4,19 @@
 
 use std::sync::Arc;
 
-use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::log_file::AppendError;
 use sealpost_archive::storage::Storage;
 use sealpost_core::Timestamp;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::arrival::{Arrival, Receipt};
+use crate::evidence::Synced;
 use crate::health::Health;
 use crate::room::Room;
+use crate::rotation::Rotation;
 use crate::signers::Signers;
+use crate::work::{Inbox, Order, Work};
 use crate::writer::{Archived, Writer};
 
 /// Where a batch is closed although more is there, in bytes held by its arrivals: large enough that
@@ -35,6 +37,7 @@ pub struct Logs<F> {
 pub struct Committer<S: Storage> {
     logs: Logs<S::File>,
     room: Room<S>,
+    rotation: Rotation<S>,
     /// Whose signatures are known; `None` if they are not checked.
     signers: Option<Signers>,
     health: Arc<Health>,
@@ -48,12 +51,14 @@ impl<S: Storage> Committer<S> {
     pub fn new(
         logs: Logs<S::File>,
         room: Room<S>,
+        rotation: Rotation<S>,
         signers: Option<Signers>,
         health: Arc<Health>,
     ) -> Committer<S> {
         Committer {
             logs,
             room,
+            rotation,
             signers,
             health,
             warned: false,
@@ -63,39 +68,71 @@ impl<S: Storage> Committer<S> {
     /// Commits batches until the senders of arrivals are gone, or until the disk fails.
     ///
     /// Both channels are unbounded in themselves; [`crate::subscription`] bounds what is in flight
-    /// between them. Receipts come back in the order of arrival, and those of a failed batch never. `on_synced` gets the leaves
-    /// of the lines that are on the medium. While there is no room, nothing is committed, and so nothing more is read after a while.
+    /// between them. Receipts come back in the order of arrival, and those of a failed batch never. `on_synced` gets what is on the
+    /// medium. While there is no room, nothing is committed, and so nothing more is read after a while.
     ///
     /// # Errors
     /// [`AppendError`] when the disk fails.
     pub fn commit_all(
         &mut self,
-        mut arrivals: UnboundedReceiver<Arrival>,
+        mut inbox: Inbox,
         receipts: &UnboundedSender<Vec<Receipt>>,
         mut clock: impl FnMut() -> Timestamp,
-        mut on_synced: impl FnMut(LogName, Vec<Hash>),
+        mut on_synced: impl FnMut(LogName, Synced),
     ) -> Result<(), AppendError> {
         let mut batch = Vec::new();
-        while let Some(first) = arrivals.blocking_recv() {
-            let mut held = first.receipt.cost;
-            batch.push(first);
-            while held < MAX_BATCH {
-                let Ok(next) = arrivals.try_recv() else { break };
-                held += next.receipt.cost;
-                batch.push(next);
-            }
+        while let Some(first) = inbox.wait() {
+            let mut held = 0;
+            let mut next = Some(first);
+            let order = loop {
+                match next {
+                    Some(Work::Arrival(arrival)) => {
+                        held += arrival.receipt.cost;
+                        batch.push(arrival);
+                    }
+                    Some(Work::Order(order)) => break Some(order),
+                    None => break None,
+                }
+                if held >= MAX_BATCH {
+                    break None;
+                }
+                next = inbox.next();
+            };
             if let Some(signers) = &mut self.signers {
                 batch
                     .iter_mut()
                     .for_each(|arrival| signers.look_at(arrival));
             }
-            if !self.commit(&batch, &arrivals, &mut clock, &mut on_synced)? {
+            if !batch.is_empty() && !self.commit(&batch, &mut inbox, &mut clock, &mut on_synced)? {
                 tracing::warn!("stopping without room: the broker keeps what was not acknowledged");
                 return Ok(());
             }
             // Nobody listens any more when the connection's side ended first; what is archived stays
             // archived.
-            let _ = receipts.send(batch.drain(..).map(|arrival| arrival.receipt).collect());
+            if !batch.is_empty() {
+                let _ = receipts.send(batch.drain(..).map(|arrival| arrival.receipt).collect());
+            }
+            // After the receipts: nobody waits for the renaming of files.
+            self.obey(order.unwrap_or(Order::SealFull), &mut clock, &mut on_synced)?;
+        }
+        Ok(())
+    }
+
+    /// Does what it is told to do beside archiving.
+    fn obey(
+        &mut self,
+        order: Order,
+        clock: &mut impl FnMut() -> Timestamp,
+        on_synced: &mut impl FnMut(LogName, Synced),
+    ) -> Result<(), AppendError> {
+        for writer in [&mut self.logs.keys, &mut self.logs.messages] {
+            let rotated = match order {
+                Order::Seal => self.rotation.rotate(writer)?,
+                Order::SealFull => self.rotation.rotate_full(writer, clock())?,
+            };
+            if let Some(full) = rotated {
+                on_synced(writer.name(), full);
+            }
         }
         Ok(())
     }
@@ -104,9 +141,9 @@ impl<S: Storage> Committer<S> {
     fn commit(
         &mut self,
         batch: &[Arrival],
-        arrivals: &UnboundedReceiver<Arrival>,
+        inbox: &mut Inbox,
         clock: &mut impl FnMut() -> Timestamp,
-        on_synced: &mut impl FnMut(LogName, Vec<Hash>),
+        on_synced: &mut impl FnMut(LogName, Synced),
     ) -> Result<bool, AppendError> {
         loop {
             // A disk that cannot say how full it is will say the rest when it is written to.
@@ -128,8 +165,12 @@ impl<S: Storage> Committer<S> {
                     "the disk is full: {missing}. Nothing is acknowledged until there is room; archiving then goes on by itself"
                 );
             }
-            if arrivals.is_closed() {
+            if inbox.is_closed() {
                 return Ok(false);
+            }
+            // They may be what makes room.
+            while let Some(order) = inbox.next_order() {
+                self.obey(order, clock, on_synced)?;
             }
             self.room.wait();
         }
@@ -140,7 +181,7 @@ impl<S: Storage> Committer<S> {
         &mut self,
         batch: &[Arrival],
         clock: &mut impl FnMut() -> Timestamp,
-        on_synced: &mut impl FnMut(LogName, Vec<Hash>),
+        on_synced: &mut impl FnMut(LogName, Synced),
     ) -> Result<(), AppendError> {
         let now = clock();
         for (log, writer) in [
@@ -165,7 +206,7 @@ impl<S: Storage> Committer<S> {
                 last_seq = writer.next_seq() - 1,
                 "archived"
             );
-            on_synced(log, leaves);
+            on_synced(log, Synced::Lines(leaves));
             // Said once: whoever sends such messages should not fill the operator's disk with warnings.
             if unfit > 0 && !std::mem::replace(&mut self.warned, true) {
                 tracing::warn!(

@@ -1,18 +1,24 @@
 //! The evidence of a log: its tree, the tiles of it, and signed tree heads. It runs on a thread of its own, behind the
 //! committer, and is told of lines only when they are on the medium: so no tree head is signed for what a crash could take away.
 //!
-//! Tiles are not synced: they can be made again from the lines, and are, at the next start, for all lines that are not sealed.
+//! Tiles are not synced here: they can be made again from the lines, and are, at the next start, for all lines that are not sealed.
+//! Since it knows the tree at each line, what is to be done to files that end at a line goes through it to the keeper.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use sealpost_archive::checkpoint::{CheckpointError, CheckpointSigner, MAX_NOTE};
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::log_reader::{ReadError, read_whole};
-use sealpost_archive::storage::{self, Storage, StoredFile as _};
-use sealpost_archive::tree::{Tree, TreeHead};
+use sealpost_archive::storage::{self, Storage};
+use sealpost_archive::tree::{TileFile, Tree, TreeHead};
+
+use crate::keeper::Job;
+use crate::tiles::Tiles;
+use crate::writer::{FullFile, Removal};
 
 /// How long lines wait for their tree head at the most, when the disk works. A head costs a sync and a signature, so
 /// not every batch has one.
@@ -74,18 +80,32 @@ pub fn signed_head<S: Storage>(
         .map_err(|reason| EvidenceError::Checkpoint { path, reason })
 }
 
+/// What became of a log, in the order in which it did.
+#[derive(Debug)]
+pub enum Synced {
+    /// Lines are on the medium, with these leaves.
+    Lines(Vec<Hash>),
+    /// The active file is full and out of the way; this is its first line, and its last is the last one that was told of.
+    Full(u64),
+    /// A record of a removal is on the medium.
+    Removal(Removal),
+}
+
 /// The tree of a log, and what was made public of it.
 #[derive(Debug)]
 pub struct Evidence<S> {
     storage: S,
     log: LogName,
     tree: Tree,
+    tiles: Arc<Tiles<S>>,
     signer: CheckpointSigner,
     /// How many lines the newest checkpoint signs.
     signed: u64,
+    /// Whether the tiles of this size are written.
+    tiled: bool,
 }
 
-impl<S: Storage> Evidence<S> {
+impl<S: Storage + Clone> Evidence<S> {
     /// Goes on with `tree`, of which `signed` lines are signed.
     #[must_use]
     pub fn new(
@@ -96,12 +116,28 @@ impl<S: Storage> Evidence<S> {
         signed: u64,
     ) -> Evidence<S> {
         Evidence {
+            tiles: Arc::new(Tiles::new(storage.clone(), log)),
             storage,
             log,
             tree,
             signer,
             signed,
+            tiled: false,
         }
+    }
+}
+
+impl<S: Storage> Evidence<S> {
+    /// Where its tiles are.
+    #[must_use]
+    pub fn tiles(&self) -> Arc<Tiles<S>> {
+        Arc::clone(&self.tiles)
+    }
+
+    /// The tree over all lines that it was told of.
+    #[must_use]
+    pub fn head(&self) -> TreeHead {
+        self.tree.head()
     }
 
     /// Takes in the leaves of lines that are on the medium.
@@ -111,10 +147,10 @@ impl<S: Storage> Evidence<S> {
         }
     }
 
-    /// Whether there are lines that no checkpoint signs.
+    /// Whether there are lines that no checkpoint signs, or tiles that an earlier life may not have written.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.signed < self.tree.size()
+        self.tree.size() > 0 && (self.signed < self.tree.size() || !self.tiled)
     }
 
     /// Writes the tiles of the tree as it is now, and then its checkpoint.
@@ -124,33 +160,36 @@ impl<S: Storage> Evidence<S> {
     pub fn publish(&mut self) -> io::Result<TreeHead> {
         let full = self.tree.take_full_tiles();
         for (place, tile) in full.iter().enumerate() {
-            if let Err(error) = self.write_tile(&tile.path, &tile.bytes) {
+            if let Err(error) = self.write_full(tile, full.get(..place).unwrap_or_default()) {
                 self.tree.give_back(full.into_iter().skip(place).collect());
                 return Err(error);
             }
         }
-        for tile in self.tree.partial_tiles().collect::<Vec<_>>() {
-            self.write_tile(&tile.path, &tile.bytes)?;
+        for tile in self.tree.partial_tiles() {
+            self.tiles.write(&tile)?;
         }
+        self.tiled = true;
         let head = self.tree.head();
-        let note = self
-            .signer
-            .sign(head)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        storage::replace(&self.storage, &self.log.checkpoint(), &note)?;
-        self.signed = head.size;
+        if self.signed != head.size {
+            let note = self
+                .signer
+                .sign(head)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            storage::replace(&self.storage, &self.log.checkpoint(), &note)?;
+            self.signed = head.size;
+        }
         Ok(head)
     }
 
-    /// Writes a tile, in the place of what an earlier life may have left there.
-    fn write_tile(&self, path: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.log.place(path);
-        if let Some((folder, _)) = path.rsplit_once('/') {
-            self.storage.make_directory(folder)?;
+    /// Writes a full tile; `before` are those that were written since the last checkpoint. The first one of a level stands in the place
+    /// of narrower ones, of which there may be one for each checkpoint: it is made durable, and they are removed.
+    fn write_full(&self, tile: &TileFile, before: &[TileFile]) -> io::Result<()> {
+        let level = |tile: &TileFile| tile.path.split('/').nth(1).map(str::to_owned);
+        if before.iter().any(|other| level(other) == level(tile)) {
+            return self.tiles.write(tile);
         }
-        let mut file = self.storage.open(&path)?;
-        file.truncate(0)?;
-        file.append(bytes)
+        self.tiles.write_durably([tile])?;
+        self.tiles.remove_narrower(tile)
     }
 }
 
@@ -159,8 +198,9 @@ impl<S: Storage> Evidence<S> {
 /// A disk that fails here is no reason to stop archiving: it is said once, and tried again. Whatever is acknowledged is in the lines.
 pub fn publish_all<S: Storage>(
     mut evidence: Evidence<S>,
-    synced: &Receiver<Vec<Hash>>,
+    synced: &Receiver<Synced>,
     mut on_signed: impl FnMut(TreeHead),
+    jobs: &Sender<Job>,
 ) {
     let mut failing = false;
     let mut due = Instant::now();
@@ -171,8 +211,18 @@ pub fn publish_all<S: Storage>(
             Duration::MAX
         };
         match synced.recv_timeout(wait) {
-            Ok(leaves) => {
-                evidence.add(leaves);
+            Ok(synced) => {
+                match synced {
+                    Synced::Lines(leaves) => evidence.add(leaves),
+                    // Nobody takes it when the process ends: then the next start does.
+                    Synced::Full(first) => {
+                        let head = evidence.tree.head();
+                        let _ = jobs.send(Job::Seal(FullFile { first, head }));
+                    }
+                    Synced::Removal(removal) => {
+                        let _ = jobs.send(Job::Remove(removal));
+                    }
+                }
                 if Instant::now() < due {
                     continue;
                 }

@@ -1,6 +1,7 @@
 //! Settings: a flag wins over the environment, the environment over the file, the file over the
 //! default.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use config::{Config, ConfigError, Environment, File, FileFormat};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::cli::{DirArgs, RunArgs};
 use crate::share_name::ShareName;
+use crate::writer::Full;
 
 /// What the environment's variables begin with.
 const PREFIX: &str = "SEALPOST_ARCHIVER";
@@ -18,7 +20,7 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "broker",
     "ca",
     "client_cert",
@@ -31,6 +33,8 @@ const KNOWN: [&str; 13] = [
     "check_signatures",
     "dedupe_window",
     "disk_reserve",
+    "segment_bytes",
+    "segment_age",
     "log",
 ];
 
@@ -43,6 +47,24 @@ const MAX_DEDUPE_WINDOW: u32 = 100_000_000;
 
 /// How much of the disk stays free, in bytes: as with the broker. What is on the way (64 MiB), tiles and checkpoints fit in it.
 const DEFAULT_DISK_RESERVE: u64 = 256 << 20;
+
+/// How long the active file becomes, in bytes: 200,000 lines or so, which take two seconds to seal.
+const DEFAULT_SEGMENT_BYTES: u64 = 256 << 20;
+
+/// Shorter segments than of 1 KiB are nothing but names.
+const MIN_SEGMENT_BYTES: u64 = 1 << 10;
+
+/// The manifest of a longer one would have too many frames.
+const MAX_SEGMENT_BYTES: u64 = 64 << 30;
+
+/// How old the active file becomes, in seconds: a day.
+const DEFAULT_SEGMENT_AGE: u64 = 86_400;
+
+/// Age is looked at every ten seconds.
+const MIN_SEGMENT_AGE: u64 = 60;
+
+/// Ten years.
+const MAX_SEGMENT_AGE: u64 = 3_652 * 86_400;
 
 /// Settings of an archiver.
 #[derive(Debug, Clone)]
@@ -63,6 +85,8 @@ pub struct Settings {
     pub dedupe_window: u32,
     /// How many bytes of the disk are to stay free.
     pub disk_reserve: u64,
+    /// When an active file is sealed.
+    pub full: Full,
     /// What to log: a filter such as `info` or `sealpost_archiver=debug`.
     pub log: String,
 }
@@ -136,6 +160,8 @@ struct Values {
     check_signatures: bool,
     dedupe_window: u32,
     disk_reserve: u64,
+    segment_bytes: u64,
+    segment_age: u64,
     log: String,
 }
 
@@ -165,6 +191,8 @@ impl Settings {
             .set_default("check_signatures", false)?
             .set_default("dedupe_window", 1_000_000)?
             .set_default("disk_reserve", DEFAULT_DISK_RESERVE)?
+            .set_default("segment_bytes", DEFAULT_SEGMENT_BYTES)?
+            .set_default("segment_age", DEFAULT_SEGMENT_AGE)?
             .set_default("log", "info")?;
         if let Some(path) = &flags.dir.config {
             let file = File::from(path.as_path()).format(FileFormat::Toml);
@@ -252,6 +280,16 @@ impl Values {
                 reason,
             });
         }
+        within(
+            "segment_bytes",
+            self.segment_bytes,
+            MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES,
+        )?;
+        within(
+            "segment_age",
+            self.segment_age,
+            MIN_SEGMENT_AGE..=MAX_SEGMENT_AGE,
+        )?;
         Ok(Settings {
             dir,
             broker,
@@ -264,9 +302,25 @@ impl Values {
             check_signatures: self.check_signatures,
             dedupe_window: self.dedupe_window,
             disk_reserve: self.disk_reserve,
+            full: Full {
+                bytes: self.segment_bytes,
+                age: self.segment_age * 1000,
+            },
             log: self.log,
         })
     }
+}
+
+fn within(
+    setting: &'static str,
+    value: u64,
+    range: RangeInclusive<u64>,
+) -> Result<(), SettingsError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("it must be from {} to {}", range.start(), range.end());
+    Err(SettingsError::Invalid { setting, reason })
 }
 
 fn invalid(setting: &'static str, reason: &dyn std::fmt::Display) -> SettingsError {
@@ -416,6 +470,8 @@ mod tests {
             ("SEALPOST_ARCHIVER_REALM", "Not A Realm", "realm"),
             ("SEALPOST_ARCHIVER_NAME", "Archiver", "name"),
             ("SEALPOST_ARCHIVER_DEDUPE_WINDOW", "1", "dedupe_window"),
+            ("SEALPOST_ARCHIVER_SEGMENT_BYTES", "1023", "segment_bytes"),
+            ("SEALPOST_ARCHIVER_SEGMENT_AGE", "59", "segment_age"),
         ] {
             let error =
                 Settings::gather_from(&flags(Some("d"), None), environment(&[(variable, value)]))

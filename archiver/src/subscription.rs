@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::arrival::{Arrival, Receipt};
 use crate::health::Health;
 use crate::share_name::ShareName;
+use crate::work::Work;
 
 /// The largest packet taken, in bytes. An envelope with its topic needs a tenth of it; a broker
 /// that allows more than Sealpost's own would drop larger messages for this subscriber without a
@@ -77,7 +78,7 @@ pub struct Subscription {
     filters: Vec<String>,
     sign_in: SignIn,
     on_subscribed: OnSubscribed,
-    arrivals: UnboundedSender<Arrival>,
+    arrivals: UnboundedSender<Work>,
     receipts: UnboundedReceiver<Vec<Receipt>>,
     health: Arc<Health>,
     /// Bytes held by arrivals whose receipt has not come back.
@@ -105,7 +106,7 @@ impl Subscription {
         client_id: String,
         sign_in: SignIn,
         on_subscribed: OnSubscribed,
-        arrivals: UnboundedSender<Arrival>,
+        arrivals: UnboundedSender<Work>,
         receipts: UnboundedReceiver<Vec<Receipt>>,
         known: bool,
     ) -> Subscription {
@@ -318,7 +319,7 @@ impl Subscription {
         let arrival = Arrival::new(publish.topic, publish.payload, self.connection, packet_id);
         self.in_flight += arrival.receipt.cost;
         // A committer that is gone closes the receipts too, and that is where it is noticed.
-        let _ = self.arrivals.send(arrival);
+        let _ = self.arrivals.send(arrival.into());
         Ok(())
     }
 

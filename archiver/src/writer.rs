@@ -7,15 +7,19 @@ use std::io;
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::line::{self, Body, Line, LineError};
-use sealpost_archive::log_file::{AppendError, LogFile, TornTail};
-use sealpost_archive::log_reader::{LogReader, ReadError, Selection, read_whole};
+use sealpost_archive::log_file::{AppendError, LogFile, RotateError, TornTail};
+use sealpost_archive::log_reader::{LogReader, ReadError, Selection};
 use sealpost_archive::storage::{Storage, StoredFile};
-use sealpost_archive::tree::{ResumeError, TILE_BYTES, Tree, TreeHead};
+use sealpost_archive::tree::{ResumeError, Tree, TreeHead};
 use sealpost_core::Timestamp;
 
 use crate::arrival::Arrival;
 use crate::digest_window::{Digest, DigestWindow};
 use crate::evidence::EvidenceError;
+use crate::tiles::Tiles;
+
+/// After so many lines whose tiles were lost, what was made again is written: 32 bytes each wait in memory until then.
+const LINES_AT_ONCE: u64 = 1 << 18;
 
 /// How much memory the buffer of lines may keep between batches, in bytes.
 const KEPT_BUFFER: usize = 8 << 20;
@@ -76,8 +80,51 @@ pub struct Recovery {
     pub lines_read: u64,
     /// The tree over all lines.
     pub tree: Tree,
+    /// The tree over the lines of the sealed segments.
+    pub sealed: Tree,
+    /// Full files that are not sealed yet, in order.
+    pub full: Vec<FullFile>,
+    /// What was to be removed, by the records in lines that are not sealed yet; whether it was is to be seen.
+    pub removals: Vec<Removal>,
     /// Why the tiles had to be made again from all the lines, if they had to.
     pub tiles_lost: Option<ResumeError>,
+}
+
+/// A full file on its way into a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FullFile {
+    /// The number of its first line.
+    pub first: u64,
+    /// The tree up to its last line.
+    pub head: TreeHead,
+}
+
+/// What a record says was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// A line.
+    Erasure {
+        /// The line.
+        erases: u64,
+        /// Its leaf.
+        leaf: Hash,
+        /// The record.
+        record: u64,
+    },
+    /// The oldest lines.
+    Retirement {
+        /// The last of them.
+        retires: u64,
+    },
+}
+
+/// When the active file is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// How long it may be, in bytes. The batch that goes beyond is still in it.
+    pub bytes: u64,
+    /// How old its first line may be, in milliseconds.
+    pub age: u64,
 }
 
 /// What became of a batch.
@@ -96,7 +143,12 @@ pub struct Archived {
 /// Writes one log.
 #[derive(Debug)]
 pub struct Writer<F> {
+    name: LogName,
     log: LogFile<F>,
+    /// The number of the active file's first line, also if there is none yet.
+    active_first: u64,
+    /// When that was written.
+    active_since: Option<Timestamp>,
     window: DigestWindow,
     next_seq: u64,
     buffer: Vec<u8>,
@@ -115,7 +167,7 @@ impl<F: StoredFile> Writer<F> {
     ///
     /// # Errors
     /// [`OpenError`]; nothing was changed then, but for a torn tail that was set aside.
-    pub fn open<S: Storage<File = F>>(
+    pub fn open<S: Storage<File = F> + Clone>(
         storage: &S,
         name: LogName,
         window: u32,
@@ -126,7 +178,8 @@ impl<F: StoredFile> Writer<F> {
         let last_seq = reader.last()?.map_or(0, |(seq, _)| seq);
         let mut window = DigestWindow::new(window);
         let first_digest = (last_seq + 1).saturating_sub(u64::from(window.capacity()));
-        let (mut tree, tiles_lost) = resume(storage, &reader)?;
+        let tiles = Tiles::new(storage.clone(), name);
+        let (mut tree, sealed_last, tiles_lost) = resume(&tiles, &reader)?;
         let first_leaf = tree.size() + 1;
         if let Some(signed) = signed.filter(|signed| signed.size > last_seq) {
             return Err(EvidenceError::Shorter {
@@ -136,7 +189,16 @@ impl<F: StoredFile> Writer<F> {
             .into());
         }
         agrees(signed, &tree)?;
+        let mut sealed = tree.clone();
+        let mut full = full_files(&reader, last_seq);
+        let mut removals = Vec::new();
         let mut lines_read = 0;
+        let mut active_since = None;
+        let active_first = reader
+            .parts()
+            .last()
+            .filter(|part| part.path == name.active())
+            .map_or(last_seq + 1, |part| part.first);
         let mut lines = reader.lines(Selection {
             numbers: first_leaf.min(first_digest)..=last_seq,
             ..Selection::default()
@@ -147,9 +209,26 @@ impl<F: StoredFile> Writer<F> {
                 offset: found.offset,
                 reason,
             })?;
+            if line.seq == active_first {
+                active_since = Some(line.archived_at);
+            }
             if line.seq >= first_leaf {
                 tree.push(line.leaf(found.bytes));
                 agrees(signed, &tree)?;
+                if line.seq == sealed_last
+                    || line.seq < sealed_last && line.seq % LINES_AT_ONCE == 0
+                {
+                    tiles.write_durably(&tree.take_full_tiles())?;
+                }
+                if line.seq == sealed_last {
+                    sealed = tree.clone();
+                }
+                if let Some(full) = full.iter_mut().find(|full| full.head.size == line.seq) {
+                    full.head = tree.head();
+                }
+            }
+            if line.seq > sealed_last {
+                removals.extend(removal(&line));
             }
             if line.seq >= first_digest {
                 lines_read += 1;
@@ -159,7 +238,10 @@ impl<F: StoredFile> Writer<F> {
             }
         }
         let writer = Writer {
+            name,
             log,
+            active_first,
+            active_since,
             window,
             next_seq: last_seq + 1,
             buffer: Vec::new(),
@@ -173,9 +255,53 @@ impl<F: StoredFile> Writer<F> {
                 last_seq,
                 lines_read,
                 tree,
+                sealed,
+                full,
+                removals,
                 tiles_lost,
             },
         ))
+    }
+
+    /// Which log it writes.
+    #[must_use]
+    pub fn name(&self) -> LogName {
+        self.name
+    }
+
+    /// Whether the active file is full. A clock that was set back makes nothing old.
+    #[must_use]
+    pub fn is_full(&self, full: Full, now: Timestamp) -> bool {
+        let age = self
+            .active_since
+            .map_or(0, |since| now.millis().saturating_sub(since.millis()));
+        self.log.length() >= full.bytes || age >= full.age
+    }
+
+    /// The number of the active file's first line, also if there is none yet.
+    #[must_use]
+    pub fn active_first(&self) -> u64 {
+        self.active_first
+    }
+
+    /// Puts the active file, if there is anything in it, out of the way as one to be sealed, and begins a new one. Gives the number of
+    /// its first line; the last is the one before [`Writer::next_seq`].
+    ///
+    /// # Errors
+    /// [`RotateError::Refused`] if all is as before; after [`RotateError::Failed`] the writer takes no more.
+    pub fn rotate<S: Storage<File = F>>(
+        &mut self,
+        storage: &S,
+    ) -> Result<Option<u64>, RotateError> {
+        if self.log.length() == 0 {
+            return Ok(None);
+        }
+        let first = self.active_first;
+        self.log
+            .rotate(storage, &self.name.active(), &self.name.sealing(first))?;
+        self.active_first = self.next_seq;
+        self.active_since = None;
+        Ok(Some(first))
     }
 
     /// The number that the next line gets.
@@ -240,10 +366,76 @@ impl<F: StoredFile> Writer<F> {
             self.window.insert(digest);
         }
         self.next_seq = next_seq;
+        if archived.written > 0 {
+            self.active_since.get_or_insert(now);
+        }
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER);
         Ok(archived)
     }
+
+    /// Adds a record. When it returns, it is on the medium: its leaf, and what is to be removed now.
+    ///
+    /// # Errors
+    /// As [`Writer::archive`].
+    pub fn record(
+        &mut self,
+        record: Record<'_>,
+        now: Timestamp,
+    ) -> Result<(Hash, Removal), AppendError> {
+        let seq = self.next_seq;
+        self.buffer.clear();
+        let removal = match record {
+            Record::Erasure {
+                erases,
+                leaf,
+                reason,
+            } => {
+                line::write_erasure(&mut self.buffer, seq, now, erases, leaf, reason);
+                Removal::Erasure {
+                    erases,
+                    leaf,
+                    record: seq,
+                }
+            }
+            Record::Retirement {
+                retires,
+                root,
+                reason,
+            } => {
+                line::write_retirement(&mut self.buffer, seq, now, retires, root, reason);
+                Removal::Retirement { retires }
+            }
+        };
+        self.log.append(&self.buffer)?;
+        self.next_seq += 1;
+        self.active_since.get_or_insert(now);
+        let line = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+        Ok((Hash::of_leaf(line), removal))
+    }
+}
+
+/// A record that the archive itself adds to a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A line is erased.
+    Erasure {
+        /// The line.
+        erases: u64,
+        /// Its leaf.
+        leaf: Hash,
+        /// Why.
+        reason: &'a str,
+    },
+    /// The oldest lines are retired.
+    Retirement {
+        /// The last of them.
+        retires: u64,
+        /// The root of the tree up to it.
+        root: Hash,
+        /// Why.
+        reason: &'a str,
+    },
 }
 
 /// Whether a tree that is as large as the signed one is the signed one.
@@ -262,19 +454,19 @@ fn agrees(signed: Option<TreeHead>, tree: &Tree) -> Result<(), EvidenceError> {
     })
 }
 
-/// The tree up to the last sealed segment, from the tiles. When they are of no use, the tree of nothing, to be made from all the
-/// lines, and why.
+/// The tree up to the last sealed segment, from the tiles, and the number of that segment's last line. When the tiles are of no use,
+/// the tree of nothing, to be made from all the lines, and why.
 fn resume<S: Storage>(
-    storage: &S,
+    tiles: &Tiles<S>,
     reader: &LogReader<S::File>,
-) -> Result<(Tree, Option<ResumeError>), OpenError> {
+) -> Result<(Tree, u64, Option<ResumeError>), OpenError> {
     let manifests = reader
         .parts()
         .iter()
         .filter_map(|part| part.manifest.as_ref());
     let Some(newest) = manifests.last() else {
         return match reader.first() {
-            None | Some(1) => Ok((Tree::new(), None)),
+            None | Some(1) => Ok((Tree::new(), 0, None)),
             Some(found) => Err(OpenError::NoBeginning { found }),
         };
     };
@@ -282,19 +474,45 @@ fn resume<S: Storage>(
         size: newest.last,
         root: newest.root,
     };
-    let mut failed = None;
-    let resumed = Tree::resume(head, |path| {
-        let path = reader.log().place(path);
-        read_whole(storage, &path, TILE_BYTES as u64).unwrap_or_else(|error| {
-            failed = Some(error);
-            None
+    match tiles.resume(head)? {
+        Ok(tree) => Ok((tree, newest.last, None)),
+        Err(reason) if reader.first() == Some(1) => Ok((Tree::new(), newest.last, Some(reason))),
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+/// The full files that are not sealed; their roots are not known yet.
+fn full_files<F: StoredFile>(reader: &LogReader<F>, last_seq: u64) -> Vec<FullFile> {
+    let active = reader.log().active();
+    let parts = reader.parts();
+    let ends = parts
+        .iter()
+        .skip(1)
+        .map(|next| next.first.saturating_sub(1))
+        .chain([last_seq]);
+    parts
+        .iter()
+        .zip(ends)
+        .filter(|(part, _)| part.manifest.is_none() && part.path != active)
+        .map(|(part, last)| FullFile {
+            first: part.first,
+            head: TreeHead {
+                size: last,
+                root: Hash([0; Hash::LEN]),
+            },
         })
-    });
-    match (resumed, failed) {
-        (Ok(tree), _) => Ok((tree, None)),
-        // The disk failed, which is another matter than a tile that is wrong.
-        (Err(_), Some(error)) => Err(error.into()),
-        (Err(reason), None) if reader.first() == Some(1) => Ok((Tree::new(), Some(reason))),
-        (Err(reason), None) => Err(reason.into()),
+        .collect()
+}
+
+/// What a line says was removed.
+fn removal(line: &Line<'_>) -> Option<Removal> {
+    match line.body {
+        Body::Erasure { erases, leaf, .. } => Some(Removal::Erasure {
+            erases,
+            leaf,
+            record: line.seq,
+        }),
+        Body::Retirement { retires, .. } => Some(Removal::Retirement { retires }),
+        Body::Message(_) | Body::Tombstone { .. } => None,
     }
 }

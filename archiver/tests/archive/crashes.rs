@@ -4,6 +4,8 @@
 use std::io;
 
 use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::log_file::AppendError;
 use sealpost_archiver::writer::{OpenError, Writer};
@@ -23,13 +25,13 @@ struct Life {
 #[derive(Debug, Clone)]
 enum End {
     Killed,
-    PowerCut { stays: u64 },
+    PowerCut { seed: u64 },
 }
 
 fn life() -> impl Strategy<Value = Life> {
     let end = prop_oneof![
         Just(End::Killed),
-        (0..=1000_u64).prop_map(|stays| End::PowerCut { stays })
+        any::<u64>().prop_map(|seed| End::PowerCut { seed })
     ];
     (0..12_u64, 1..6_u64, end).prop_map(|(operations, batch, end)| Life {
         operations,
@@ -73,7 +75,7 @@ proptest! {
             }
             match life.end {
                 End::Killed => disk.kill(),
-                End::PowerCut { stays } => disk.cut_power(stays),
+                End::PowerCut { seed } => disk.cut_power(&mut StdRng::seed_from_u64(seed)),
             }
             let whole: Vec<u8> = disk.live(LOG_FILE).unwrap_or_default();
             let whole = whole.iter().rposition(|&byte| byte == b'\n').map_or(&[][..], |end| &whole[..=end]);

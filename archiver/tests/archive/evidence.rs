@@ -4,7 +4,7 @@ use sealpost_archive::checkpoint::CheckpointSigner;
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::tree::TreeHead;
-use sealpost_archiver::evidence::{Evidence, EvidenceError, publish_all, signed_head};
+use sealpost_archiver::evidence::{Evidence, EvidenceError, Synced, publish_all, signed_head};
 use sealpost_archiver::writer::{OpenError, Writer};
 
 use crate::messages::{LOG_FILE, at, message, messages};
@@ -87,10 +87,11 @@ fn what_is_synced_is_signed_at_the_latest_when_the_archiver_stops() {
     let (mut writer, recovery) = Writer::open(&disk, LOG, 1000, None).unwrap();
     let evidence = Evidence::new(disk.clone(), LOG, recovery.tree, signer(), 0);
     let (leaves, synced) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || publish_all(evidence, &synced, |_| {}));
+    let (jobs, _to_do) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || publish_all(evidence, &synced, |_| {}, &jobs));
     for batch in messages(50).chunks(7) {
         leaves
-            .send(writer.archive(batch, at()).unwrap().leaves)
+            .send(Synced::Lines(writer.archive(batch, at()).unwrap().leaves))
             .unwrap();
     }
     drop(leaves);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::group_commit::NEVER_FULL;
 use bytes::Bytes;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::line::{Body, Line, Verified};
@@ -12,7 +13,9 @@ use sealpost_archiver::arrival::Arrival;
 use sealpost_archiver::committer::{Committer, Logs};
 use sealpost_archiver::health::Health;
 use sealpost_archiver::room::Room;
+use sealpost_archiver::rotation::Rotation;
 use sealpost_archiver::signers::Signers;
+use sealpost_archiver::work::Inbox;
 use sealpost_archiver::writer::Writer;
 use sealpost_core::{BundleFields, Identity, KeyBundle, Realm, UserId};
 use serde_json::Value;
@@ -63,16 +66,23 @@ fn archive(disk: &SimulatedDisk, arrivals: Vec<Arrival>) -> [Vec<String>; 2] {
     let history = LogReader::open(disk, LogName::KeyHistory).unwrap();
     let signers = Signers::of(Realm::default(), &history).unwrap();
     let room = Room::new(disk.clone(), 0, Duration::ZERO);
-    let mut committer = Committer::new(logs, room, Some(signers), Arc::new(Health::default()));
+    let rotation = Rotation::new(disk.clone(), NEVER_FULL);
+    let mut committer = Committer::new(
+        logs,
+        room,
+        rotation,
+        Some(signers),
+        Arc::new(Health::default()),
+    );
     let (sender, arrived) = mpsc::unbounded_channel();
     let (receipts, mut received) = mpsc::unbounded_channel();
     let expected: Vec<_> = arrivals.iter().map(|arrival| arrival.receipt).collect();
     for arrival in arrivals {
-        sender.send(arrival).unwrap();
+        sender.send(arrival.into()).unwrap();
     }
     drop(sender);
     committer
-        .commit_all(arrived, &receipts, at, |_, _| {})
+        .commit_all(Inbox::new(arrived), &receipts, at, |_, _| {})
         .unwrap();
     assert_eq!(
         received.try_recv().unwrap(),

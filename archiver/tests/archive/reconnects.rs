@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use rumqttc::v5::mqttbytes::v5::{Packet, PingResp};
 use sealpost_archiver::arrival::{Arrival, Receipt};
 use sealpost_archiver::subscription::{CommitterGone, KEEP_ALIVE, Subscription};
+use sealpost_archiver::work::Work;
 use sealpost_mqtt::{Backoff, ChannelBinding, Login, RouteOptions};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -17,7 +18,7 @@ use crate::scripted_broker::{PATIENCE, ScriptedBroker, accepted, publish, refuse
 
 /// A running subscription, seen from the committer's side.
 struct Running {
-    arrivals: UnboundedReceiver<Arrival>,
+    arrivals: UnboundedReceiver<Work>,
     receipts: UnboundedSender<Vec<Receipt>>,
     subscribed: UnboundedReceiver<()>,
     stop: CancellationToken,
@@ -66,10 +67,13 @@ fn start(broker: &ScriptedBroker) -> Running {
 
 impl Running {
     async fn arrival(&mut self) -> Arrival {
-        timeout(PATIENCE, self.arrivals.recv())
+        let work = timeout(PATIENCE, self.arrivals.recv())
             .await
-            .expect("an arrival in time")
-            .expect("an arrival")
+            .expect("an arrival in time");
+        match work.expect("an arrival") {
+            Work::Arrival(arrival) => arrival,
+            Work::Order(order) => panic!("{order:?} is no arrival"),
+        }
     }
 
     fn commit(&self, arrivals: &[Arrival]) {

@@ -1,11 +1,13 @@
-//! A disk in memory that fails on demand and forgets, at a power cut, what was not synced.
+//! A disk in memory that fails on demand and forgets, at a power cut, what was not synced: of each file's bytes what comes after any
+//! point, and of the names that were made, changed and removed any part.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use sealpost_archive::storage::{Storage, StoredFile};
+use rand::{Rng, RngExt as _};
+use sealpost_archive::storage::{Storage, StoredFile, directory_of};
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Default, Debug)]
@@ -17,12 +19,18 @@ pub(crate) struct SimulatedDisk {
 #[derive(Debug)]
 pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
-    name: String,
+    inode: usize,
 }
 
 #[derive(Default, Debug)]
 struct Inner {
-    files: BTreeMap<String, Contents>,
+    inodes: Vec<Contents>,
+    /// The names as everybody sees them.
+    names: BTreeMap<String, usize>,
+    /// The names as they are on the medium, and what was done to them since.
+    durable_names: BTreeMap<String, usize>,
+    pending: Vec<NameChange>,
+    directories: BTreeSet<String>,
     /// How many changing operations still succeed; without a number, all.
     operations_left: Option<u64>,
     failure: Option<io::ErrorKind>,
@@ -40,7 +48,89 @@ struct Inner {
 struct Contents {
     live: Vec<u8>,
     durable: Vec<u8>,
-    name_is_durable: bool,
+    /// What was done since the last sync.
+    pending: Vec<DataChange>,
+}
+
+#[derive(Debug, Clone)]
+enum DataChange {
+    Append(Vec<u8>),
+    Cut(usize),
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Made {
+        name: String,
+        inode: usize,
+    },
+    Renamed {
+        from: String,
+        to: String,
+        inode: usize,
+    },
+    Removed {
+        name: String,
+        inode: usize,
+    },
+}
+
+impl NameChange {
+    fn directory(&self) -> &str {
+        match self {
+            NameChange::Made { name, .. } | NameChange::Removed { name, .. } => directory_of(name),
+            NameChange::Renamed { to, .. } => directory_of(to),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            NameChange::Made { name, inode } => {
+                names.insert(name.clone(), *inode);
+            }
+            NameChange::Renamed { from, to, inode } => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+            NameChange::Removed { name, inode } => {
+                if names.get(name) == Some(inode) {
+                    names.remove(name);
+                }
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn change(&mut self, change: DataChange) {
+        apply(&mut self.live, &change, usize::MAX);
+        self.pending.push(change);
+    }
+
+    /// What a power cut leaves: what was done in order, up to any point.
+    fn lose(&mut self, random: &mut impl Rng) {
+        let done = random.random_range(0..=self.pending.len());
+        for (place, change) in self.pending.iter().take(done).enumerate() {
+            let part = match change {
+                DataChange::Append(bytes) if place + 1 == done => {
+                    random.random_range(0..=bytes.len())
+                }
+                _ => usize::MAX,
+            };
+            apply(&mut self.durable, change, part);
+        }
+        self.pending.clear();
+        self.live.clone_from(&self.durable);
+    }
+}
+
+fn apply(bytes: &mut Vec<u8>, change: &DataChange, part: usize) {
+    match change {
+        DataChange::Append(more) => bytes.extend_from_slice(&more[..part.min(more.len())]),
+        DataChange::Cut(length) => bytes.truncate(*length),
+    }
 }
 
 impl SimulatedDisk {
@@ -50,35 +140,39 @@ impl SimulatedDisk {
 
     /// Puts a file there, as durable as can be.
     pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
-        let contents = Contents {
+        let mut inner = self.lock();
+        inner.inodes.push(Contents {
             live: bytes.to_vec(),
             durable: bytes.to_vec(),
-            name_is_durable: true,
-        };
-        self.lock().files.insert(name.to_owned(), contents);
+            pending: Vec::new(),
+        });
+        let inode = inner.inodes.len() - 1;
+        inner.names.insert(name.to_owned(), inode);
+        inner.durable_names.insert(name.to_owned(), inode);
+        let mut directory = directory_of(name);
+        while !directory.is_empty() {
+            inner.directories.insert(directory.to_owned());
+            directory = directory_of(directory);
+        }
     }
 
     /// A file's bytes as a reader sees them.
     pub(crate) fn live(&self, name: &str) -> Option<Vec<u8>> {
-        self.lock()
-            .files
-            .get(name)
-            .map(|contents| contents.live.clone())
+        let inner = self.lock();
+        let inode = *inner.names.get(name)?;
+        Some(inner.inodes[inode].live.clone())
     }
 
     /// A file's bytes as a power cut would leave them at the least.
     pub(crate) fn durable(&self, name: &str) -> Option<Vec<u8>> {
         let inner = self.lock();
-        inner
-            .files
-            .get(name)
-            .filter(|contents| contents.name_is_durable)
-            .map(|contents| contents.durable.clone())
+        let inode = *inner.durable_names.get(name)?;
+        Some(inner.inodes[inode].durable.clone())
     }
 
     /// The names of the files.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.lock().files.keys().cloned().collect()
+        self.lock().names.keys().cloned().collect()
     }
 
     /// How many changing operations there were.
@@ -92,6 +186,11 @@ impl SimulatedDisk {
         let mut inner = self.lock();
         inner.operations_left = Some(operations);
         inner.failure = Some(failure);
+    }
+
+    /// Whether it fails by now.
+    pub(crate) fn fails(&self) -> bool {
+        self.lock().operations_left == Some(0)
     }
 
     /// From now on it says that so many bytes are free.
@@ -125,32 +224,24 @@ impl SimulatedDisk {
         self.inner.1.notify_all();
     }
 
-    /// The process is killed: what was written is there, and the disk works again.
+    /// The process is killed: what was written is there, and the disk works again. What was not synced is not synced now either.
     pub(crate) fn kill(&self) {
-        let mut inner = self.lock();
-        inner.operations_left = None;
+        self.lock().operations_left = None;
     }
 
-    /// The power is cut: of what was not synced, a part stays, between nothing (0) and everything (1000).
-    pub(crate) fn cut_power(&self, stays: u64) {
+    /// The power is cut, and the disk works again. Of what was not synced, as much stays as chance will have it.
+    pub(crate) fn cut_power(&self, random: &mut impl Rng) {
         let mut inner = self.lock();
         inner.operations_left = None;
-        inner
-            .files
-            .retain(|_, contents| contents.name_is_durable || stays >= 500);
-        for contents in inner.files.values_mut() {
-            contents.name_is_durable = true;
-            let survived = match contents.live.strip_prefix(contents.durable.as_slice()) {
-                Some(unsynced) => {
-                    let part = unsynced.len() as u64 * stays / 1000;
-                    [&contents.durable[..], &unsynced[..part as usize]].concat()
-                }
-                // Cut and not synced: either length may be found.
-                None if stays >= 500 => contents.live.clone(),
-                None => contents.durable.clone(),
-            };
-            contents.live.clone_from(&survived);
-            contents.durable = survived;
+        let pending = std::mem::take(&mut inner.pending);
+        for change in pending {
+            if random.random_bool(0.5) {
+                change.apply(&mut inner.durable_names);
+            }
+        }
+        inner.names = inner.durable_names.clone();
+        for contents in &mut inner.inodes {
+            contents.lose(random);
         }
     }
 }
@@ -168,10 +259,14 @@ impl Inner {
         Ok(())
     }
 
-    fn contents(&mut self, name: &str) -> &mut Contents {
-        self.files
-            .get_mut(name)
-            .expect("files are never removed while open")
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+
+    fn inode(&self, name: &str) -> io::Result<usize> {
+        let inode = self.names.get(name).copied();
+        inode.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -179,50 +274,80 @@ impl Storage for SimulatedDisk {
     type File = SimulatedFile;
 
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
-        if self.live(name).is_none() {
-            return self.create_new(name);
+        match self.open_existing(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.create_new(name),
+            other => other,
         }
-        Ok(SimulatedFile {
-            disk: self.clone(),
-            name: name.to_owned(),
-        })
     }
 
     fn create_new(&self, name: &str) -> io::Result<SimulatedFile> {
         let mut inner = self.lock();
-        if inner.files.contains_key(name) {
+        if inner.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        let directory = directory_of(name);
+        if !directory.is_empty() && !inner.directories.contains(directory) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         inner.spend(true)?;
-        inner.files.insert(name.to_owned(), Contents::default());
+        inner.inodes.push(Contents::default());
+        let inode = inner.inodes.len() - 1;
+        inner.change_names(NameChange::Made {
+            name: name.to_owned(),
+            inode,
+        });
         Ok(SimulatedFile {
             disk: self.clone(),
-            name: name.to_owned(),
+            inode,
         })
     }
 
     fn open_existing(&self, name: &str) -> io::Result<SimulatedFile> {
-        if self.live(name).is_none() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.open(name)
+        let inode = self.lock().inode(name)?;
+        Ok(SimulatedFile {
+            disk: self.clone(),
+            inode,
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        assert_eq!(
+            directory_of(from),
+            directory_of(to),
+            "only within a directory a rename is atomic"
+        );
         let mut inner = self.lock();
+        let inode = inner.inode(from)?;
         inner.spend(false)?;
-        let contents = inner.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        inner.files.insert(to.to_owned(), contents);
+        inner.change_names(NameChange::Renamed {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            inode,
+        });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.lock();
-        if !inner.files.contains_key(name) {
+        let inode = inner.inode(name)?;
+        inner.spend(false)?;
+        inner.change_names(NameChange::Removed {
+            name: name.to_owned(),
+            inode,
+        });
+        Ok(())
+    }
+
+    fn remove_directory(&self, path: &str) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let mut inner = self.lock();
+        if !inner.directories.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
         inner.spend(false)?;
-        inner.files.remove(name);
+        // It may come back, empty; a file that comes back with it needs it. So it is only as good as gone.
         Ok(())
     }
 
@@ -242,7 +367,17 @@ impl Storage for SimulatedDisk {
         Ok(names)
     }
 
-    fn make_directory(&self, _path: &str) -> io::Result<()> {
+    fn make_directory(&self, path: &str) -> io::Result<()> {
+        let mut inner = self.lock();
+        if inner.directories.contains(path) {
+            return Ok(());
+        }
+        inner.spend(true)?;
+        let mut directory = path;
+        while !directory.is_empty() {
+            inner.directories.insert(directory.to_owned());
+            directory = directory_of(directory);
+        }
         Ok(())
     }
 
@@ -250,25 +385,29 @@ impl Storage for SimulatedDisk {
         Ok(self.lock().free.unwrap_or(u64::MAX))
     }
 
-    fn sync_directory(&self, _path: &str) -> io::Result<()> {
+    fn sync_directory(&self, path: &str) -> io::Result<()> {
         let mut inner = self.lock();
         inner.spend(false)?;
-        inner
-            .files
-            .values_mut()
-            .for_each(|contents| contents.name_is_durable = true);
+        let pending = std::mem::take(&mut inner.pending);
+        for change in pending {
+            if change.directory() == path {
+                change.apply(&mut inner.durable_names);
+            } else {
+                inner.pending.push(change);
+            }
+        }
         Ok(())
     }
 }
 
 impl StoredFile for SimulatedFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().contents(&self.name).live.len() as u64)
+        Ok(self.disk.lock().inodes[self.inode].live.len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut inner = self.disk.lock();
-        let live = &inner.contents(&self.name).live;
+        let inner = self.disk.lock();
+        let live = &inner.inodes[self.inode].live;
         let rest = live.get(offset as usize..).unwrap_or_default();
         // Short reads are allowed, so there are some.
         let read = rest.len().min(buffer.len()).min(100);
@@ -284,14 +423,14 @@ impl StoredFile for SimulatedFile {
         } else {
             &bytes[..bytes.len() / 2]
         };
-        inner.contents(&self.name).live.extend_from_slice(written);
+        inner.inodes[self.inode].change(DataChange::Append(written.to_vec()));
         spent
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
         let mut inner = self.disk.lock();
         inner.spend(false)?;
-        inner.contents(&self.name).live.truncate(length as usize);
+        inner.inodes[self.inode].change(DataChange::Cut(length as usize));
         Ok(())
     }
 
@@ -306,8 +445,9 @@ impl StoredFile for SimulatedFile {
             return Err(io::ErrorKind::Other.into());
         }
         inner.spend(false)?;
-        let contents = inner.contents(&self.name);
-        contents.durable.clone_from(&contents.live);
+        let contents = &mut inner.inodes[self.inode];
+        contents.durable = contents.live.clone();
+        contents.pending.clear();
         Ok(())
     }
 }
