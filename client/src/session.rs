@@ -244,7 +244,7 @@ impl Session {
             .into_iter()
             .map(|contact| contact.user)
             .collect();
-        self.want_keys_of(&contacts);
+        self.watch(contacts);
         for user in self.store.held_senders()? {
             self.want_keys_of_sender(&user)?;
             self.retry(&user)?;
@@ -543,6 +543,7 @@ impl Session {
         for user in self.store.held_senders()? {
             self.retry(&user)?;
         }
+        self.take_turns();
         Ok(())
     }
 

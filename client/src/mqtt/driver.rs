@@ -34,6 +34,8 @@ const RECEIVE_MAXIMUM: u16 = 64;
 const READ_AHEAD: usize = 16 * 1_024;
 /// How much may wait to be written, in bytes, before more is written into it: beyond that the broker is slow.
 const MOST_UNSENT: usize = 256 * 1_024;
+/// How many subscriptions one packet ends: with the longest names 7 KB, which every broker takes.
+const MOST_FILTERS: usize = 100;
 /// How often an idle connection is checked, so that a dead one is noticed within a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long the answer to a subscription may take.
@@ -352,11 +354,11 @@ impl Driver {
         outgoing: &mut Outgoing<W>,
     ) -> Result<(), ConnectionError> {
         let filters = std::mem::take(&mut self.unsubscribing);
-        if !filters.is_empty() {
+        for filters in filters.chunks(MOST_FILTERS) {
             let pkid = self.next_id();
             outgoing.push(&Packet::Unsubscribe(Unsubscribe {
                 pkid,
-                filters,
+                filters: filters.to_vec(),
                 properties: None,
             }))?;
         }

@@ -117,6 +117,11 @@ impl Carrying {
         .await
     }
 
+    /// Whether somebody's keys are waited for, to send something.
+    pub(super) fn is_asking(&self, user: &UserId) -> bool {
+        self.asked.contains_key(user)
+    }
+
     fn is_receipting(&self, user: &UserId) -> bool {
         self.flights
             .iter()
@@ -365,9 +370,9 @@ impl Session {
 
     fn ask_for_keys(&mut self, user: &UserId) -> Result<(), Failure> {
         if !self.carrying.asked.contains_key(user) {
-            self.want_keys(user);
             let until = Instant::now() + PATIENCE;
             self.carrying.asked.insert(user.clone(), until);
+            self.want_keys(user);
         }
         Ok(())
     }
@@ -401,9 +406,14 @@ impl Session {
             if self.carrying.is_receipting(&user) {
                 continue;
             }
-            // Their keys are watched, for they are contacts; without any that are believed they get none.
-            let Some(Ok(believed)) = self.keys.get(&user) else {
-                continue;
+            // Their keys come, for they are contacts; without any that are believed they get none.
+            let believed = match self.keys.get(&user) {
+                Some(Ok(believed)) => believed,
+                Some(Err(_)) => continue,
+                None => {
+                    self.want_keys(&user);
+                    continue;
+                }
             };
             let Some((state, messages)) = self.store.receipts_for(&user, MAX_RECEIPTED)? else {
                 continue;

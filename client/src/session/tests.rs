@@ -11,6 +11,7 @@ use crate::outgoing::tests::seal;
 use crate::settings::Receipts;
 use crate::store::SendState;
 use sealpost_core::Identity;
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 /// A person at the other end, of whom only the keys matter.
@@ -653,4 +654,70 @@ async fn receipts_after_a_message(receipts: Receipts) -> usize {
 async fn an_accepted_sender_gets_a_receipt_and_none_where_the_person_wants_none_sent() {
     assert_eq!(receipts_after_a_message(Receipts::Delivered).await, 1);
     assert_eq!(receipts_after_a_message(Receipts::None).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_more_contacts_than_a_session_may_subscribe_to_looks_at_all_of_them_in_turn() {
+    const CONTACTS: usize = 1_500;
+    let folder = tempfile::tempdir().unwrap();
+    let carol = peer(&folder, "carol");
+    let mut world = world(&folder);
+    let known = |number: usize| UserId::parse(&format!("contact-{number}")).unwrap();
+    world
+        .session
+        .store
+        .group(|store| {
+            for number in 0..CONTACTS {
+                let pin = sealpost_core::Pin {
+                    identity: carol.identity_key(),
+                    seq: 1,
+                    digest: [0; 32],
+                    verified: false,
+                };
+                let change = crate::store::ContactChange::Pin(pin, b"bundle".to_vec());
+                store.change_contact(&known(number), clock::now(), |_| (change, ()))?;
+            }
+            Ok::<_, crate::store::StoreError>(())
+        })
+        .unwrap();
+    begin(&mut world).await;
+    settle(&mut world).await;
+    let (mut subscribed, mut ever) = (HashSet::new(), HashSet::new());
+    let mut follow = |world: &mut World| {
+        while let Some(asked) = world.script.asked_now() {
+            match asked {
+                Asked::Subscribe { filters, answer } => {
+                    ever.extend(filters.iter().cloned());
+                    subscribed.extend(filters);
+                    let _ = answer.send(Ok(()));
+                }
+                Asked::Unsubscribe { filters } => {
+                    subscribed.retain(|filter| !filters.contains(filter));
+                }
+                _ => {}
+            }
+            assert!(subscribed.len() <= 990, "{}", subscribed.len());
+        }
+        (subscribed.clone(), ever.len())
+    };
+    // Somebody whose turn is not now is asked for as soon as there is something for them.
+    let (now, _) = follow(&mut world);
+    assert!(now.len() > 800, "{}", now.len());
+    let unwatched = (0..CONTACTS)
+        .map(known)
+        .find(|user| !now.contains(&format!("keys/{user}")))
+        .unwrap();
+    world.session.post(&unwatched, &text("hi")).unwrap();
+    let (now, _) = follow(&mut world);
+    assert!(now.contains(&format!("keys/{unwatched}")));
+
+    let mut looked_at = 0;
+    for _ in 0..(CONTACTS * 2) {
+        step(&mut world).await;
+        looked_at = follow(&mut world).1;
+        if looked_at == CONTACTS {
+            break;
+        }
+    }
+    assert_eq!(looked_at, CONTACTS);
 }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::seq::SliceRandom;
 use sealpost_core::{TopicFilter, UserId};
 use tokio::time::Instant;
 
@@ -20,6 +21,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_POSTPONED: usize = 60;
 /// How many names one subscription holds.
 const NAMES: usize = 100;
+/// How many names are asked for at once. Below what a session may subscribe to at our broker, 1,000, with room for our
+/// own two and for those who are asked for before others are let go.
+const MAX_WATCHED: usize = 900;
+/// Who has more contacts looks at so many others at each upkeep, in turn: at 1,500 contacts every one within a quarter of an
+/// hour, and whoever is written to at once.
+const TURN: usize = 10;
 
 /// An envelope that was delivered and is not acknowledged.
 pub(super) struct Mail {
@@ -32,6 +39,10 @@ pub(super) struct Mail {
 #[derive(Default)]
 pub(super) struct Wanted {
     names: HashMap<UserId, Name>,
+    /// The same, whoever was asked for longest ago first.
+    order: VecDeque<UserId>,
+    /// Contacts for whom there is no room, whose turn comes.
+    unwatched: VecDeque<UserId>,
     answers: Vec<Answer<Result<(), MqttError>>>,
     /// Mail of somebody new that found the waiting room full. The broker keeps it too.
     postponed: VecDeque<(UserId, Mail)>,
@@ -47,6 +58,11 @@ struct Name {
 }
 
 impl Wanted {
+    fn insert(&mut self, user: &UserId, name: Name) {
+        self.names.insert(user.clone(), name);
+        self.order.push_back(user.clone());
+    }
+
     pub(super) fn has_patience(&self, user: &UserId) -> bool {
         let name = self.names.get(user);
         name.is_some_and(|name| name.patience.is_some()) && self.postponed.len() < MAX_POSTPONED
@@ -102,23 +118,79 @@ impl Session {
         self.take_postponed(user)?;
         if !self.is_worth_watching(user)? {
             self.wanted.names.remove(user);
+            self.wanted.order.retain(|other| other != user);
             self.unsubscribe(std::slice::from_ref(user));
         }
         Ok(())
     }
 
+    /// Asks for the keys of all contacts, or of as many as there is room for; the others' turn comes.
+    pub(super) fn watch(&mut self, mut contacts: Vec<UserId>) {
+        if contacts.len() > MAX_WATCHED {
+            // Who runs for a moment only looks at others each time.
+            contacts.shuffle(&mut rand::rng());
+            let later = contacts.split_off(MAX_WATCHED);
+            // The broker has kept what an earlier run subscribed to.
+            self.unsubscribe(&later);
+            self.wanted.unwatched = later.into();
+        }
+        self.want_keys_of(&contacts);
+    }
+
+    /// Looks at the next contacts in turn, in place of those who were looked at longest ago.
+    pub(super) fn take_turns(&mut self) {
+        let next = self.wanted.unwatched.len().min(TURN);
+        let mut next: Vec<UserId> = self.wanted.unwatched.drain(..next).collect();
+        next.retain(|user| !self.wanted.names.contains_key(user));
+        self.want_keys_of(&next);
+    }
+
     /// Asks, even if it was asked before.
     pub(super) fn want_keys_of(&mut self, users: &[UserId]) {
         for user in users {
-            let name = self.wanted.names.entry(user.clone());
-            let name = name.or_insert(Name {
+            let name = Name {
                 patience: None,
                 kept: true,
                 subscribed: true,
-            });
-            (name.kept, name.subscribed) = (true, true);
+            };
+            match self.wanted.names.get_mut(user) {
+                Some(name) => (name.kept, name.subscribed) = (true, true),
+                None => self.wanted.insert(user, name),
+            }
         }
+        self.make_room();
         self.subscribe(users);
+    }
+
+    /// Lets go of those who were asked for longest ago and with whom nothing is going on.
+    fn make_room(&mut self) {
+        let surplus = self.wanted.names.len().saturating_sub(MAX_WATCHED);
+        let (mut gone, mut stay) = (Vec::new(), Vec::new());
+        while gone.len() < surplus
+            && let Some(user) = self.wanted.order.pop_front()
+        {
+            let name = self.wanted.names.get(&user);
+            let busy =
+                name.is_some_and(|name| name.patience.is_some()) || self.carrying.is_asking(&user);
+            match busy {
+                true => stay.push(user),
+                false => gone.push(user),
+            }
+        }
+        for user in stay.into_iter().rev() {
+            self.wanted.order.push_front(user);
+        }
+        for user in &gone {
+            // What is known of them is looked at anew when it is needed.
+            self.keys.remove(user);
+            if let Some(name) = self.wanted.names.remove(user)
+                && name.kept
+                && !self.wanted.unwatched.contains(user)
+            {
+                self.wanted.unwatched.push_back(user.clone());
+            }
+        }
+        self.unsubscribe(&gone);
     }
 
     /// Asks for the keys of somebody who wrote to us: once, for who has none could write again and again.
@@ -131,7 +203,8 @@ impl Session {
             kept: self.store.contact(user)?.is_some(),
             subscribed: true,
         };
-        self.wanted.names.insert(user.clone(), name);
+        self.wanted.insert(user, name);
+        self.make_room();
         self.subscribe(std::slice::from_ref(user));
         Ok(())
     }
