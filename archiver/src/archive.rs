@@ -17,6 +17,8 @@ use sealpost_archive::storage::Directory;
 use sealpost_archive::tree::Tree;
 use sealpost_core::{Identity, LoginToken, Timestamp};
 use sealpost_mqtt::{ChannelBinding, Login, Route};
+use sealpost_service::endpoint::Endpoint;
+use sealpost_service::manager;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,7 @@ use crate::health::Health;
 use crate::keeper::{self, Event, Job};
 use crate::key::{self, KeyError};
 use crate::lock::{DirectoryLock, LockError};
+use crate::observer::Observer;
 use crate::room::{LOOK_AGAIN, Room};
 use crate::rotation::Rotation;
 use crate::sealer::Sealer;
@@ -72,7 +75,7 @@ pub enum ArchiveError {
     WriterDied,
 }
 
-/// Archives what `broker` delivers until `stop` is cancelled or the disk fails. `on_subscribed` is called each time the
+/// Archives what `broker` delivers until `stop` is cancelled or the disk fails; meanwhile `endpoint` tells how it goes. `on_subscribed` is called each time the
 /// broker has granted the subscription.
 ///
 /// Blocks for as long as it takes to open the log, before anything else runs.
@@ -80,6 +83,7 @@ pub async fn run(
     settings: Settings,
     broker: Route,
     stop: CancellationToken,
+    endpoint: Option<Endpoint>,
     on_subscribed: OnSubscribed,
 ) -> Result<(), ArchiveError> {
     let path = settings.dir.clone();
@@ -109,6 +113,23 @@ pub async fn run(
         keys: witnesses.watch(keys, &directory, &health)?,
     };
     let rotation = Rotation::new(directory.clone(), settings.full);
+    let observer = Arc::new(Observer::new(
+        Arc::clone(&health),
+        directory.clone(),
+        settings.disk_reserve,
+    ));
+    // Answers from here to the very end.
+    let over = CancellationToken::new();
+    let _over = over.clone().drop_guard();
+    if let Some(endpoint) = endpoint {
+        tokio::spawn(endpoint.serve(Arc::clone(&observer), over.clone()));
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            () = manager::watch(observer) => {}
+            () = over.cancelled() => {}
+        }
+    });
     let room = Room::new(directory, settings.disk_reserve, LOOK_AGAIN);
     let mut committer = Committer::new(logs, room, rotation, signers, Arc::clone(&health));
 
@@ -144,6 +165,13 @@ pub async fn run(
     )
     .sharing(settings.share.as_ref())
     .telling(health);
+    // The broker may come later: whoever waits for this has an archiver that waits for it.
+    manager::ready();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        manager::stopping();
+    });
     let ended = subscription.run(stop).await;
     match (ended, outcome.await) {
         (_, Ok(result)) => Ok(result?),

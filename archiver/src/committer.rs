@@ -149,7 +149,7 @@ impl<S: Storage> Committer<S> {
             // A disk that cannot say how full it is will say the rest when it is written to.
             let missing = match self.room.is_missing().unwrap_or(None) {
                 Some(reason) => reason,
-                None => match self.try_commit(batch, clock, on_synced) {
+                None => match self.try_commit_watched(batch, clock, on_synced) {
                     Err(AppendError::Full(error)) => error.to_string(),
                     done => {
                         done?;
@@ -174,6 +174,19 @@ impl<S: Storage> Committer<S> {
             }
             self.room.wait();
         }
+    }
+
+    /// As [`Committer::try_commit`], and tells since when it has been at it.
+    fn try_commit_watched(
+        &mut self,
+        batch: &[Arrival],
+        clock: &mut impl FnMut() -> Timestamp,
+        on_synced: &mut impl FnMut(LogName, Synced),
+    ) -> Result<(), AppendError> {
+        self.health.busy();
+        let done = self.try_commit(batch, clock, on_synced);
+        self.health.idle();
+        done
     }
 
     /// Writes a batch to both logs. The bundles come first: who has the log of messages then has the keys to it.

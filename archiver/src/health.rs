@@ -19,6 +19,8 @@ pub struct Facts {
     pub away_because: Option<String>,
     /// Since when there is no room, and why; `None` while there is.
     pub no_room: Option<(SystemTime, String)>,
+    /// Since when a batch is on its way to the disk; `None` between two, and while there is no room.
+    pub busy_since: Option<SystemTime>,
     /// Of the log of messages.
     pub messages: Counts,
     /// Of the key history.
@@ -70,6 +72,16 @@ impl Health {
             facts.subscribed_since = None;
             facts.away_because = Some(because.to_owned());
         });
+    }
+
+    /// A batch goes to the disk.
+    pub fn busy(&self) {
+        self.with(|facts| facts.busy_since = Some(SystemTime::now()));
+    }
+
+    /// It is there, or there is no room for it.
+    pub fn idle(&self) {
+        self.with(|facts| facts.busy_since = None);
     }
 
     /// A batch is on the medium.

@@ -22,6 +22,7 @@ pub mod health;
 pub mod keeper;
 pub mod key;
 pub mod lock;
+pub mod observer;
 pub mod removal;
 pub mod room;
 pub mod rotation;

@@ -10,8 +10,9 @@ use sealpost_archiver::archive;
 use sealpost_archiver::cli::{Cli, Command, DirArgs, RunArgs, StatusArgs};
 use sealpost_archiver::exit::ProgramError;
 use sealpost_archiver::key;
-use sealpost_archiver::settings::{Settings, SettingsError};
+use sealpost_archiver::settings::{LogFormat, Settings, SettingsError};
 use sealpost_archiver::status::Status;
+use sealpost_service::endpoint::Endpoint;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -41,11 +42,13 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
         setting: "log",
         reason: error.to_string(),
     })?;
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_writer(io::stderr);
+    match settings.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
     let setup = |what| move |error: io::Error| ProgramError::Setup(what, error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -61,6 +64,17 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
     runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_at_signal(stop.clone()).map_err(setup("listen for signals"))?;
+        let endpoint = match settings.metrics {
+            Some(address) => Some(
+                Endpoint::bind(address)
+                    .await
+                    .map_err(setup("listen for metrics"))?,
+            ),
+            None => None,
+        };
+        if let Some(endpoint) = &endpoint {
+            print_line(&format!("metrics on http://{}/metrics", endpoint.address()));
+        }
         let mut announcement = Some(format!(
             "archiving inbox/+ into {}",
             settings.dir.join(LogName::EncryptedLogs.active()).display()
@@ -69,7 +83,7 @@ fn run(flags: &RunArgs) -> Result<(), ProgramError> {
             Some(line) => print_line(&line),
             None => tracing::info!("subscribed again"),
         });
-        Ok(archive::run(settings, broker, stop, on_subscribed).await?)
+        Ok(archive::run(settings, broker, stop, endpoint, on_subscribed).await?)
     })
 }
 

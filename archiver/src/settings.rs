@@ -1,6 +1,7 @@
 //! Settings: a flag wins over the environment, the environment over the file, the file over the
 //! default.
 
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 18] = [
     "broker",
     "ca",
     "client_cert",
@@ -35,7 +36,10 @@ const KNOWN: [&str; 15] = [
     "disk_reserve",
     "segment_bytes",
     "segment_age",
+    "metrics",
+    "metrics_remote",
     "log",
+    "log_format",
 ];
 
 /// The fewest messages to remember: as many as can be on the way without an acknowledgement, for
@@ -87,8 +91,22 @@ pub struct Settings {
     pub disk_reserve: u64,
     /// When an active file is sealed.
     pub full: Full,
+    /// Where metrics and health are served, if at all.
+    pub metrics: Option<SocketAddr>,
     /// What to log: a filter such as `info` or `sealpost_archiver=debug`.
     pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
 }
 
 /// Why the settings cannot be used.
@@ -162,7 +180,10 @@ struct Values {
     disk_reserve: u64,
     segment_bytes: u64,
     segment_age: u64,
+    metrics: Option<String>,
+    metrics_remote: bool,
     log: String,
+    log_format: LogFormat,
 }
 
 impl Settings {
@@ -193,7 +214,9 @@ impl Settings {
             .set_default("disk_reserve", DEFAULT_DISK_RESERVE)?
             .set_default("segment_bytes", DEFAULT_SEGMENT_BYTES)?
             .set_default("segment_age", DEFAULT_SEGMENT_AGE)?
-            .set_default("log", "info")?;
+            .set_default("metrics_remote", false)?
+            .set_default("log", "info")?
+            .set_default("log_format", "text")?;
         if let Some(path) = &flags.dir.config {
             let file = File::from(path.as_path()).format(FileFormat::Toml);
             refuse_unknown(
@@ -306,7 +329,9 @@ impl Values {
                 bytes: self.segment_bytes,
                 age: self.segment_age * 1000,
             },
+            metrics: metrics_address(self.metrics.as_deref(), self.metrics_remote)?,
             log: self.log,
+            log_format: self.log_format,
         })
     }
 }
@@ -321,6 +346,24 @@ fn within(
     }
     let reason = format!("it must be from {} to {}", range.start(), range.end());
     Err(SettingsError::Invalid { setting, reason })
+}
+
+/// Where metrics are served. Beyond this machine only if that is asked for: they ask nobody who they are.
+fn metrics_address(text: Option<&str>, remote: bool) -> Result<Option<SocketAddr>, SettingsError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let address: SocketAddr = text.parse().map_err(|_| {
+        invalid(
+            "metrics",
+            &"it must be an address and a port, as 127.0.0.1:9465",
+        )
+    })?;
+    if !address.ip().is_loopback() && !remote {
+        let reason = "it can be reached from other machines, and metrics ask nobody who they are; set metrics_remote = true if that is meant";
+        return Err(invalid("metrics", &reason));
+    }
+    Ok(Some(address))
 }
 
 fn invalid(setting: &'static str, reason: &dyn std::fmt::Display) -> SettingsError {

@@ -31,7 +31,6 @@ pub mod order;
 pub mod protocol;
 mod seconds;
 pub mod server;
-pub mod service;
 pub mod settings;
 pub mod sys;
 pub mod transport;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sealpost_core::Topic;
+use sealpost_service::endpoint::Endpoint;
+use sealpost_service::manager;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -33,13 +35,12 @@ use crate::journal::disk::DiskStore;
 use crate::journal::recovery;
 use crate::journal::store::StoreError;
 use crate::lifetime::{Lifetime, Phase};
-use crate::metrics::endpoint::{Endpoint, Observer};
 use crate::metrics::meters::EntranceMeter;
+use crate::metrics::observer::Observer;
 use crate::order::dispatcher::{self, DispatchError};
 use crate::order::router_link::{self, RouterError};
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
-use crate::service;
 use crate::settings::Settings;
 use crate::sys::{self, Traffic};
 use crate::transport::listeners::Listeners;
@@ -153,8 +154,8 @@ pub async fn run(
 
     life.advance(Phase::Ready);
     ready();
-    service::ready();
-    let watching = service::watch(Arc::clone(&observer));
+    manager::ready();
+    let watching = manager::watch(Arc::clone(&observer));
     tokio::pin!(watching);
     let accepting = listeners.accept(Arc::clone(&broker), connections.clone(), shutdown.clone());
     tokio::pin!(accepting);
@@ -162,7 +163,7 @@ pub async fn run(
     let notice = async {
         life.drained().await;
         life.advance(Phase::Draining);
-        service::stopping();
+        manager::stopping();
         let notice = Duration::from_secs(broker.settings.shutdown.notice.into());
         tracing::info!(notice = notice.as_secs(), "draining");
         tokio::select! {

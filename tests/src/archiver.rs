@@ -1,7 +1,7 @@
 //! An archiver under test.
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,10 @@ use crate::{PATIENCE, Process, program};
 /// An archiver and its directory.
 #[derive(Debug)]
 pub struct Archiver {
-    dir: TempDir,
+    name: String,
+    dir: PathBuf,
+    /// Removed with the archiver.
+    _owned: Option<TempDir>,
     key: String,
     process: Option<Process>,
 }
@@ -21,11 +24,25 @@ impl Archiver {
     /// Makes a directory and a key; nothing runs yet.
     #[must_use]
     pub fn prepare() -> Archiver {
-        let dir = tempfile::tempdir().unwrap();
+        Archiver::named("archiver")
+    }
+
+    /// As [`Archiver::prepare`], under another name.
+    #[must_use]
+    pub fn named(name: &str) -> Archiver {
+        let owned = tempfile::tempdir().unwrap();
+        let mut archiver = Archiver::living_in(name, owned.path().to_owned());
+        archiver._owned = Some(owned);
+        archiver
+    }
+
+    /// As [`Archiver::named`], in a directory of the test's.
+    #[must_use]
+    pub fn living_in(name: &str, dir: PathBuf) -> Archiver {
         let output = Command::new(program("sealpost-archiver"))
             .arg("key")
             .arg("--dir")
-            .arg(dir.path())
+            .arg(&dir)
             .output()
             .unwrap();
         assert!(
@@ -35,7 +52,9 @@ impl Archiver {
         );
         let key = String::from_utf8(output.stdout).unwrap().trim().to_owned();
         Archiver {
+            name: name.to_owned(),
             dir,
+            _owned: None,
             key,
             process: None,
         }
@@ -44,7 +63,7 @@ impl Archiver {
     /// What the broker's `--archiver` takes.
     #[must_use]
     pub fn credential(&self) -> String {
-        format!("archiver={}", self.key)
+        format!("{}={}", self.name, self.key)
     }
 
     /// Starts it and waits until it has subscribed.
@@ -63,10 +82,10 @@ impl Archiver {
     pub fn start<S: AsRef<OsStr>>(&mut self, broker_url: &str, options: &[S]) -> &mut Process {
         let mut command = Command::new(program("sealpost-archiver"));
         command
-            .args(["run", "--broker", broker_url])
+            .args(["run", "--broker", broker_url, "--name", &self.name])
             .args(options)
             .arg("--dir")
-            .arg(self.dir.path());
+            .arg(&self.dir);
         self.process
             .insert(Process::spawn("archiver", &mut command))
     }
@@ -79,7 +98,13 @@ impl Archiver {
     /// Its log file.
     #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.dir.path().join("encrypted_logs.jsonl")
+        self.dir.join("encrypted_logs.jsonl")
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The whole lines of its log.

@@ -1,6 +1,6 @@
 //! What operators rely on: metrics, health, an orderly end, logs without content, settings that are checked, and backups.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use sealpost_tests::raw::Connect;
-use sealpost_tests::{Broker, BrokerOptions, Device, Link, PATIENCE, Process, Raw, program};
+use sealpost_tests::{Broker, BrokerOptions, Device, Link, PATIENCE, Process, Raw, get, program};
 
 const METRICS: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
 
@@ -27,17 +27,6 @@ fn metrics_address(broker: &Broker) -> SocketAddr {
 }
 
 /// The status and the body.
-fn get(address: SocketAddr, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
-}
-
 /// The value of a sample, by its whole name with labels.
 fn sample(text: &str, name: &str) -> f64 {
     let line = text

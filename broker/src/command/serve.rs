@@ -2,12 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 
+use sealpost_service::endpoint::Endpoint;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::GlobalArguments;
 use super::failure::{Code, Failure};
-use crate::metrics::endpoint::Endpoint;
 use crate::server::{self, Ends};
 use crate::settings::{Level, LogFormat, Overrides, Settings};
 use crate::transport::listeners::Listeners;

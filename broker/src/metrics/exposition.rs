@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use sealpost_service::pen::{Pen, Process};
 
 use crate::broker::Broker;
 use crate::lifetime::Phase;
 use crate::order::router_link::CREDIT_BYTES;
-
-/// What the text is (the OpenMetrics specification, section "Content type").
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All that can be told of a broker.
 #[derive(Debug)]
@@ -57,50 +53,10 @@ impl Exposition {
 #[derive(Debug)]
 struct Readings(Arc<Broker>);
 
-/// Writes single numbers.
-struct Pen<'a>(DescriptorEncoder<'a>);
-
-impl Pen<'_> {
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: impl TryInto<u64>,
-    ) -> fmt::Result {
-        self.real(
-            name,
-            help,
-            unit,
-            // Exact up to 2^53, which is how Prometheus keeps numbers.
-            #[expect(clippy::cast_precision_loss)]
-            {
-                value.try_into().unwrap_or(u64::MAX) as f64
-            },
-        )
-    }
-
-    fn real(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
-        let gauge = ConstGauge::new(value);
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, unit, gauge.metric_type())?;
-        gauge.encode(encoder)
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let counter = ConstCounter::new(value);
-        let encoder = self
-            .0
-            .encode_descriptor(name, help, None, counter.metric_type())?;
-        counter.encode(encoder)
-    }
-}
-
 impl Collector for Readings {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Readings(broker) = self;
-        let mut pen = Pen(encoder);
+        let mut pen = Pen::new(encoder);
         let bytes = Some(&Unit::Bytes);
         let limits = &broker.settings.limits;
 
@@ -246,31 +202,4 @@ impl Collector for Readings {
             u64::from(broker.life.phase() == Phase::Ready),
         )
     }
-}
-
-/// What is told of every process.
-#[derive(Debug)]
-struct Process;
-
-impl Collector for Process {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        match resident_bytes() {
-            Some(resident) => Pen(encoder).gauge(
-                "process_resident_memory",
-                "Resident memory size in bytes",
-                Some(&Unit::Bytes),
-                resident,
-            ),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The process's resident memory, where the system tells it (Linux).
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
-    Some(kib * 1024)
 }

@@ -1,9 +1,9 @@
-//! HTTP for those who look after the broker: `/metrics`, `/healthz`, `/readyz`. hyper speaks it; this is three answers.
+//! HTTP for those who look after a daemon: `/metrics`, `/healthz`, `/readyz`. hyper speaks it; this is three answers.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,10 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::exposition::{self, Exposition};
-use super::pulse::Pulse;
-use crate::broker::Broker;
-use crate::lifetime::{Lifetime, Phase};
+use crate::Observed;
+use crate::pen::CONTENT_TYPE as OPEN_METRICS;
 
 /// Connections at once: a few scrapers and probes. The next one waits.
 const AT_ONCE: usize = 16;
@@ -29,82 +27,42 @@ const AT_ONCE: usize = 16;
 /// How long a request may take to arrive.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
 
-/// How long one connection may take altogether; [`Pulse`] answers within 10 s.
+/// How long one connection may take altogether; a daemon says within 10 s whether it lives.
 const CONNECTION_WAIT: Duration = Duration::from_secs(20);
 
 /// Bytes of the largest request that is read; scrapers send a few hundred.
 const MAX_REQUEST: usize = 16 * 1024;
 
-/// What is told, and of whom.
-#[derive(Debug)]
-pub struct Observer {
-    life: Arc<Lifetime>,
-    running: OnceLock<(Exposition, Pulse)>,
-}
-
-impl Observer {
-    /// Of a broker that starts.
-    #[must_use]
-    pub fn new(life: Arc<Lifetime>) -> Observer {
-        Observer {
-            life,
-            running: OnceLock::new(),
-        }
+async fn answer<O: Observed>(
+    observed: &Arc<O>,
+    request: &Request<hyper::body::Incoming>,
+) -> Answer {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
     }
-
-    /// From now on there is something to tell.
-    pub fn observe(&self, broker: &Arc<Broker>) {
-        let _ = self
-            .running
-            .set((Exposition::of(broker), Pulse::of(Arc::clone(broker))));
-    }
-
-    /// Whether router and journal work; what is still starting is not sick.
-    ///
-    /// # Errors
-    /// [`super::pulse::Sick`].
-    pub async fn feel(&self) -> Result<(), super::pulse::Sick> {
-        match self.running.get() {
-            Some((_, pulse)) => pulse.feel().await,
-            None => Ok(()),
-        }
-    }
-
-    async fn answer(self: &Arc<Observer>, request: &Request<hyper::body::Incoming>) -> Answer {
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return Answer::text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
-        }
-        match request.uri().path() {
-            "/healthz" => match self.feel().await {
-                Ok(()) => Answer::text(StatusCode::OK, "alive"),
-                Err(sick) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, &sick.to_string()),
-            },
-            "/readyz" => {
-                let phase = self.life.phase();
-                let status = match phase {
-                    Phase::Ready => StatusCode::OK,
-                    _ => StatusCode::SERVICE_UNAVAILABLE,
-                };
-                Answer::text(status, phase.word())
+    match request.uri().path() {
+        "/healthz" => match observed.feel().await {
+            Ok(()) => Answer::text(StatusCode::OK, "alive"),
+            Err(sick) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, &sick),
+        },
+        "/readyz" => match observed.is_ready() {
+            (true, word) => Answer::text(StatusCode::OK, &word),
+            (false, word) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, &word),
+        },
+        "/metrics" => {
+            let observed = Arc::clone(observed);
+            // May look at very much.
+            let written = tokio::task::spawn_blocking(move || observed.metrics());
+            match written.await {
+                Ok(Some(text)) => Answer {
+                    status: StatusCode::OK,
+                    content_type: OPEN_METRICS,
+                    text,
+                },
+                _ => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             }
-            "/metrics" => {
-                let observer = Arc::clone(self);
-                // Looks at every session.
-                let written = tokio::task::spawn_blocking(move || {
-                    let (exposition, _) = observer.running.get()?;
-                    exposition.text().ok()
-                });
-                match written.await {
-                    Ok(Some(text)) => Answer {
-                        status: StatusCode::OK,
-                        content_type: exposition::CONTENT_TYPE,
-                        text,
-                    },
-                    _ => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-                }
-            }
-            _ => Answer::text(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz"),
         }
+        _ => Answer::text(StatusCode::NOT_FOUND, "/metrics, /healthz, /readyz"),
     }
 }
 
@@ -158,7 +116,7 @@ impl Endpoint {
     }
 
     /// Serves until `end`.
-    pub async fn serve(self, observer: Arc<Observer>, end: CancellationToken) {
+    pub async fn serve<O: Observed>(self, observed: Arc<O>, end: CancellationToken) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             // Never closed.
@@ -177,9 +135,9 @@ impl Endpoint {
                     continue;
                 }
             };
-            let observer = Arc::clone(&observer);
+            let observed = Arc::clone(&observed);
             tokio::spawn(async move {
-                if timeout(CONNECTION_WAIT, converse(socket, observer))
+                if timeout(CONNECTION_WAIT, converse(socket, observed))
                     .await
                     .is_err()
                 {
@@ -191,10 +149,10 @@ impl Endpoint {
     }
 }
 
-async fn converse(socket: TcpStream, observer: Arc<Observer>) {
+async fn converse<O: Observed>(socket: TcpStream, observed: Arc<O>) {
     let service = service_fn(move |request| {
-        let observer = Arc::clone(&observer);
-        async move { Ok::<_, Infallible>(observer.answer(&request).await.into_response()) }
+        let observed = Arc::clone(&observed);
+        async move { Ok::<_, Infallible>(answer(&observed, &request).await.into_response()) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

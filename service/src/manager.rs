@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::metrics::endpoint::Observer;
+use crate::Observed;
 
-/// How often a sick broker is looked at again.
+/// How often a sick daemon is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 fn tell(state: NotifyState<'_>) {
@@ -16,30 +16,30 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// The broker serves.
+/// The daemon does its work.
 pub fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// The broker is about to end.
+/// The daemon is about to end.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// Tells the service manager that the broker lives, for as long as it does and as often as was asked for (half of
+/// Tells the service manager that the daemon lives, for as long as it does and as often as was asked for (half of
 /// `WatchdogSec=`). Never completes.
-pub async fn watch(observer: Arc<Observer>) {
+pub async fn watch<O: Observed>(observed: Arc<O>) {
     let Some(asked) = sd_notify::watchdog_enabled() else {
         return std::future::pending().await;
     };
     loop {
-        match observer.feel().await {
+        match observed.feel().await {
             Ok(()) => {
                 tell(NotifyState::Watchdog);
                 tokio::time::sleep(asked / 2).await;
             }
             Err(sick) => {
-                tracing::error!(%sick, "the service manager's watchdog is not told that the broker lives");
+                tracing::error!(%sick, "the service manager's watchdog is not told that this lives");
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
