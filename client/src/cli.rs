@@ -146,6 +146,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
     },
+    /// What you received and sent, newest last, offline
+    #[command(args_conflicts_with_subcommands = true)]
+    History(HistoryArguments),
     /// Print what completes commands and options in your shell
     Completions {
         /// Which shell
@@ -276,6 +279,58 @@ pub enum OutboxCommand {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
+    },
+}
+
+/// `sealpost history …`
+#[derive(Debug, Args)]
+pub struct HistoryArguments {
+    /// Which part.
+    #[command(flatten)]
+    pub part: HistoryPart,
+    /// The newest so many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 100)]
+    pub limit: u32,
+    /// Only messages in which all these words occur, whatever their case, and "phrases in quotation marks"
+    #[arg(long, value_name = "WORDS")]
+    pub search: Option<String>,
+    /// What to do with it; without it, it is printed.
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+}
+
+/// A part of the history.
+#[derive(Debug, Args)]
+pub struct HistoryPart {
+    /// Only what was exchanged with this user
+    #[arg(long, value_name = "USER")]
+    pub with: Option<String>,
+    /// Only what came or was written here since then: 90s, 30m, 2h or 7d ago, a date (2026-11-01) or a time
+    /// (2026-11-01T08:30:00Z), in UTC where nothing else is said, or seconds since the epoch
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub since: Option<When>,
+    /// Only what came or was written here before then
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub until: Option<When>,
+}
+
+/// `sealpost history …`
+#[derive(Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Write it as JSON, one message a line, oldest first. It is readable to whoever reads it
+    Export {
+        /// Which part.
+        #[command(flatten)]
+        part: HistoryPart,
+        /// Into this new file, for you alone (mode 0600), instead of standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take over what an export of yours has and this home has not. It changes nothing but the history
+    Import {
+        /// The file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 

@@ -4,6 +4,7 @@ mod agent;
 mod chat;
 mod contacts;
 mod daemon;
+mod history;
 mod invite;
 mod keys;
 mod listen;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
 use crate::account::Account;
-use crate::cli::{Cli, Command, ContactsCommand, KeysCommand, OutboxCommand};
+use crate::cli::{Cli, Command, ContactsCommand, HistoryArguments, KeysCommand, OutboxCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
@@ -170,6 +171,7 @@ pub async fn run(
                 command: KeysCommand::Show
             }
             | Command::Invite
+            | Command::History(HistoryArguments { command: None, .. })
             | Command::Contacts {
                 command: None | Some(ContactsCommand::List)
             }
@@ -191,6 +193,7 @@ pub async fn run(
         Command::Invite => invite::invite(start),
         Command::Add { link } => invite::add(start, &link),
         Command::Outbox { command } => outbox::run(start, command),
+        Command::History(arguments) => history::run(start, arguments, started),
         Command::Contacts { command } => contacts::run(start, command),
         // Done above.
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
@@ -218,9 +221,4 @@ fn parse_user(name: &str) -> Result<sealpost_core::UserId, Failure> {
             "A user name has a-z, 0-9, _ and -, starts with a letter or digit, and is at most 64 long.",
         )
     })
-}
-
-/// Ended by a signal before it was done.
-fn interrupted() -> Failure {
-    Failure::new(Code::Failed, "interrupted", "Nothing more was done.")
 }

@@ -320,7 +320,10 @@ fn seconds<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Err
     serializer.serialize_f64(at.millis() as f64 / 1_000.0)
 }
 
-fn maybe_seconds<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn maybe_seconds<S: Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => seconds(at, serializer),
         None => serializer.serialize_none(),
@@ -331,7 +334,22 @@ impl Event {
     /// A message.
     #[must_use]
     pub fn message(from: &UserId, id: &MessageId, ts: Timestamp, content: &Content) -> Event {
-        let (text, other) = match content {
+        let (text, other) = Event::text_and_content(content);
+        Event::Message {
+            from: from.to_string(),
+            id: id.to_string(),
+            ts,
+            kind: content.kind().to_owned(),
+            text,
+            content: other,
+        }
+    }
+
+    /// The members `text` and `content` of a message.
+    pub(crate) fn text_and_content(
+        content: &Content,
+    ) -> (Option<String>, Option<serde_json::Value>) {
+        match content {
             Content::Text { text } => (Some(text.clone()), None),
             other => (
                 None,
@@ -340,14 +358,6 @@ impl Event {
                     serde_json::from_str(&json).unwrap_or(serde_json::Value::String(json))
                 }),
             ),
-        };
-        Event::Message {
-            from: from.to_string(),
-            id: id.to_string(),
-            ts,
-            kind: content.kind().to_owned(),
-            text,
-            content: other,
         }
     }
 

@@ -9,12 +9,15 @@ use crate::agent::HolderError;
 use crate::contact::Disbelieved;
 use crate::daemon::DoorError;
 use crate::event::Event;
+use crate::history::{ExportError, ImportError};
 use crate::home::HomeError;
 use crate::incoming::ReceiveError;
 use crate::keystore::KeystoreError;
 use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
+use crate::new_file::NewFileError;
 use crate::outgoing::{EnqueueError, PermitError};
 use crate::passphrase::PassphraseError;
+use crate::search::SearchError;
 use crate::settings::{KEYS, SettingsError};
 use crate::store::{Problem, StoreError};
 use crate::trust_policy::NotPermitted;
@@ -74,6 +77,12 @@ impl Failure {
             reader_gone: false,
             passes: false,
         }
+    }
+
+    /// Ended by a signal before it was done.
+    #[must_use]
+    pub fn interrupted() -> Failure {
+        Failure::new(Code::Failed, "interrupted", "Nothing more was done.")
     }
 
     /// The same as an event.
@@ -275,6 +284,57 @@ impl From<StoreError> for Failure {
             passes,
             ..Failure::new(Code::Failed, error.to_string(), hint)
         }
+    }
+}
+
+impl From<SearchError> for Failure {
+    fn from(error: SearchError) -> Failure {
+        Failure::new(
+            Code::Usage,
+            error.to_string(),
+            "For example: --search 'lighthouse \"at nine\"'. All words and phrases must occur.",
+        )
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Failure {
+        match error {
+            ExportError::Store(error) => error.into(),
+            ExportError::Write(error) => error.into(),
+            ExportError::Interrupted => Failure::interrupted(),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Failure {
+        let hint = match &error {
+            ImportError::Store(_) | ImportError::Interrupted => "",
+            ImportError::Read { .. } => {
+                "It must be an ordinary file, as `sealpost history export --output FILE` writes it."
+            }
+            ImportError::Line { .. } => {
+                "Nothing was imported. It must be as `sealpost history export` of the same user and realm wrote it."
+            }
+        };
+        match error {
+            ImportError::Store(error) => error.into(),
+            ImportError::Interrupted => Failure::interrupted(),
+            error => Failure::new(Code::Failed, error.to_string(), hint),
+        }
+    }
+}
+
+impl From<NewFileError> for Failure {
+    fn from(error: NewFileError) -> Failure {
+        let hint = match &error {
+            NewFileError::Exists(_) => "Choose another name: nothing is overwritten.",
+            NewFileError::Io { .. } => {
+                "Check the folder, its owner and the free space. Nothing of it is left."
+            }
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
     }
 }
 

@@ -6,6 +6,8 @@ use sealpost_core::Timestamp;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::event::date;
+
 /// A moment: so long ago, or one that has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -45,6 +47,14 @@ impl When {
             }
         }
     }
+}
+
+/// `2026-11-25 14:05:03Z`: in UTC, and as [`When::parse`] reads it.
+#[must_use]
+pub fn shown(at: Timestamp) -> String {
+    let seconds = at.millis() / 1_000 % 86_400;
+    let (hour, minute) = (seconds / 3_600, seconds / 60 % 60);
+    format!("{} {hour:02}:{minute:02}:{:02}Z", date(at), seconds % 60)
 }
 
 fn ago(text: &str) -> Option<When> {
@@ -117,6 +127,18 @@ mod tests {
             ("1793521800.123", 1_793_521_800_123),
         ] {
             assert_eq!(at(text), millis, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_shown_as_it_can_be_typed() {
+        for text in [
+            "2026-11-25 14:05:03Z",
+            "1970-01-01 00:00:00Z",
+            "2100-02-28 23:59:59Z",
+        ] {
+            let then = Timestamp::from_millis(at(text)).unwrap();
+            assert_eq!(shown(then), text);
         }
     }
 

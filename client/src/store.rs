@@ -6,6 +6,7 @@
 
 mod change;
 mod contacts;
+mod history;
 mod inbox;
 mod outbox;
 mod receipts;
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 use change::Change;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
+pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Side};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
 pub use outbox::{
     Attempt, Due, GIVE_UP, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem, Sealed, SendState,

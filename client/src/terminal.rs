@@ -86,9 +86,15 @@ pub fn clean_line(text: &str) -> String {
 /// line break in a text can never start a line that looks like another message or like our own words.
 #[must_use]
 pub fn attributed(from: &str, text: &str) -> String {
+    headed(&format!("From {from}"), text)
+}
+
+/// The same under another heading, which is ours and printed as it is.
+#[must_use]
+pub fn headed(heading: &str, text: &str) -> String {
     let text = clean_text(text);
     let mut lines = text.trim_end_matches('\n').split('\n');
-    let mut out = format!("From {from}: {}", lines.next().unwrap_or_default());
+    let mut out = format!("{heading}: {}", lines.next().unwrap_or_default());
     for line in lines {
         out.push_str("\n    | ");
         out.push_str(line);

@@ -87,7 +87,7 @@ async fn over(
         }
     };
     tokio::select! {
-        () = stop.cancelled() => super::interrupted(),
+        () = stop.cancelled() => Failure::interrupted(),
         waited = time_up => last.unwrap_or_else(|| not_connected(broker, waited)),
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{Start, interrupted, parse_user, stdin_lines};
+use super::{Start, parse_user, stdin_lines};
 use crate::cli::{Input, SendArguments, Wait};
 use crate::clock;
 use crate::deadline::at;
@@ -96,7 +96,7 @@ pub(super) async fn run(
     }
     let ended = tokio::select! {
         ended = errand.run(&start.home, parts) => ended,
-        () = start.stop.cancelled() => Err(interrupted()),
+        () = start.stop.cancelled() => Err(Failure::interrupted()),
     };
     match ended {
         Err(failure) if errand.is_kept() => Err(Failure {

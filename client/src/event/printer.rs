@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use tokio::sync::mpsc;
 
 use super::{ContactChangeKind, Event};
+use crate::history::Remembered;
 
 /// Writes events, as JSON or in words.
 pub struct Printer {
@@ -76,6 +77,15 @@ impl Printer {
             return Ok(());
         }
         written
+    }
+
+    /// Prints a message of the history, and flushes.
+    pub fn recall(&mut self, message: &Remembered) -> io::Result<()> {
+        match self.json {
+            true => writeln!(self.out, "{}", json(message)?)?,
+            false => writeln!(self.out, "{}", message.human())?,
+        }
+        self.out.flush()
     }
 
     fn write(&mut self, event: &Event) -> io::Result<()> {

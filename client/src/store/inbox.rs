@@ -356,7 +356,7 @@ fn prune(tx: &Connection, sender: &str, how_many: u32) -> Result<(), StoreError>
 }
 
 /// Binds the text of a message of theirs to its place.
-fn theirs(from: &UserId, id: &MessageId) -> Vec<u8> {
+pub(super) fn theirs(from: &UserId, id: &MessageId) -> Vec<u8> {
     format!("sealpost/1 stored message\n{from}\n{id}").into_bytes()
 }
 

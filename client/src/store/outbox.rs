@@ -49,7 +49,16 @@ impl SendState {
         }
     }
 
-    fn number(self) -> u8 {
+    /// From [`SendState::as_str`].
+    #[must_use]
+    pub fn parse(word: &str) -> Option<SendState> {
+        use SendState::{Delivered, Failed, Queued, Read, Sent};
+        [Queued, Sent, Delivered, Read, Failed]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+
+    pub(super) fn number(self) -> u8 {
         match self {
             SendState::Queued => 0,
             SendState::Sent => 1,
@@ -59,7 +68,7 @@ impl SendState {
         }
     }
 
-    fn read(number: u8) -> Result<SendState, StoreError> {
+    pub(super) fn read(number: u8) -> Result<SendState, StoreError> {
         Ok(match number {
             0 => SendState::Queued,
             1 => SendState::Sent,
@@ -148,9 +157,10 @@ struct RawDue {
     body: Vec<u8>,
 }
 
-const ENTRY: &str = "recipient, id, written, state, changed, problem_code, problem, hint";
+pub(super) const ENTRY: &str =
+    "recipient, id, written, state, changed, problem_code, problem, hint";
 
-type RawEntry = (
+pub(super) type RawEntry = (
     String,
     Vec<u8>,
     i64,
@@ -161,7 +171,7 @@ type RawEntry = (
     Option<String>,
 );
 
-fn raw_entry(row: &Row<'_>) -> rusqlite::Result<RawEntry> {
+pub(super) fn raw_entry(row: &Row<'_>) -> rusqlite::Result<RawEntry> {
     Ok((
         row.get(0)?,
         row.get(1)?,
@@ -174,7 +184,7 @@ fn raw_entry(row: &Row<'_>) -> rusqlite::Result<RawEntry> {
     ))
 }
 
-fn entry(raw: RawEntry) -> Result<OutboxEntry, StoreError> {
+pub(super) fn entry(raw: RawEntry) -> Result<OutboxEntry, StoreError> {
     let (to, id, written, state, changed, code, problem, hint) = raw;
     Ok(OutboxEntry {
         to: user_from(&to)?,

@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 use super::StoreError;
 
 /// What each version added to the one before. The number of those that were done is SQLite's `user_version`.
-const STEPS: [&str; 2] = [FIRST, OUTBOX];
+const STEPS: [&str; 3] = [FIRST, OUTBOX, HISTORY];
 
 pub(super) const FIRST: &str = "
 CREATE TABLE meta (
@@ -111,6 +111,22 @@ CREATE TABLE receipts (
     read   INTEGER NOT NULL,
     PRIMARY KEY (sender, id, read)
 ) STRICT, WITHOUT ROWID;
+";
+
+const HISTORY: &str = "
+-- What was imported from a file, text encrypted. `partner` is the other side; `state` is that of a message of ours, as in
+-- `outbox`, and NULL for theirs. `at` is the clock of the home that received or wrote it.
+CREATE TABLE imported (
+    number  INTEGER PRIMARY KEY,
+    partner TEXT NOT NULL,
+    id      BLOB NOT NULL,
+    ts      INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    body    BLOB NOT NULL,
+    state   INTEGER
+) STRICT;
+CREATE UNIQUE INDEX imported_theirs ON imported (partner, id) WHERE state IS NULL;
+CREATE UNIQUE INDEX imported_ours ON imported (id) WHERE state IS NOT NULL;
 ";
 
 /// Does what is missing.
