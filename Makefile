@@ -25,7 +25,8 @@ test: test-tools ## Install what tests need, then run all of them
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
-# mqtt.js; mosquitto's clients; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5. What is there already is not asked for again, so that a machine which has everything needs
+# mqtt.js; mosquitto's clients; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
+# terminal for it. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
@@ -40,6 +41,8 @@ test-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends faketime; }
 	@command -v tinyproxy >/dev/null && command -v microsocks >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends tinyproxy-bin microsocks; }
+	@command -v age >/dev/null || { apt-get update && apt-get install -y --no-install-recommends age; }
+	@command -v script >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bsdutils; }
 	tests/stranger/stranger --help >/dev/null
 	tests/clients/mqttjs/mqttjs --install
 

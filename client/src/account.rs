@@ -209,6 +209,50 @@ impl Account {
         Ok(account)
     }
 
+    /// The keystore as it is now on disk, but without a passphrase: for a backup, which has one of its own.
+    pub(crate) fn keystore_for_backup(&self) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        self.unlocked.unprotected(&self.unlocked.reload()?)
+    }
+
+    /// The account of a backup, for a home that has no keys yet. Nothing is written until [`Account::settle`].
+    pub(crate) fn from_backup(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        keystore: &[u8],
+    ) -> Result<Account, KeystoreError> {
+        let path = home.keystore();
+        let (unlocked, secrets) =
+            Unlocked::take_over(&path, user.as_str(), realm.as_str(), keystore)?;
+        let secrets = Secrets::parse(&secrets, home, user, realm)?;
+        Ok(Account {
+            file: None,
+            home: home.clone(),
+            user: user.clone(),
+            realm: realm.clone(),
+            unlocked,
+            secrets,
+            invitation: None,
+            rotate_after: None,
+        })
+    }
+
+    /// Writes the keys of a backup into their new home, under a passphrase or none. The bundle is made anew: its number is
+    /// then above those that were made after the backup, and another home that lives on with the same keys sees that it is
+    /// not alone.
+    pub(crate) fn settle(
+        mut self,
+        passphrase: Option<&Passphrase>,
+        now: Timestamp,
+    ) -> Result<(), KeystoreError> {
+        self.unlocked.protect(passphrase)?;
+        self.secrets.keys.retain(|key| !key.is_over(now));
+        if !self.is_retired() {
+            self.renew_bundle(now)?;
+        }
+        self.save()
+    }
+
     /// With what lets us claim our name at the first login.
     #[must_use]
     pub fn with_invitation(self, invitation: Option<Invitation>) -> Account {

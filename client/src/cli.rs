@@ -149,6 +149,17 @@ pub enum Command {
     /// What you received and sent, newest last, offline
     #[command(args_conflicts_with_subcommands = true)]
     History(HistoryArguments),
+    /// Write your whole account into one file under a passphrase: keys, contacts, messages, what waits to be sent
+    Backup {
+        /// The new file, in the age format; `-` is standard output
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// A shell command whose first line of output is the backup's passphrase, instead of asking on the terminal
+        #[arg(long, value_name = "CMD")]
+        backup_passphrase_command: Option<String>,
+    },
+    /// Make a home out of a backup, where none is yet
+    Restore(RestoreArguments),
     /// Print what completes commands and options in your shell
     Completions {
         /// Which shell
@@ -332,6 +343,23 @@ pub enum HistoryCommand {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// `sealpost restore …`
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArguments {
+    /// The backup; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// A shell command whose first line of output is the backup's passphrase, instead of asking on the terminal
+    #[arg(long, value_name = "CMD")]
+    pub backup_passphrase_command: Option<String>,
+    /// Leave the private keys unencrypted on disk, for a machine where nobody can type a passphrase
+    #[arg(long)]
+    pub no_passphrase: bool,
+    /// Only read all of it and say whose it is and of when
+    #[arg(long, conflicts_with = "no_passphrase")]
+    pub check: bool,
 }
 
 /// `sealpost keys …`

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod agent;
+mod backup;
 mod chat;
 mod contacts;
 mod daemon;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
 use crate::account::Account;
-use crate::cli::{Cli, Command, ContactsCommand, HistoryArguments, KeysCommand, OutboxCommand};
+use crate::cli::{Cli, Command, ContactsCommand, HistoryArguments, HistoryCommand, KeysCommand, OutboxCommand};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
@@ -130,6 +131,10 @@ pub async fn run(
         return unless_nobody_reads(paper::run(paper));
     }
     check_environment()?;
+    // It makes the home of a user whom only the backup names.
+    if let Command::Restore(arguments) = &cli.command {
+        return backup::restore(&cli.global, arguments, &stop, started);
+    }
     let settings = Settings::load(&cli.global, &process_environment)?;
     // Only making keys makes a home: a slip in a name leaves nothing behind.
     let init = matches!(
@@ -154,6 +159,7 @@ pub async fn run(
         Command::Send(_)
             | Command::Chat
             | Command::Daemon { .. }
+            | Command::Backup { .. }
             | Command::Keys {
                 command: KeysCommand::Init { .. }
                     | KeysCommand::Rotate { .. }
@@ -171,7 +177,10 @@ pub async fn run(
                 command: KeysCommand::Show
             }
             | Command::Invite
-            | Command::History(HistoryArguments { command: None, .. })
+            | Command::History(HistoryArguments {
+                command: None | Some(HistoryCommand::Export { .. }),
+                ..
+            })
             | Command::Contacts {
                 command: None | Some(ContactsCommand::List)
             }
@@ -195,8 +204,12 @@ pub async fn run(
         Command::Outbox { command } => outbox::run(start, command),
         Command::History(arguments) => history::run(start, arguments, started),
         Command::Contacts { command } => contacts::run(start, command),
+        Command::Backup {
+            file,
+            backup_passphrase_command,
+        } => backup::make(start, &file, backup_passphrase_command.as_deref(), started),
         // Done above.
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Restore(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
     };
     match prints {
         true => unless_nobody_reads(ended),

@@ -263,6 +263,36 @@ pub enum Event {
         )]
         until: Option<Timestamp>,
     },
+    /// A backup was made, or one was looked at.
+    Backup {
+        /// Whose it is.
+        user: String,
+        /// Where.
+        realm: String,
+        /// The file.
+        file: String,
+        /// When it was made, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        created: Timestamp,
+        /// How many messages the history in it has.
+        messages: u64,
+    },
+    /// A home was made of a backup.
+    Restored {
+        /// Whose it is.
+        user: String,
+        /// Where.
+        realm: String,
+        /// The folder.
+        home: String,
+        /// When the backup was made, seconds since the epoch.
+        #[serde(serialize_with = "seconds")]
+        created: Timestamp,
+        /// How many messages the history has.
+        messages: u64,
+        /// The fingerprint of the identity.
+        fingerprint: String,
+    },
     /// The command failed, or one line of a chat did.
     Error {
         /// The exit code that belongs to it.
@@ -549,6 +579,29 @@ impl Event {
                     "the agent holds your key for {left} min: commands do not ask for the passphrase"
                 )
             }
+            Event::Backup {
+                user,
+                realm,
+                file,
+                created,
+                messages,
+            } => format!(
+                "backup of {user} in realm {realm}, made {}, with {messages} messages: {}",
+                crate::moment::shown(*created),
+                clean_line(file)
+            ),
+            Event::Restored {
+                user,
+                realm,
+                home,
+                created,
+                messages,
+                fingerprint,
+            } => format!(
+                "{user} in realm {realm} ({fingerprint}) is restored as of {}, with {messages} messages: {}",
+                crate::moment::shown(*created),
+                clean_line(home)
+            ),
             Event::Agent { until: None } => "no agent holds your key".to_owned(),
             Event::Error { message, hint, .. } if hint.is_empty() => clean_line(message),
             Event::Error { message, hint, .. } => format!("{}\n  {hint}", clean_line(message)),

@@ -6,6 +6,7 @@ use sealpost_core::{BundleRefused, SealError};
 use sealpost_mqtt::{RouteOptionsError, TlsFilesError, advice_on_files};
 
 use crate::agent::HolderError;
+use crate::backup::{BackupError, RestoreError};
 use crate::contact::Disbelieved;
 use crate::daemon::DoorError;
 use crate::event::Event;
@@ -331,6 +332,56 @@ impl From<NewFileError> for Failure {
         let hint = match &error {
             NewFileError::Exists(_) => "Choose another name: nothing is overwritten.",
             NewFileError::Io { .. } => {
+                "Check the folder, its owner and the free space. Nothing of it is left."
+            }
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<BackupError> for Failure {
+    fn from(error: BackupError) -> Failure {
+        let hint = match error {
+            BackupError::Home(error) => return error.into(),
+            BackupError::Keystore(error) => return error.into(),
+            BackupError::Store(error) => return error.into(),
+            BackupError::Write(error) => return error.into(),
+            BackupError::Interrupted => return Failure::interrupted(),
+            BackupError::TooLarge => "Copy the home itself, while nothing uses it.",
+            BackupError::Internal(_) => "Try again; if it stays, report it.",
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Failure {
+        let hint = match error {
+            RestoreError::Keystore(error) => return error.into(),
+            RestoreError::Store(error) => return error.into(),
+            RestoreError::Home(error) => return error.into(),
+            RestoreError::Interrupted => return Failure::interrupted(),
+            RestoreError::Read(_) => "Check the file's name. `-` is standard input.",
+            RestoreError::NotABackup(_) => {
+                "Nothing was restored. Backups are made by: sealpost backup FILE"
+            }
+            RestoreError::TooMuchWork(_) => {
+                "Nothing was restored. `sealpost backup` uses 2^18. If you trust it: age --decrypt, then age --passphrase again."
+            }
+            RestoreError::WrongPassphrase => {
+                "Nothing was restored. Try again; there is no way around the passphrase."
+            }
+            RestoreError::Damaged => {
+                "Nothing was restored. Copy it again from where it came, or use an older one."
+            }
+            RestoreError::Version(_) => {
+                "Use the version of sealpost that wrote it, or a later one."
+            }
+            RestoreError::Exists(_) => {
+                "Nothing is ever written over a home. Choose another --home, or move that one away."
+            }
+            RestoreError::Busy(_) => "Wait until it has ended.",
+            RestoreError::Write { .. } => {
                 "Check the folder, its owner and the free space. Nothing of it is left."
             }
         };

@@ -104,6 +104,17 @@ impl Home {
         self.path.join("store.sqlite")
     }
 
+    /// Where a copy of the store is while a backup begins.
+    #[must_use]
+    pub(crate) fn snapshot(&self) -> PathBuf {
+        self.path.join("store.snapshot")
+    }
+
+    /// Held while that copy has a name. Waits: a copy takes seconds.
+    pub(crate) fn lock_backup(&self) -> Result<HomeLock, HomeError> {
+        self.wait_for("backup.lock")
+    }
+
     /// Held by the one process that receives and sends (`chat`, `listen` or `daemon`): two would share one MQTT session
     /// and take it from each other for ever.
     pub fn lock_receiving(&self) -> Result<HomeLock, HomeError> {
@@ -159,7 +170,11 @@ impl Home {
     /// Held while the keystore is read, changed and written, so that two processes do not undo each other's change.
     /// Waits: holders are brief (one Argon2id at most).
     pub fn lock_keystore(&self) -> Result<HomeLock, HomeError> {
-        let path = self.path.join("keystore.lock");
+        self.wait_for("keystore.lock")
+    }
+
+    fn wait_for(&self, name: &str) -> Result<HomeLock, HomeError> {
+        let path = self.path.join(name);
         let file = self.lock_file(&path)?;
         file.lock()
             .map_err(|source| HomeError::Io { path, source })?;

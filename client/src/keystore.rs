@@ -317,6 +317,31 @@ impl Unlocked {
 
     /// Writes the secrets, under a fresh nonce, atomically.
     pub fn save(&self, secrets: &[u8]) -> Result<(), KeystoreError> {
+        Ok(write_private(&self.path, &self.render(secrets)?)?)
+    }
+
+    /// The same file without a passphrase, for a backup that has one of its own.
+    pub fn unprotected(&self, secrets: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
+        let clear = Unlocked {
+            lock: Lock::None,
+            ..self.clone()
+        };
+        clear.render(secrets)
+    }
+
+    /// Reads what [`Unlocked::unprotected`] wrote, for a keystore at `path` that does not exist yet.
+    pub fn take_over(
+        path: &Path,
+        user: &str,
+        realm: &str,
+        bytes: &[u8],
+    ) -> Result<(Unlocked, Zeroizing<Vec<u8>>), KeystoreError> {
+        let unlocked = Unlocked::create(path, user, realm, None)?;
+        let secrets = unlocked.decrypt(&parse(path, user, realm, bytes)?)?;
+        Ok((unlocked, secrets))
+    }
+
+    fn render(&self, secrets: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeystoreError> {
         let header = |protection| Header {
             sealpost_keystore: VERSION,
             user: self.user.clone(),
@@ -357,7 +382,7 @@ impl Unlocked {
                 .map_err(|_| KeystoreError::Internal("the keystore cannot be written as JSON"))?,
         );
         bytes.push(b'\n');
-        Ok(write_private(&self.path, &bytes)?)
+        Ok(bytes)
     }
 
     /// How the file is protected.
@@ -416,6 +441,15 @@ fn read(path: &Path, user: &str, realm: &str) -> Result<KeystoreFile, KeystoreEr
     let bytes =
         read_private(path, MAX_FILE)?.ok_or_else(|| KeystoreError::Missing(path.to_owned()))?;
     let bytes = Zeroizing::new(bytes);
+    parse(path, user, realm, &bytes)
+}
+
+fn parse(
+    path: &Path,
+    user: &str,
+    realm: &str,
+    bytes: &[u8],
+) -> Result<KeystoreFile, KeystoreError> {
     /// The version alone, so that a later format is told apart from damage.
     #[derive(Deserialize)]
     struct Versioned {
@@ -429,15 +463,15 @@ fn read(path: &Path, user: &str, realm: &str) -> Result<KeystoreFile, KeystoreEr
         path: path.to_owned(),
         problem,
     };
-    let versioned: Versioned = serde_json::from_slice(&bytes)
-        .map_err(|_| damaged("it is not a keystore, or cut short"))?;
+    let versioned: Versioned =
+        serde_json::from_slice(bytes).map_err(|_| damaged("it is not a keystore, or cut short"))?;
     if versioned.header.sealpost_keystore != VERSION {
         return Err(KeystoreError::Version {
             path: path.to_owned(),
             version: versioned.header.sealpost_keystore,
         });
     }
-    let file: KeystoreFile = serde_json::from_slice(&bytes)
+    let file: KeystoreFile = serde_json::from_slice(bytes)
         .map_err(|_| damaged("a field is missing, unknown or malformed"))?;
     if file.header.user != user || file.header.realm != realm {
         return Err(KeystoreError::Owner {

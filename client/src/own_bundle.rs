@@ -22,6 +22,8 @@ pub enum OwnBundle {
 pub enum Foreign {
     /// Signed by our identity, but not by this installation.
     Copy,
+    /// Signed by our identity, and withdrawing it, which this installation did not do.
+    Revoked,
     /// Signed by another identity.
     Impostor {
         /// Its fingerprint.
@@ -59,6 +61,10 @@ pub fn look(account: &Account, payload: &[u8]) -> OwnBundle {
             fingerprint: bundle.identity().fingerprint(),
         });
     }
+    // It holds for good, and publishing another one would take it back.
+    if bundle.is_retired() && !account.is_retired() {
+        return OwnBundle::Foreign(Foreign::Revoked);
+    }
     // Older than ours and signed by us: made before, whether we remember it or not.
     if older {
         return OwnBundle::Publish;
@@ -78,6 +84,14 @@ pub fn alarm(account: &Account, foreign: &Foreign) -> Event {
             format!("keys for {user} that this installation did not make are published, signed by your identity"),
             "A copy of your keys is in use, or your home was restored from a backup. If you know of no other \
              installation, your identity is stolen: tell your contacts and start over with a new name."
+                .to_owned(),
+        ),
+        Foreign::Revoked => (
+            "own_keys_revoked",
+            None,
+            format!("the keys of {user} were revoked, and not by this installation"),
+            "Perhaps this home was restored from a backup of before that: begin anew with new keys, as `sealpost keys revoke` said. \
+             Otherwise somebody else has your keys: tell your contacts."
                 .to_owned(),
         ),
         Foreign::Impostor { fingerprint } => (

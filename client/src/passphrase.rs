@@ -55,6 +55,12 @@ impl Passphrase {
         Ok(Passphrase(text))
     }
 
+    /// For a library that derives the key itself.
+    #[must_use]
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// For the key derivation only.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -70,18 +76,36 @@ impl std::fmt::Debug for Passphrase {
 
 /// The passphrase of existing keys.
 pub fn existing(command: Option<&str>, user: &str) -> Result<Passphrase, PassphraseError> {
+    known(command, &format!("{user}'s keys"))
+}
+
+/// The passphrase of an existing backup.
+pub fn of_backup(command: Option<&str>) -> Result<Passphrase, PassphraseError> {
+    known(command, "the backup")
+}
+
+fn known(command: Option<&str>, of: &str) -> Result<Passphrase, PassphraseError> {
     match command {
         Some(command) => from_command(command),
-        None => ask(&format!("Passphrase of {user}'s keys: ")),
+        None => ask(&format!("Passphrase of {of}: ")),
     }
 }
 
 /// A passphrase for new keys: typed twice when it is typed.
 pub fn fresh(command: Option<&str>, user: &str) -> Result<Passphrase, PassphraseError> {
+    new(command, &format!("{user}'s keys"))
+}
+
+/// A passphrase for a new backup: typed twice when it is typed.
+pub fn for_backup(command: Option<&str>) -> Result<Passphrase, PassphraseError> {
+    new(command, "the backup")
+}
+
+fn new(command: Option<&str>, what: &str) -> Result<Passphrase, PassphraseError> {
     if let Some(command) = command {
         return from_command(command);
     }
-    let first = ask(&format!("New passphrase for {user}'s keys: "))?;
+    let first = ask(&format!("New passphrase for {what}: "))?;
     let second = ask("The same again: ")?;
     if first.as_bytes() != second.as_bytes() {
         return Err(PassphraseError::Differ);

@@ -71,12 +71,22 @@ impl Search {
 
 /// The form in which texts are compared: every run of white space is one space.
 fn fold(text: &str) -> String {
+    // Most texts. In these nothing is to be cleaned, and lower case is all there is to fold.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\n' | b'\t');
+    if text.bytes().all(plain) {
+        let mut words = text.split_ascii_whitespace();
+        let mut folded = String::with_capacity(text.len());
+        folded.extend(words.next());
+        for word in words {
+            folded.push(' ');
+            folded.push_str(word);
+        }
+        folded.make_ascii_lowercase();
+        return folded;
+    }
     let clean = clean_line(text);
     let words: Vec<&str> = clean.split_whitespace().collect();
     let text = words.join(" ");
-    if text.is_ascii() {
-        return text.to_ascii_lowercase();
-    }
     text.nfd()
         .default_case_fold()
         .nfkd()

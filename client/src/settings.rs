@@ -72,6 +72,8 @@ pub struct Settings {
     pub broker: Route,
     /// The user's folder.
     pub home: PathBuf,
+    /// The configuration file that was read, if there was one.
+    pub file: Option<PathBuf>,
     /// A command that prints the passphrase.
     pub passphrase_command: Option<String>,
     /// What lets us claim our name. It is not in the file: it is of use once.
@@ -349,6 +351,7 @@ impl Settings {
             .transpose()?;
         Ok(Settings {
             invitation,
+            file: file.map(|(path, _)| path.to_owned()),
             ..Settings::check(merged, environment)?
         })
     }
@@ -396,6 +399,7 @@ impl Settings {
             realm,
             broker,
             home,
+            file: None,
             passphrase_command: layer.passphrase_command,
             invitation: None,
             timeout,

@@ -177,6 +177,37 @@ impl Store {
         Ok(())
     }
 
+    /// Writes the store as it is at one moment into a new file (mode 0600), without what was deleted. Others go on.
+    pub(crate) fn snapshot(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.to_str().ok_or_else(|| crate::home::HomeError::Io {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::InvalidFilename.into(),
+        })?;
+        // SQLite takes over an empty file with its mode.
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| crate::home::HomeError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+        self.db.execute("VACUUM INTO ?1", [name])?;
+        Ok(())
+    }
+
+    /// Whether the file is sound.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let found: String = self
+            .db
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        match found.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Damaged("its tables do not fit together")),
+        }
+    }
+
     /// A number that changes when another process, or another connection, has changed something.
     pub fn data_version(&self) -> Result<u32, StoreError> {
         Ok(self
