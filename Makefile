@@ -69,10 +69,11 @@ bench: bench-tools ## Measure beside mosquitto in the same run, every message co
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench
 	$(PROGRAMS)/release/sealpost-bench compare
 	$(PROGRAMS)/release/sealpost-bench pipe
+	$(PROGRAMS)/release/sealpost-bench archive
 
 bench-tools:
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto \
-		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
+	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null && command -v mosquitto_sub >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto mosquitto-clients; }
 
 conformance: ## Run a public MQTT suite found at SUITE=path (see docs/conformance.md); BROKER=mosquitto to compare
 	@test -n "$(SUITE)" || { echo "SUITE=path is missing: docs/conformance.md says where the suites are"; exit 2; }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod archive;
 mod archive_reader;
 mod archiver_process;
 mod broker_process;
@@ -42,6 +43,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
+use crate::archive::Archive;
 use crate::compare::{Compare, Work};
 use crate::connection::Limits;
 use crate::latency::Latency;
@@ -95,6 +97,8 @@ enum Command {
     },
     /// The same work on several brokers in turn: a table of medians and ratios
     Compare(Compare),
+    /// The archiver beside a plain subscriber that writes to a file: lines a second, and what each costs
+    Archive(Archive),
     /// The whole way of a text, with login, broker and archiver: sealed, routed, archived, opened
     Pipe(Pipe),
 }
@@ -152,6 +156,10 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
                 comparison.json(),
                 comparison.flaws().is_empty(),
             )
+        }
+        Command::Archive(archive) => {
+            let report = archive.run(deadline, patience, |progress| eprintln!("{progress}"))?;
+            (report.text(), report.json(), report.flaws.is_empty())
         }
         Command::Pipe(pipe) => {
             let reports = pipe.run(deadline, patience, |report| eprintln!("{}", report.text()))?;

@@ -116,16 +116,7 @@ impl Party {
         encryption: Vec<EncryptionKey>,
         limits: Limits,
     ) -> Result<(), PartyError> {
-        let created = wall_clock();
-        let fields = BundleFields {
-            realm: self.realm.clone(),
-            user: self.user.clone(),
-            seq: next_seq(None, created),
-            created,
-            expires: created.saturating_add(VALIDITY),
-            encryption,
-            links: Vec::new(),
-        };
+        let fields = bundle_fields(&self.realm, &self.user, encryption);
         let bundle =
             KeyBundle::sign(fields, &self.identity).map_err(|source| PartyError::Sign {
                 user: self.user.clone(),
@@ -203,6 +194,24 @@ fn wait_for<T>(
         {
             return Err(exceeded);
         }
+    }
+}
+
+/// What the first bundle of somebody with these keys says.
+pub(crate) fn bundle_fields(
+    realm: &Realm,
+    user: &UserId,
+    encryption: Vec<EncryptionKey>,
+) -> BundleFields {
+    let created = wall_clock();
+    BundleFields {
+        realm: realm.clone(),
+        user: user.clone(),
+        seq: next_seq(None, created),
+        created,
+        expires: created.saturating_add(VALIDITY),
+        encryption,
+        links: Vec::new(),
     }
 }
 
