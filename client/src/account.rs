@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::home::Home;
 use crate::keystore::{KeystoreError, KeystoreKey, Protection, Unlocked};
-use crate::passphrase::{Passphrase, PassphraseError};
+use crate::passphrase::{self, Passphrase, PassphraseError};
 use crate::unwrap_key::UnwrapKey;
 
 /// How long a published bundle is valid. Nobody seals to an expired one.
@@ -40,6 +40,8 @@ pub struct Account {
     invitation: Option<Invitation>,
     /// How old the RSA key becomes before it is replaced.
     rotate_after: Option<Duration>,
+    /// What prints the passphrase, if another one is needed.
+    passphrase_command: Option<String>,
     /// Which keystore file was read or written last.
     file: Option<(u64, u64)>,
 }
@@ -157,6 +159,7 @@ impl Account {
             },
             invitation: None,
             rotate_after: None,
+            passphrase_command: None,
         };
         account.save()?;
         Ok(account)
@@ -204,6 +207,7 @@ impl Account {
             secrets,
             invitation: None,
             rotate_after: None,
+            passphrase_command: None,
         };
         account.upkeep(now)?;
         Ok(account)
@@ -234,6 +238,7 @@ impl Account {
             secrets,
             invitation: None,
             rotate_after: None,
+            passphrase_command: None,
         })
     }
 
@@ -268,19 +273,60 @@ impl Account {
         }
     }
 
+    /// With the command that prints the passphrase, in case another one is needed than at first.
+    #[must_use]
+    pub fn with_passphrase_command(self, passphrase_command: Option<String>) -> Account {
+        Account {
+            passphrase_command,
+            ..self
+        }
+    }
+
     /// What lets us claim our name.
     #[must_use]
     pub fn invitation(&self) -> Option<&Invitation> {
         self.invitation.as_ref()
     }
 
-    /// Reads the keystore again: another process may have rotated the key.
+    /// Reads the keystore again: another process may have rotated the key. Where it has changed the passphrase too, whoever
+    /// knows the new one is asked, but no person.
     pub fn reload(&mut self) -> Result<(), KeystoreError> {
         let file = file_of(&self.home);
-        let bytes = self.unlocked.reload()?;
+        let bytes = match self.unlocked.reload() {
+            Err(KeystoreError::WrongPassphrase(path)) => {
+                let unlocked = self.unlock_again();
+                let (unlocked, bytes) = unlocked.ok_or(KeystoreError::WrongPassphrase(path))?;
+                self.unlocked = unlocked;
+                bytes
+            }
+            read => read?,
+        };
         self.file = file;
         self.secrets = Secrets::parse(&bytes, &self.home, &self.user, &self.realm)?;
         Ok(())
+    }
+
+    /// Without a passphrase, with the key that an agent holds, or with the passphrase of the command.
+    fn unlock_again(&self) -> Option<(Unlocked, Zeroizing<Vec<u8>>)> {
+        let path = self.home.keystore();
+        let (user, realm) = (self.user.as_str(), self.realm.as_str());
+        let nobody = || Err(PassphraseError::NoTerminal);
+        if let Ok(opened) = Unlocked::open(&path, user, realm, nobody) {
+            return Some(opened);
+        }
+        if let Some(key) = crate::agent::key(self.home.path())
+            && let Ok(opened) = Unlocked::open_with_key(&path, user, realm, key)
+        {
+            return Some(opened);
+        }
+        let command = self.passphrase_command.as_deref()?;
+        let ask = || passphrase::existing(Some(command), user);
+        Unlocked::open(&path, user, realm, ask).ok()
+    }
+
+    /// Takes no notice of what another process has done until it does more.
+    pub fn overlook_change(&mut self) {
+        self.file = file_of(&self.home);
     }
 
     /// Whether another process has replaced the keystore since we read it.

@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
 use crate::account::Account;
-use crate::cli::{Cli, Command, ContactsCommand, HistoryArguments, HistoryCommand, KeysCommand, OutboxCommand};
+use crate::cli::{
+    Cli, Command, ContactsCommand, HistoryArguments, HistoryCommand, KeysCommand, OutboxCommand,
+};
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
@@ -73,7 +75,8 @@ impl Start {
     fn by_settings(&self, account: Account) -> Result<Account, Failure> {
         let mut account = account
             .with_invitation(self.settings.invitation.clone())
-            .with_rotation(self.settings.rotate_keys_after);
+            .with_rotation(self.settings.rotate_keys_after)
+            .with_passphrase_command(self.settings.passphrase_command.clone());
         account.upkeep(clock::now())?;
         Ok(account)
     }

@@ -31,6 +31,8 @@ pub enum Coming {
     Joined(ClientId, Lines),
     /// They sent a line.
     Line(ClientId, Vec<u8>),
+    /// They sent a line longer than [`MAX_REQUEST`], of which nothing more is read.
+    TooLong(ClientId),
     /// A message was written to them that is acknowledged by that.
     Written(ClientId, MessageName),
     /// They are gone.

@@ -72,6 +72,23 @@ pub fn look(account: &Account, payload: &[u8]) -> OwnBundle {
     OwnBundle::Foreign(Foreign::Copy)
 }
 
+/// The alarm for our own keys when another process has changed their passphrase.
+#[must_use]
+pub fn locked(account: &Account) -> Event {
+    let user = account.user();
+    Event::Alarm {
+        cause: "own_keys_locked",
+        user: user.to_string(),
+        pinned: None,
+        offered: None,
+        message: format!(
+            "the passphrase of {user}'s keys was changed; this process goes on with the keys that it has"
+        ),
+        hint: "Start it again, or let an agent hold the key (sealpost agent): until then it cannot follow or make new keys."
+            .to_owned(),
+    }
+}
+
 /// The alarm for it.
 #[must_use]
 pub fn alarm(account: &Account, foreign: &Foreign) -> Event {

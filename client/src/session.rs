@@ -28,14 +28,15 @@ pub(crate) use self::handover::hand_over;
 use self::opening::{receiving_client_id, start};
 pub use self::parts::{Manner, NotConnected, Parts};
 use self::wanted::Wanted;
-use crate::account::Account;
+use crate::account::{Account, Upkeep};
 use crate::contact::{Believed, Disbelieved};
 use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Failure, not_published};
+use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
 use crate::store::{OutboxEntry, Store, WaitingFor};
-use crate::{clock, incoming};
+use crate::{clock, incoming, own_bundle};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
 /// right after the answer to the subscription.
@@ -50,6 +51,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often we look whether another process wrote something: a message into the outbox, a decision, new keys.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long until we ask again for a passphrase that another process has changed: an agent may hold its key by then.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a goodbye waits for receipts to be taken.
 const LAST_RECEIPTS: Duration = Duration::from_secs(2);
 /// How many alarms are remembered as said.
@@ -101,6 +104,8 @@ pub struct Session {
     connected: bool,
     shown: u64,
     carrying: Carrying,
+    /// When to try again to read our own keys, whose passphrase another process has changed.
+    ask_again: Option<Instant>,
     /// As last seen, to notice what other processes do.
     data_version: u32,
     glance: Instant,
@@ -208,6 +213,7 @@ impl Session {
             connected: true,
             shown: 0,
             carrying: Carrying::default(),
+            ask_again: None,
             data_version: 0,
             glance: Instant::now() + GLANCE,
         }
@@ -466,12 +472,7 @@ impl Session {
     /// Whether another process wrote something.
     fn look_around(&mut self) -> Result<(), Failure> {
         if self.account.changed_on_disk() {
-            self.account.reload()?;
-            self.cache.clear();
-            self.carrying.forget_sealers();
-            if self.connected {
-                self.publish_own();
-            }
+            self.follow_keys()?;
         }
         // Whoever read the keystore again, and for whatever reason.
         if self.identity.borrow().key() != self.account.identity_key() {
@@ -484,6 +485,28 @@ impl Session {
             self.forget_settled()?;
             self.carry()?;
             self.carrying.gather();
+        }
+        Ok(())
+    }
+
+    /// Takes over what another process has done to our keys. When it has changed their passphrase, and nobody tells us the
+    /// new one, we go on with the keys that we have.
+    fn follow_keys(&mut self) -> Result<(), Failure> {
+        match self.account.reload() {
+            Ok(()) => {}
+            Err(KeystoreError::WrongPassphrase(_)) => {
+                self.account.overlook_change();
+                self.ask_again = Some(Instant::now() + ASK_AGAIN);
+                let me = self.account.user().clone();
+                return self.alarm_once(&me, own_bundle::locked(&self.account));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.ask_again = None;
+        self.cache.clear();
+        self.carrying.forget_sealers();
+        if self.connected {
+            self.publish_own();
         }
         Ok(())
     }
@@ -532,7 +555,14 @@ impl Session {
     }
 
     fn look_after(&mut self) -> Result<(), Failure> {
-        let upkeep = self.account.upkeep(clock::now())?;
+        if self.ask_again.is_some_and(|at| at <= Instant::now()) {
+            self.follow_keys()?;
+        }
+        let upkeep = match self.account.upkeep(clock::now()) {
+            // It was said.
+            Err(KeystoreError::WrongPassphrase(_)) if self.ask_again.is_some() => Upkeep::default(),
+            done => done?,
+        };
         if upkeep.destroyed > 0 {
             self.cache.clear();
         }

@@ -168,3 +168,51 @@ fn people_talk_with_nobody_to_type_a_passphrase() {
     assert_eq!(received.stdout, "From alice: unattended", "{received:?}");
     assert_eq!(alice.run(&["agent", "lock"]).code, 0);
 }
+
+#[test]
+fn whoever_is_connected_goes_on_after_the_passphrase_was_changed_and_takes_the_new_one_from_its_command()
+ {
+    let broker = Broker::start(BrokerOptions::default());
+    let bob = Person::settle("bob", &broker.url());
+    let alice = Person::newcomer("alice", &broker.url());
+    let secret = alice.home().with_extension("secret");
+    let command = format!("cat {}", secret.display());
+    let write = |text: &str| std::fs::write(&secret, text).unwrap();
+    write("the first\n");
+    let made = with(&alice, &command, &["keys", "init"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let mut listen = alice.start(&["--passphrase-command", &command, "--json", "listen"]);
+    listen.expect("\"connected\"");
+    let receive = |listen: &sealpost_tests::Process, text: &str| {
+        let sent = bob.run(&["send", "--wait", "sent", "alice", text]);
+        assert_eq!(sent.code, 0, "{sent:?}");
+        listen.expect(text);
+    };
+    receive(&listen, "under the first");
+
+    let change = |old: &str, new: &str| {
+        let changed = with(&alice, old, &["keys", "passphrase", "--new-command", new]);
+        assert_eq!(changed.code, 0, "{changed:?}");
+    };
+    change("echo the first", "echo the second");
+    listen.expect("own_keys_locked");
+    receive(&listen, "under the second, which it does not know");
+
+    write("the third\n");
+    change("echo the second", "echo the third");
+    // What is made under the third it can follow.
+    let rotated = with(&alice, "echo the third", &["keys", "rotate", "--identity"]);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    receive(&listen, "to the new identity");
+    let removed = with(
+        &alice,
+        "echo the third",
+        &["keys", "passphrase", "--remove"],
+    );
+    assert_eq!(removed.code, 0, "{removed:?}");
+    let rotated = alice.run(&["keys", "rotate"]);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    receive(&listen, "without any");
+    assert!(listen.terminate().success(), "{:?}", listen.stderr());
+    std::fs::remove_file(secret).unwrap();
+}

@@ -128,6 +128,10 @@ impl Desk {
                     self.put(client, protocol::answer(&id, result), None);
                 }
             }
+            Coming::TooLong(client) => {
+                let answer = protocol::answer(&Value::Null, Err(Refusal::too_long()));
+                self.put(client, answer, None);
+            }
             Coming::Written(client, name) => {
                 // Marked when they are handed out next, which is now.
                 if self.reader == Some(client) {

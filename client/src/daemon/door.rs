@@ -187,12 +187,14 @@ async fn read(
         if length == 0 {
             return Ok(());
         }
-        let is_too_long = line.len() > MAX_REQUEST;
-        if line.iter().all(u8::is_ascii_whitespace) && !is_too_long {
+        if line.len() > MAX_REQUEST {
+            let _ = coming.send(Coming::TooLong(client)).await;
+            return Ok(());
+        }
+        if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        // Cut off it is no JSON, and is answered so.
-        if coming.send(Coming::Line(client, line)).await.is_err() || is_too_long {
+        if coming.send(Coming::Line(client, line)).await.is_err() {
             return Ok(());
         }
     }

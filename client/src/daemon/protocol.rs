@@ -67,6 +67,12 @@ impl Refusal {
         Refusal::new(-32_602, format!("wrong params: {problem}"))
     }
 
+    /// Nothing more is read of it.
+    pub(super) fn too_long() -> Refusal {
+        let problem = format!("the request is longer than {} bytes", super::MAX_REQUEST);
+        Refusal::new(-32_600, problem)
+    }
+
     /// Nobody else is let in.
     pub(super) fn too_many() -> Refusal {
         Refusal {
