@@ -28,6 +28,13 @@ impl LogName {
         }
     }
 
+    /// The log that a tree head's origin names: `sealpost/<realm>/<archiver's name>/<log>`.
+    #[must_use]
+    pub fn of_origin(origin: &str) -> Option<LogName> {
+        let (_, name) = origin.rsplit_once('/')?;
+        LogName::ALL.into_iter().find(|log| log.as_str() == name)
+    }
+
     /// The active file.
     #[must_use]
     pub fn active(self) -> String {
@@ -185,6 +192,9 @@ mod tests {
         }
         assert_eq!(first_of_manifest(&manifest(17)), Some(17));
         assert_eq!(first_of_manifest("17.json"), None);
+        let origin = "sealpost/local/archiver/key_history";
+        assert_eq!(LogName::of_origin(origin), Some(LogName::KeyHistory));
+        assert_eq!(LogName::of_origin("key_history"), None);
         assert_eq!(first_of_manifest("+0000000000000000017.json"), None);
     }
 

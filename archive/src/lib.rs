@@ -20,3 +20,4 @@ pub mod manifest;
 pub mod segment;
 pub mod storage;
 pub mod tree;
+pub mod verify;

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sealpost_archive::layout::LogName;
 
 /// Printed below the help.
 const AFTER_HELP: &str = "\
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings, 10 another archiver writes in
-the directory, 11 the log is damaged, 12 the disk failed, 13 the disk is full.";
+the directory, 11 the archive is damaged or does not verify, 12 the disk failed, 13 the disk is full.";
 
 /// Keeps every inbox's ciphertext, and can read none of it.
 #[derive(Debug, Parser)]
@@ -25,9 +26,11 @@ pub enum Command {
     /// Archive until told to stop (SIGTERM or Ctrl-C).
     Run(RunArgs),
     /// Print the archiver's public key, which the broker must know; make the key if there is none.
-    Key(DirArgs),
+    Key(KeyArgs),
     /// Say what is in the archive and whether somebody writes to it.
     Status(StatusArgs),
+    /// Read the whole archive again and hold it against what was signed: exit code 0 only if all holds, 11 if not.
+    Verify(VerifyArgs),
 }
 
 /// Flags of `run`. Each one that is missing comes from the environment, the file or the default, in
@@ -83,6 +86,57 @@ pub struct DirArgs {
         hide_env = true
     )]
     pub config: Option<PathBuf>,
+}
+
+/// Flags of `key`.
+#[derive(Debug, Args, Default)]
+pub struct KeyArgs {
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// Print the keys that verify the archive's checkpoints instead, one for each log; make them if there are none.
+    #[arg(long)]
+    pub checkpoint: bool,
+}
+
+/// Flags of `verify`.
+#[derive(Debug, Args, Default)]
+pub struct VerifyArgs {
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// A checkpoint that was kept elsewhere: the archive must have grown out of it. May be given more than once.
+    #[arg(long, value_name = "NOTE-FILE")]
+    pub checkpoint: Vec<PathBuf>,
+    /// The key that checkpoints must be signed with, as `key --checkpoint` printed it; one for each log. Without it the archive's own
+    /// is taken, which proves only that the archive agrees with itself.
+    #[arg(long, value_name = "VERIFIER-KEY")]
+    pub key: Vec<String>,
+    /// Verify only this log.
+    #[arg(long, value_name = "LOG")]
+    pub log: Option<Log>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A log of the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Log {
+    /// Messages.
+    EncryptedLogs,
+    /// Key bundles.
+    KeyHistory,
+}
+
+impl From<Log> for LogName {
+    fn from(log: Log) -> LogName {
+        match log {
+            Log::EncryptedLogs => LogName::EncryptedLogs,
+            Log::KeyHistory => LogName::KeyHistory,
+        }
+    }
 }
 
 /// Flags of `status`.

@@ -1,6 +1,7 @@
 //! How the program ends: every error with its exit code and what to do next. Nothing else knows of
 //! either.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sealpost_mqtt::{TlsFilesError, advice_on_files};
@@ -12,6 +13,7 @@ use crate::settings::SettingsError;
 use crate::status::StatusError;
 use crate::writer::OpenError;
 use sealpost_archive::log_file::AppendError;
+use sealpost_archive::log_reader::ReadError;
 
 /// Something failed that has no code of its own.
 pub const FAILED: u8 = 1;
@@ -44,6 +46,26 @@ pub enum ProgramError {
     /// The status could not be told.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// There is no archive.
+    #[error("there is no archive in {0}")]
+    NoArchive(PathBuf),
+    /// The archive could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file that was given is of no use.
+    #[error("cannot use {path}: {reason}")]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A verifier key that was given is of no use.
+    #[error("{0:?} is of no use: {1}")]
+    VerifierKey(String, String),
+    /// The archive does not verify.
+    #[error("the archive does not verify: {0} findings")]
+    NotVerified(u64),
     /// The program could not be set up.
     #[error("cannot {0}: {1}")]
     Setup(&'static str, String),
@@ -58,7 +80,11 @@ impl ProgramError {
 
     fn code(&self) -> u8 {
         match self {
-            ProgramError::Settings(_) | ProgramError::Tls(_) => USAGE,
+            ProgramError::Settings(_)
+            | ProgramError::Tls(_)
+            | ProgramError::Input { .. }
+            | ProgramError::VerifierKey(..) => USAGE,
+            ProgramError::NotVerified(_) => DAMAGED,
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => LOCKED,
             ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
                 DISK_FULL
@@ -84,6 +110,10 @@ impl ProgramError {
             }
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => Some(
                 "stop the other one first, or give this one a directory and a name of its own"
+                    .to_owned(),
+            ),
+            ProgramError::NotVerified(_) => Some(
+                "nothing was changed. Keep a copy as it is; compare it with a mirror or a backup"
                     .to_owned(),
             ),
             _ => disk_hint(self.code()).map(str::to_owned),

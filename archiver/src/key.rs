@@ -102,6 +102,16 @@ pub fn origin(realm: &Realm, name: &UserId, log: LogName) -> String {
     format!("sealpost/{realm}/{name}/{}", log.as_str())
 }
 
+/// Reads the key that signs the tree heads of `log`, whatever it calls the log.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn stored_signer(directory: &Path, log: LogName) -> Result<CheckpointSigner, KeyError> {
+    let path = directory.join(log.checkpoint_key());
+    let text = read(&path)?;
+    CheckpointSigner::parse(text.trim_end()).map_err(|_| KeyError::NotASigner(path))
+}
+
 /// Reads the key that signs the tree heads of `log`, which are known as those of `origin`.
 ///
 /// # Errors
@@ -111,13 +121,10 @@ pub fn load_signer(
     log: LogName,
     origin: &str,
 ) -> Result<CheckpointSigner, KeyError> {
-    let path = directory.join(log.checkpoint_key());
-    let text = read(&path)?;
-    let signer =
-        CheckpointSigner::parse(text.trim_end()).map_err(|_| KeyError::NotASigner(path.clone()))?;
+    let signer = stored_signer(directory, log)?;
     if signer.origin() != origin {
         return Err(KeyError::OtherLog {
-            path,
+            path: directory.join(log.checkpoint_key()),
             expected: origin.to_owned(),
             found: signer.origin().to_owned(),
         });

@@ -14,6 +14,7 @@
 pub mod archive;
 pub mod arrival;
 pub mod cli;
+pub mod command;
 pub mod committer;
 pub mod digest_window;
 pub mod evidence;

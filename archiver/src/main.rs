@@ -7,9 +7,10 @@ use clap::Parser as _;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::storage::Directory;
 use sealpost_archiver::archive;
-use sealpost_archiver::cli::{Cli, Command, DirArgs, RunArgs, StatusArgs};
+use sealpost_archiver::cli::{Cli, Command, KeyArgs, RunArgs, StatusArgs};
+use sealpost_archiver::command;
 use sealpost_archiver::exit::ProgramError;
-use sealpost_archiver::key;
+use sealpost_archiver::key::{self, KeyError};
 use sealpost_archiver::settings::{LogFormat, Settings, SettingsError};
 use sealpost_archiver::status::Status;
 use sealpost_service::endpoint::Endpoint;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Run(flags) => run(&flags),
         Command::Key(flags) => print_key(&flags),
         Command::Status(flags) => print_status(&flags),
+        Command::Verify(flags) => command::verify::run(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,11 +111,24 @@ fn stop_at_signal(stop: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-fn print_key(flags: &DirArgs) -> Result<(), ProgramError> {
-    let settings = Settings::gather_for_dir(flags)?;
+fn print_key(flags: &KeyArgs) -> Result<(), ProgramError> {
+    let settings = Settings::gather_for_dir(&flags.dir)?;
     Directory::open(&settings.dir)
         .map_err(|error| ProgramError::Setup("use the directory", error.to_string()))?;
-    print_line(&key::load_or_create(&settings.dir)?.key().to_string());
+    if !flags.checkpoint {
+        print_line(&key::load_or_create(&settings.dir)?.key().to_string());
+        return Ok(());
+    }
+    for log in LogName::ALL {
+        let signer = match key::stored_signer(&settings.dir, log) {
+            Err(KeyError::Missing(_)) => {
+                let origin = key::origin(&settings.realm, &settings.name, log);
+                key::load_or_create_signer(&settings.dir, log, &origin)?
+            }
+            other => other?,
+        };
+        print_line(signer.verifier_key());
+    }
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use crate::simulated_disk::SimulatedDisk;
 
 const LOG: LogName = LogName::EncryptedLogs;
 
-fn signer() -> CheckpointSigner {
+pub(crate) fn signer() -> CheckpointSigner {
     let text = CheckpointSigner::text_from_seed("sealpost/local/archiver/encrypted_logs", &[7; 32]);
     CheckpointSigner::parse(&text).unwrap()
 }

@@ -20,3 +20,4 @@ mod scripted_broker;
 mod sealing;
 mod simulated_disk;
 mod torn_tail;
+mod verifying;

@@ -1,0 +1,11 @@
+//! What reads an archive, held against archives in a directory: whole ones, and ones that somebody tampered with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod changed_bytes;
+mod sample;
+mod tampering;

@@ -1,0 +1,12 @@
+//! The commands that read an archive, as processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod command;
+#[path = "../../../archive/tests/reading/sample.rs"]
+mod sample;
+mod verify;
