@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sealpost_archive::layout::LogName;
 
+use crate::moment::Moment;
+
 /// Printed below the help.
 const AFTER_HELP: &str = "\
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings, 10 another archiver writes in
@@ -31,6 +33,100 @@ pub enum Command {
     Status(StatusArgs),
     /// Read the whole archive again and hold it against what was signed: exit code 0 only if all holds, 11 if not.
     Verify(VerifyArgs),
+    /// Put a tombstone in the place of a line: what was in it is gone, and the tree still verifies.
+    Erase(EraseArgs),
+    /// Remove the oldest segments of messages, with a record of it.
+    Retire(RetireArgs),
+    /// Say what may be neither erased nor retired.
+    #[command(subcommand)]
+    Hold(HoldCommand),
+    /// Seal the active files into segments now, as SIGHUP does.
+    Seal(DirArgs),
+}
+
+/// Flags of `erase`.
+#[derive(Debug, Args)]
+pub struct EraseArgs {
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// The number of the line ("seq").
+    #[arg(long, value_name = "N")]
+    pub seq: u64,
+    /// The log that it is in.
+    #[arg(long, value_name = "LOG", default_value = "encrypted_logs")]
+    pub log: Log,
+    /// Why; it stands in the log for ever.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// Flags of `retire`.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+    /// Segments whose lines were all written before this: a day (2026-01-31), a time (2026-01-31T12:00:00Z) or seconds since 1970.
+    #[arg(long, value_name = "WHEN")]
+    pub before: Moment,
+    /// Why; it stands in the log for ever.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// What to do with holds.
+#[derive(Debug, Subcommand)]
+pub enum HoldCommand {
+    /// Place a hold.
+    Add {
+        /// Where the archive is.
+        #[command(flatten)]
+        dir: DirArgs,
+        /// What it is called.
+        name: String,
+        /// It covers lines written then or later; all if not given.
+        #[arg(long, value_name = "WHEN")]
+        from: Option<Moment>,
+        /// It covers lines written then or before; all if not given.
+        #[arg(long, value_name = "WHEN")]
+        until: Option<Moment>,
+        /// It covers what this user sent or got; may be given more than once. Everybody if not given.
+        #[arg(long, value_name = "USER")]
+        user: Vec<String>,
+        /// Why.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// List the holds.
+    List {
+        /// Where the archive is.
+        #[command(flatten)]
+        dir: DirArgs,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Release a hold.
+    Release {
+        /// Where the archive is.
+        #[command(flatten)]
+        dir: DirArgs,
+        /// What it is called.
+        name: String,
+    },
+}
+
+impl HoldCommand {
+    /// Where the archive is.
+    #[must_use]
+    pub fn dir(&self) -> &DirArgs {
+        match self {
+            HoldCommand::Add { dir, .. }
+            | HoldCommand::List { dir, .. }
+            | HoldCommand::Release { dir, .. } => dir,
+        }
+    }
 }
 
 /// Flags of `run`. Each one that is missing comes from the environment, the file or the default, in
@@ -73,7 +169,7 @@ pub struct RunArgs {
 }
 
 /// Flags that say where the archive is.
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Clone, Args, Default)]
 pub struct DirArgs {
     /// The archive's directory [env: SEALPOST_ARCHIVER_DIR]
     #[arg(long, value_name = "DIR")]

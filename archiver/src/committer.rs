@@ -16,12 +16,21 @@ use crate::health::Health;
 use crate::room::Room;
 use crate::rotation::Rotation;
 use crate::signers::Signers;
-use crate::work::{Inbox, Order, Work};
-use crate::writer::{Archived, Writer};
+use crate::work::{Inbox, NewRecord, Order, Work};
+use crate::writer::{Archived, Removal, Writer};
 
 /// Where a batch is closed although more is there, in bytes held by its arrivals: large enough that
 /// the sync is a small part of the time, small enough that acknowledgements keep flowing.
 const MAX_BATCH: usize = 8 << 20;
+
+/// Why a removal is not recorded.
+#[derive(Debug, thiserror::Error)]
+enum RecordError {
+    #[error("{0}")]
+    NotNow(String),
+    #[error(transparent)]
+    Failed(#[from] AppendError),
+}
 
 /// The two logs of an archive, open for writing.
 #[derive(Debug)]
@@ -125,16 +134,65 @@ impl<S: Storage> Committer<S> {
         clock: &mut impl FnMut() -> Timestamp,
         on_synced: &mut impl FnMut(LogName, Synced),
     ) -> Result<(), AppendError> {
+        if let Order::Record { log, record, reply } = order {
+            let recorded = self.record(log, &record, clock(), on_synced);
+            let (answer, done) = match recorded {
+                Ok(removal) => (Ok(removal), Ok(())),
+                Err(RecordError::NotNow(reason)) => (Err(reason), Ok(())),
+                Err(RecordError::Failed(error)) => (Err(error.to_string()), Err(error)),
+            };
+            // Whoever asked may be gone; what is recorded is done all the same.
+            let _ = reply.send(answer);
+            return done;
+        }
         for writer in [&mut self.logs.keys, &mut self.logs.messages] {
-            let rotated = match order {
-                Order::Seal => self.rotation.rotate(writer)?,
-                Order::SealFull => self.rotation.rotate_full(writer, clock())?,
+            let rotated = if matches!(order, Order::Seal) {
+                self.rotation.rotate(writer)?
+            } else {
+                self.rotation.rotate_full(writer, clock())?
             };
             if let Some(full) = rotated {
                 on_synced(writer.name(), full);
             }
         }
         Ok(())
+    }
+
+    /// Adds a record of a removal. A line in the active file is first put out of the way with it: only full files are changed.
+    fn record(
+        &mut self,
+        log: LogName,
+        record: &NewRecord,
+        now: Timestamp,
+        on_synced: &mut impl FnMut(LogName, Synced),
+    ) -> Result<Removal, RecordError> {
+        let writer = match log {
+            LogName::EncryptedLogs => &mut self.logs.messages,
+            LogName::KeyHistory => &mut self.logs.keys,
+        };
+        if let NewRecord::Erasure { erases, .. } = record
+            && *erases >= writer.active_first()
+        {
+            match self.rotation.rotate(writer)? {
+                Some(full) => on_synced(log, full),
+                None => {
+                    return Err(RecordError::NotNow(
+                        "the file that the line is in cannot be put out of the way".to_owned(),
+                    ));
+                }
+            }
+        }
+        match writer.record(record.borrowed(), now) {
+            Ok((leaf, removal)) => {
+                on_synced(log, Synced::Lines(vec![leaf]));
+                on_synced(log, Synced::Removal(removal));
+                Ok(removal)
+            }
+            Err(AppendError::Full(error)) => Err(RecordError::NotNow(format!(
+                "there is no room for the record: {error}"
+            ))),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Commits a batch, as soon as there is room. `false` if it was told to stop before there was.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use sealpost_mqtt::{TlsFilesError, advice_on_files};
 
 use crate::archive::ArchiveError;
+use crate::control::caller::CallError;
 use crate::key::KeyError;
 use crate::lock::LockError;
 use crate::settings::SettingsError;
@@ -66,6 +67,17 @@ pub enum ProgramError {
     /// The archive does not verify.
     #[error("the archive does not verify: {0} findings")]
     NotVerified(u64),
+    /// The archiver that runs could not be asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// What was asked for is not done.
+    #[error("{message}")]
+    Refused {
+        /// Why.
+        message: String,
+        /// What to do; may be empty.
+        hint: String,
+    },
     /// The program could not be set up.
     #[error("cannot {0}: {1}")]
     Setup(&'static str, String),
@@ -104,6 +116,7 @@ impl ProgramError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ProgramError::Settings(error) => Some(error.hint()),
+            ProgramError::Refused { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
             ProgramError::Tls(error) => Some(advice_on_files(error).to_owned()),
             ProgramError::Key(error) | ProgramError::Archive(ArchiveError::Key(error)) => {
                 key_hint(error)

@@ -11,23 +11,32 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod administration;
 pub mod archive;
 pub mod arrival;
 pub mod cli;
 pub mod command;
 pub mod committer;
+pub mod control;
 pub mod digest_window;
 pub mod evidence;
 pub mod exit;
 pub mod health;
+pub mod holds;
 pub mod keeper;
 pub mod key;
+pub mod live;
 pub mod lock;
+pub mod moment;
 pub mod observer;
+mod open_archive;
+pub mod operate;
 pub mod removal;
+pub mod removal_plan;
 pub mod room;
 pub mod rotation;
 pub mod sealer;
+mod seconds;
 pub mod settings;
 pub mod share_name;
 pub mod signers;

@@ -7,10 +7,12 @@ use clap::Parser as _;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::storage::Directory;
 use sealpost_archiver::archive;
-use sealpost_archiver::cli::{Cli, Command, KeyArgs, RunArgs, StatusArgs};
+use sealpost_archiver::cli::{Cli, Command, DirArgs, HoldCommand, KeyArgs, RunArgs, StatusArgs};
 use sealpost_archiver::command;
+use sealpost_archiver::control::request::Request;
 use sealpost_archiver::exit::ProgramError;
 use sealpost_archiver::key::{self, KeyError};
+use sealpost_archiver::operate;
 use sealpost_archiver::settings::{LogFormat, Settings, SettingsError};
 use sealpost_archiver::status::Status;
 use sealpost_service::endpoint::Endpoint;
@@ -24,6 +26,10 @@ fn main() -> ExitCode {
         Command::Key(flags) => print_key(&flags),
         Command::Status(flags) => print_status(&flags),
         Command::Verify(flags) => command::verify::run(&flags),
+        Command::Erase(flags) => operate(&flags.dir.clone(), flags.into()),
+        Command::Retire(flags) => operate(&flags.dir.clone(), flags.into()),
+        Command::Hold(command) => hold(command),
+        Command::Seal(dir) => operate(&dir, Request::Seal {}),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -132,13 +138,37 @@ fn print_key(flags: &KeyArgs) -> Result<(), ProgramError> {
     Ok(())
 }
 
+fn operate(dir: &DirArgs, request: Request) -> Result<(), ProgramError> {
+    let settings = Settings::gather_for_dir(dir)?;
+    let answer = operate::ask(settings, request)?;
+    print_line(&operate::text_of(&answer));
+    Ok(())
+}
+
+fn hold(command: HoldCommand) -> Result<(), ProgramError> {
+    let settings = Settings::gather_for_dir(command.dir())?;
+    let json = matches!(command, HoldCommand::List { json: true, .. });
+    let answer = operate::ask(settings, command.into())?;
+    if json {
+        print_json(&answer)
+    } else {
+        print_line(&operate::text_of(&answer));
+        Ok(())
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), ProgramError> {
+    let json = serde_json::to_string(value)
+        .map_err(|error| ProgramError::Setup("write JSON", error.to_string()))?;
+    print_line(&json);
+    Ok(())
+}
+
 fn print_status(flags: &StatusArgs) -> Result<(), ProgramError> {
     let settings = Settings::gather_for_dir(&flags.dir)?;
-    let status = Status::of(&settings.dir)?;
+    let status = Status::of(&settings.dir)?.with_live(&settings.dir)?;
     if flags.json {
-        let json = serde_json::to_string(&status)
-            .map_err(|error| ProgramError::Setup("write JSON", error.to_string()))?;
-        print_line(&json);
+        print_json(&status)?;
     } else {
         print_line(&status.to_string());
     }

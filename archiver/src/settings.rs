@@ -10,6 +10,7 @@ use sealpost_core::{Realm, UserId};
 use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
+use crate::administration::Retention;
 use crate::cli::{DirArgs, RunArgs};
 use crate::share_name::ShareName;
 use crate::writer::Full;
@@ -21,7 +22,7 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 20] = [
     "broker",
     "ca",
     "client_cert",
@@ -36,6 +37,8 @@ const KNOWN: [&str; 18] = [
     "disk_reserve",
     "segment_bytes",
     "segment_age",
+    "keep_days",
+    "keep_bytes",
     "metrics",
     "metrics_remote",
     "log",
@@ -70,6 +73,9 @@ const MIN_SEGMENT_AGE: u64 = 60;
 /// Ten years.
 const MAX_SEGMENT_AGE: u64 = 3_652 * 86_400;
 
+/// A century.
+const MAX_KEEP_DAYS: u64 = 36_525;
+
 /// Settings of an archiver.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -91,6 +97,8 @@ pub struct Settings {
     pub disk_reserve: u64,
     /// When an active file is sealed.
     pub full: Full,
+    /// How long messages are kept.
+    pub retention: Retention,
     /// Where metrics and health are served, if at all.
     pub metrics: Option<SocketAddr>,
     /// What to log: a filter such as `info` or `sealpost_archiver=debug`.
@@ -180,6 +188,8 @@ struct Values {
     disk_reserve: u64,
     segment_bytes: u64,
     segment_age: u64,
+    keep_days: Option<u64>,
+    keep_bytes: Option<u64>,
     metrics: Option<String>,
     metrics_remote: bool,
     log: String,
@@ -313,6 +323,9 @@ impl Values {
             self.segment_age,
             MIN_SEGMENT_AGE..=MAX_SEGMENT_AGE,
         )?;
+        if let Some(days) = self.keep_days {
+            within("keep_days", days, 1..=MAX_KEEP_DAYS)?;
+        }
         Ok(Settings {
             dir,
             broker,
@@ -328,6 +341,10 @@ impl Values {
             full: Full {
                 bytes: self.segment_bytes,
                 age: self.segment_age * 1000,
+            },
+            retention: Retention {
+                days: self.keep_days,
+                bytes: self.keep_bytes,
             },
             metrics: metrics_address(self.metrics.as_deref(), self.metrics_remote)?,
             log: self.log,
@@ -515,6 +532,7 @@ mod tests {
             ("SEALPOST_ARCHIVER_DEDUPE_WINDOW", "1", "dedupe_window"),
             ("SEALPOST_ARCHIVER_SEGMENT_BYTES", "1023", "segment_bytes"),
             ("SEALPOST_ARCHIVER_SEGMENT_AGE", "59", "segment_age"),
+            ("SEALPOST_ARCHIVER_KEEP_DAYS", "0", "keep_days"),
         ] {
             let error =
                 Settings::gather_from(&flags(Some("d"), None), environment(&[(variable, value)]))

@@ -3,10 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use sealpost_archive::hash::Hash;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::tree::TreeHead;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
 
+use tokio::sync::oneshot;
+
 use crate::arrival::Arrival;
+use crate::writer::{Record, Removal};
 
 /// How often it is looked whether an active file has become too old.
 const LOOK_AT_AGE: Duration = Duration::from_secs(10);
@@ -27,6 +33,59 @@ pub enum Order {
     Seal,
     /// Have the active files sealed that are full.
     SealFull,
+    /// Record a removal, and have it done.
+    Record {
+        /// In this log.
+        log: LogName,
+        /// What is removed.
+        record: NewRecord,
+        /// What is to be removed now, or why it is not recorded.
+        reply: oneshot::Sender<Result<Removal, String>>,
+    },
+}
+
+/// A record that is to be added.
+#[derive(Debug)]
+pub enum NewRecord {
+    /// A line is erased.
+    Erasure {
+        /// The line.
+        erases: u64,
+        /// Its leaf.
+        leaf: Hash,
+        /// Why.
+        reason: String,
+    },
+    /// The oldest lines are retired.
+    Retirement {
+        /// How many, and the tree over them.
+        head: TreeHead,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NewRecord {
+    /// As the writer takes it.
+    #[must_use]
+    pub fn borrowed(&self) -> Record<'_> {
+        match self {
+            NewRecord::Erasure {
+                erases,
+                leaf,
+                reason,
+            } => Record::Erasure {
+                erases: *erases,
+                leaf: *leaf,
+                reason,
+            },
+            NewRecord::Retirement { head, reason } => Record::Retirement {
+                retires: head.size,
+                root: head.root,
+                reason,
+            },
+        }
+    }
 }
 
 impl From<Arrival> for Work {

@@ -15,6 +15,7 @@ mod lives;
 mod log_reading;
 mod messages;
 mod reconnects;
+mod removal;
 mod restarts;
 mod scripted_broker;
 mod sealing;

@@ -1,0 +1,8 @@
+//! The control socket, `control.sock` in the archive's directory: who runs a command asks the archiver that runs, for only that one
+//! may write. A request is a line of JSON, and so is the answer.
+
+pub mod answer;
+pub mod caller;
+pub mod request;
+pub mod socket;
+mod socket_path;
