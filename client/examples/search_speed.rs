@@ -1,6 +1,6 @@
 //! How long it takes to search a long history: every text is decrypted and looked at.
 //!
-//! `cargo run --release -p sealpost --example search_speed -- 100000`
+//! `cargo run --config profile.dev.opt-level=3 -p sealpost --example search_speed -- 100000`
 
 use std::time::Instant;
 

@@ -586,8 +586,9 @@ impl Event {
                 created,
                 messages,
             } => format!(
-                "backup of {user} in realm {realm}, made {}, with {messages} messages: {}",
+                "backup of {user} in realm {realm}, made {}, with {}: {}",
                 crate::moment::shown(*created),
+                counted(*messages),
                 clean_line(file)
             ),
             Event::Restored {
@@ -598,8 +599,9 @@ impl Event {
                 messages,
                 fingerprint,
             } => format!(
-                "{user} in realm {realm} ({fingerprint}) is restored as of {}, with {messages} messages: {}",
+                "{user} in realm {realm} ({fingerprint}) is restored as of {}, with {}: {}",
                 crate::moment::shown(*created),
+                counted(*messages),
                 clean_line(home)
             ),
             Event::Agent { until: None } => "no agent holds your key".to_owned(),
@@ -707,6 +709,14 @@ impl Event {
             None => {}
         }
         out
+    }
+}
+
+/// So many messages, in words.
+pub(crate) fn counted(messages: u64) -> String {
+    match messages {
+        1 => "1 message".to_owned(),
+        more => format!("{more} messages"),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Start, parse_user};
 use crate::account::Account;
 use crate::cli::{HistoryArguments, HistoryCommand, HistoryPart};
 use crate::clock;
+use crate::event::counted;
 use crate::exit::Failure;
 use crate::history::{self, ExportError, HistoryLine, Remembered, Trust};
 use crate::new_file::NewFile;
@@ -135,7 +136,8 @@ fn export(
     };
     file.finish()?;
     start.printer.note(&format!(
-        "sealpost: {written} messages are in {}, readable to whoever reads the file",
+        "sealpost: {} written to {}, readable to whoever reads the file",
+        counted(written),
         path.display()
     ))?;
     Ok(())
@@ -150,8 +152,9 @@ fn import(
     let is_stopped = || start.stop.is_cancelled();
     let imports = history::import(&mut store, line(account), file, &is_stopped)?;
     start.printer.note(&format!(
-        "sealpost: {} messages imported, {} were there already",
-        imports.fresh, imports.known
+        "sealpost: {} imported, {} there already",
+        counted(imports.fresh),
+        imports.known
     ))?;
     Ok(())
 }
