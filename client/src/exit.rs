@@ -393,6 +393,11 @@ impl From<EnqueueError> for Failure {
     fn from(error: EnqueueError) -> Failure {
         match error {
             EnqueueError::Store(error) => error.into(),
+            EnqueueError::KeyOfAnother => Failure::new(
+                Code::Usage,
+                error.to_string(),
+                "Nothing was sent. Give each message a key of its own, and the same only to say the same again.",
+            ),
             EnqueueError::Content(error) => Failure::new(
                 Code::Failed,
                 error.to_string(),

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::account::Account;
 use crate::keystore::KeystoreError;
-use crate::store::{Store, StoreError};
+use crate::store::{Once, Store, StoreError};
 use crate::trust_policy::{NotPermitted, TrustPolicy};
 
 /// How many recipients' sealers are kept: each holds an AES key for a minute at most.
@@ -54,6 +54,9 @@ pub enum EnqueueError {
     /// It could not be written down.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Its key is that of a message to somebody else, or with another content.
+    #[error("another message was sent with this key")]
+    KeyOfAnother,
 }
 
 /// Takes a message into the outbox. When it returns, the message is on disk and has its name.
@@ -78,17 +81,37 @@ pub fn enqueue_all(
 ) -> Result<Vec<MessageId>, EnqueueError> {
     let messages = contents
         .iter()
-        .map(|content| {
-            let json = Zeroizing::new(content.to_json()?);
-            let length = json.len();
-            if length > MAX_PLAINTEXT {
-                return Err(ContentError::TooLong { length });
-            }
-            Ok((MessageId::new(now, &mut rand::rng()), json))
-        })
+        .map(|content| named(content, now))
         .collect::<Result<Vec<_>, ContentError>>()?;
     store.enqueue(to, &messages, now)?;
     Ok(messages.into_iter().map(|(id, _)| id).collect())
+}
+
+/// Takes a message into the outbox, unless one with the same key was before: then that one's name is the answer.
+pub fn enqueue_once(
+    store: &mut Store,
+    key: &str,
+    to: &UserId,
+    content: &Content,
+    now: Timestamp,
+) -> Result<MessageId, EnqueueError> {
+    match store.enqueue_once(key, to, named(content, now)?, now)? {
+        Once::Taken(id) => Ok(id),
+        Once::KeyOfAnother => Err(EnqueueError::KeyOfAnother),
+    }
+}
+
+/// A content as JSON, if it can be sealed, and a name for it.
+fn named(
+    content: &Content,
+    now: Timestamp,
+) -> Result<(MessageId, Zeroizing<String>), ContentError> {
+    let json = Zeroizing::new(content.to_json()?);
+    let length = json.len();
+    if length > MAX_PLAINTEXT {
+        return Err(ContentError::TooLong { length });
+    }
+    Ok((MessageId::new(now, &mut rand::rng()), json))
 }
 
 /// Seals, in bursts: what goes to one recipient within a minute needs one RSA operation on either side.

@@ -11,6 +11,7 @@ mod inbox;
 mod outbox;
 mod receipts;
 mod schema;
+mod send_keys;
 mod waiting;
 
 use std::os::unix::fs::OpenOptionsExt;
@@ -32,6 +33,7 @@ pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMess
 pub use outbox::{
     Attempt, Due, GIVE_UP, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem, Sealed, SendState,
 };
+pub use send_keys::Once;
 pub use waiting::{Hold, MAX_HELD_PER_SENDER, MAX_HELD_SENDERS, WaitingFor};
 
 /// How long a second process waits for the first one's transaction. Transactions take milliseconds; a disk may not.

@@ -90,6 +90,36 @@ fn a_message_between_the_daemons_death_and_its_acknowledgement_comes_again() {
 }
 
 #[test]
+fn what_a_program_asks_for_again_with_the_same_key_is_sent_once_also_over_a_crash() {
+    let (_broker, alice, bob) = pair();
+    let mut daemon = start(&alice);
+    let mut program = Program::of(&alice);
+    let alert = json!({ "to": "bob", "text": "disk full on db1", "key": "db1-42" });
+    let first = program.call("send", alert.clone())["result"]["id"].clone();
+    assert!(first.is_string());
+    assert_eq!(program.call("send", alert.clone())["result"]["id"], first);
+    daemon.kill();
+    let mut daemon = start(&alice);
+    let mut program = Program::of(&alice);
+    assert_eq!(program.call("send", alert.clone())["result"]["id"], first);
+    let mut other = alert;
+    other["text"] = json!("something else");
+    let refused = program.call("send", other);
+    assert_eq!(refused["error"]["data"]["code"], 2, "{refused}");
+    let last = program.call(
+        "send",
+        json!({ "to": "bob", "text": "all is well", "key": "x" }),
+    );
+    assert!(last["result"]["id"].is_string(), "{last}");
+    let received = bob.run(&["listen", "--count", "2", "--timeout", "30s"]);
+    assert_eq!(
+        received.stdout,
+        "From alice: disk full on db1\nFrom alice: all is well"
+    );
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn a_daemon_starts_without_a_broker_and_outlives_its_restarts() {
     let (mut broker, alice, bob) = pair();
     broker.kill();

@@ -15,7 +15,7 @@ use crate::contact::listed;
 use crate::event::Event;
 use crate::exit::{Code, Failure};
 use crate::incoming;
-use crate::outgoing::{enqueue, permit};
+use crate::outgoing::{enqueue, enqueue_once, permit};
 use crate::store::{Store, StoreError};
 use crate::trust_policy::TrustPolicy;
 
@@ -211,7 +211,7 @@ impl Desk {
 
     fn answer(&mut self, client: ClientId, call: Call) -> Result<Value, Refusal> {
         match call {
-            Call::Send { to, content } => {
+            Call::Send { to, content, key } => {
                 if to == self.manners.user {
                     return Err(
                         Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
@@ -219,7 +219,11 @@ impl Desk {
                 }
                 let (policy, retired) = (self.manners.trust, self.connection.retired);
                 permit(&self.store, policy, retired, &to)?;
-                let id = enqueue(&mut self.store, &to, &content, clock::now())?;
+                let now = clock::now();
+                let id = match key {
+                    None => enqueue(&mut self.store, &to, &content, now)?,
+                    Some(key) => enqueue_once(&mut self.store, &key, &to, &content, now)?,
+                };
                 self.wrote = true;
                 Ok(json!({ "id": id.to_string() }))
             }

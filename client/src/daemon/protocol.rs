@@ -8,11 +8,19 @@ use serde_json::{Value, json};
 use crate::event;
 use crate::exit::{Code, Failure};
 
+/// The longest key of a message to be sent, in bytes.
+const MAX_KEY: usize = 128;
+
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Call {
     /// Send a message.
-    Send { to: UserId, content: Content },
+    Send {
+        to: UserId,
+        content: Content,
+        /// What the program calls it, so that asking again sends nothing twice.
+        key: Option<String>,
+    },
     /// How things are.
     Status,
     /// What has not arrived.
@@ -115,6 +123,7 @@ struct SendParams {
     to: String,
     text: Option<String>,
     content: Option<Value>,
+    key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -163,14 +172,25 @@ pub(super) fn parse(line: &[u8]) -> Request {
 fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
     match method {
         "send" => {
-            let SendParams { to, text, content } = read(params)?;
+            let SendParams {
+                to,
+                text,
+                content,
+                key,
+            } = read(params)?;
+            if key
+                .as_ref()
+                .is_some_and(|key| !(1..=MAX_KEY).contains(&key.len()))
+            {
+                return Err(Refusal::params(format!("a key has 1 to {MAX_KEY} bytes")));
+            }
             let content = match (text, content) {
                 (Some(text), None) => Content::Text { text },
                 (None, Some(content)) => parse_content(&content)?,
                 _ => return Err(Refusal::params("give either text or content")),
             };
             let to = parse_user(&to)?;
-            Ok(Call::Send { to, content })
+            Ok(Call::Send { to, content, key })
         }
         "status" => read::<NoParams>(params).map(|_| Call::Status),
         "outbox" => read::<NoParams>(params).map(|_| Call::Outbox),

@@ -6,7 +6,7 @@ use rusqlite::Transaction;
 use super::StoreError;
 
 /// What each version added to the one before. The number of those that were done is SQLite's `user_version`.
-const STEPS: [&str; 3] = [FIRST, OUTBOX, HISTORY];
+const STEPS: [&str; 4] = [FIRST, OUTBOX, HISTORY, SEND_KEYS];
 
 pub(super) const FIRST: &str = "
 CREATE TABLE meta (
@@ -127,6 +127,15 @@ CREATE TABLE imported (
 ) STRICT;
 CREATE UNIQUE INDEX imported_theirs ON imported (partner, id) WHERE state IS NULL;
 CREATE UNIQUE INDEX imported_ours ON imported (id) WHERE state IS NOT NULL;
+";
+
+const SEND_KEYS: &str = "
+-- What programs called the messages they had us send.
+CREATE TABLE send_keys (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    key    TEXT NOT NULL UNIQUE,
+    id     BLOB NOT NULL
+) STRICT;
 ";
 
 /// Does what is missing.
