@@ -305,6 +305,10 @@ pub struct HistoryArguments {
     /// Only messages in which all these words occur, whatever their case, and "phrases in quotation marks"
     #[arg(long, value_name = "WORDS")]
     pub search: Option<String>,
+    /// Read what was sent to you out of this archive of sealpost-archiver's instead, opened with the keys that you still have; nothing
+    /// is stored
+    #[arg(long, value_name = "DIR")]
+    pub from_archive: Option<PathBuf>,
     /// What to do with it; without it, it is printed.
     #[command(subcommand)]
     pub command: Option<HistoryCommand>,

@@ -6,6 +6,7 @@ use sealpost_core::{BundleRefused, SealError};
 use sealpost_mqtt::{RouteOptionsError, TlsFilesError, advice_on_files};
 
 use crate::agent::HolderError;
+use crate::archived::ArchiveError;
 use crate::backup::{BackupError, RestoreError};
 use crate::contact::Disbelieved;
 use crate::daemon::DoorError;
@@ -304,6 +305,22 @@ impl From<ExportError> for Failure {
             ExportError::Store(error) => error.into(),
             ExportError::Write(error) => error.into(),
             ExportError::Interrupted => Failure::interrupted(),
+        }
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Failure {
+        let hint = match &error {
+            ArchiveError::Directory { .. } | ArchiveError::None(_) => {
+                "Give the directory that sealpost-archiver keeps (its --dir), or a copy of it that you may read."
+            }
+            ArchiveError::Read(_) => "`sealpost-archiver verify` says what is wrong with it.",
+            ArchiveError::Store(_) => "",
+        };
+        match error {
+            ArchiveError::Store(error) => error.into(),
+            error => Failure::new(Code::Failed, error.to_string(), hint),
         }
     }
 }

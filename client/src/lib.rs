@@ -7,6 +7,7 @@
 
 pub mod account;
 pub mod agent;
+pub mod archived;
 pub mod backup;
 pub mod cli;
 pub mod clock;

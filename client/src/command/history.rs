@@ -1,10 +1,12 @@
 //! `sealpost history`: what was received and sent, searched, exported and imported. Needs no connection.
 
+use std::collections::VecDeque;
 use std::io::{self, BufWriter};
 use std::path::Path;
 
 use super::{Start, parse_user};
 use crate::account::Account;
+use crate::archived::Archived;
 use crate::cli::{HistoryArguments, HistoryCommand, HistoryPart};
 use crate::clock;
 use crate::event::counted;
@@ -12,7 +14,7 @@ use crate::exit::Failure;
 use crate::history::{self, ExportError, HistoryLine, Remembered, Trust};
 use crate::new_file::NewFile;
 use crate::search::Search;
-use crate::store::{HistoryRange, Place, Store, StoreError, stored_content};
+use crate::store::{HistoryEntry, HistoryRange, Place, Store, StoreError, stored_content};
 
 pub(super) fn run(
     mut start: Start,
@@ -23,6 +25,7 @@ pub(super) fn run(
         part,
         limit,
         search,
+        from_archive,
         command,
     } = arguments;
     // What is wrong with the words is said before a passphrase is asked for.
@@ -31,6 +34,11 @@ pub(super) fn run(
     let store = start.open_store(&account)?;
     started();
     match command {
+        None if from_archive.is_some() => {
+            let archive = Archived::open(&from_archive.unwrap_or_default(), &account, &store)?;
+            let range = range(&part)?;
+            show_archived(&mut start, &archive, &store, &range, limit, search.as_ref())
+        }
         None => show(&mut start, &store, &range(&part)?, limit, search.as_ref()),
         Some(HistoryCommand::Export { part, output }) => {
             let range = range(&part)?;
@@ -71,6 +79,50 @@ fn show(
         if let Some(entry) = store.history_entry(place)? {
             start.printer.recall(&Remembered::new(&entry, &trust)?)?;
         }
+    }
+    Ok(())
+}
+
+/// The newest messages that an archive has of ours, and what could not be opened.
+fn show_archived(
+    start: &mut Start,
+    archive: &Archived<'_>,
+    store: &Store,
+    range: &HistoryRange,
+    limit: u32,
+    search: Option<&Search>,
+) -> Result<(), Failure> {
+    let mut newest: VecDeque<HistoryEntry> = VecDeque::new();
+    let mut stopped = false;
+    let unopened = archive.each(range, |entry, content| {
+        stopped = start.stop.is_cancelled();
+        if search.is_none_or(|search| search.matches(content)) {
+            if newest.len() >= limit as usize {
+                newest.pop_front();
+            }
+            newest.push_back(entry);
+        }
+        !stopped
+    })?;
+    if stopped {
+        return Err(Failure::interrupted());
+    }
+    let trust = Trust::read(store)?;
+    for entry in &newest {
+        start.printer.recall(&Remembered::new(entry, &trust)?)?;
+    }
+    if newest.is_empty() {
+        start.printer.note("sealpost: there is no such message")?;
+    }
+    if unopened.count() > 0 {
+        start.printer.note(&format!(
+            "sealpost: {} messages to you could not be opened: {} are sealed to a key that you do not have any more, \
+             {} are signed by somebody who is not known to be their sender, {} are damaged",
+            unopened.count(),
+            unopened.key_gone,
+            unopened.not_the_senders,
+            unopened.damaged
+        ))?;
     }
     Ok(())
 }
