@@ -7,16 +7,24 @@
 //!  segment  sealed lines, compressed    manifest what is in a segment
 //!  tree     the Merkle tree, its tiles  checkpoint signed tree heads
 //!                    log_reader  a whole log, over all its files
+//!  verify   does all of it hold?      proof    of a line, and of growth
+//!  query    finds lines               follow   as they come
+//!  gaps     what never came
 //! ```
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod envelope_names;
+pub mod follow;
+pub mod gaps;
 pub mod hash;
 pub mod layout;
 pub mod line;
 pub mod log_file;
 pub mod log_reader;
 pub mod manifest;
+pub mod proof;
+pub mod query;
 pub mod segment;
 pub mod storage;
 pub mod tree;

@@ -1,10 +1,11 @@
 //! A log as it is at one moment, over all its files: sealed segments, what is being sealed, and the active file. It reads beside an
 //! archiver that writes, and disturbs it not.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::RangeInclusive;
 
-use sealpost_core::Timestamp;
+use sealpost_core::{Timestamp, UserId};
 
 use crate::layout::{self, LogName};
 use crate::line::{self, MAX_SEQ};
@@ -100,6 +101,10 @@ pub struct Selection {
     pub numbers: RangeInclusive<u64>,
     /// When they were written. Frames that have none of that time are not read; of the others, all lines are given.
     pub times: RangeInclusive<Timestamp>,
+    /// Whose envelopes are wanted. Segments that have none of this sender are not read; of the others, all lines are given.
+    pub sender: Option<UserId>,
+    /// To whom; likewise.
+    pub recipient: Option<UserId>,
 }
 
 impl Default for Selection {
@@ -108,6 +113,8 @@ impl Default for Selection {
         Selection {
             numbers: 1..=MAX_SEQ,
             times: Timestamp::from_millis(0).unwrap_or(Timestamp::MAX)..=Timestamp::MAX,
+            sender: None,
+            recipient: None,
         }
     }
 }
@@ -124,6 +131,16 @@ impl Selection {
 
     fn may_have(&self, from: Timestamp, until: Timestamp) -> bool {
         from <= *self.times.end() && until >= *self.times.start()
+    }
+
+    /// Whether a segment may have envelopes of those who are wanted.
+    fn may_have_people(&self, manifest: &Manifest) -> bool {
+        let lists =
+            |names: &Option<BTreeSet<String>>, wanted: &Option<UserId>| match (names, wanted) {
+                (Some(names), Some(wanted)) => names.contains(wanted.as_str()),
+                _ => true,
+            };
+        lists(&manifest.senders, &self.sender) && lists(&manifest.recipients, &self.recipient)
     }
 }
 
@@ -412,7 +429,8 @@ impl<F: StoredFile> LogLines<'_, F> {
                 Some(manifest) => {
                     let wanted = manifest.last >= *self.selection.numbers.start()
                         && manifest.first <= *self.selection.numbers.end()
-                        && self.selection.may_have(manifest.from, manifest.until);
+                        && self.selection.may_have(manifest.from, manifest.until)
+                        && self.selection.may_have_people(manifest);
                     if wanted {
                         self.current = Some(Current::Sealed {
                             part,

@@ -7,6 +7,10 @@ use sealpost_archive::layout::LogName;
 
 use crate::moment::Moment;
 
+pub mod reading;
+
+use reading::{CheckProofArgs, ConsistencyArgs, GapsArgs, ProveArgs, QueryArgs};
+
 /// Printed below the help.
 const AFTER_HELP: &str = "\
 Exit codes: 0 stopped cleanly, 1 failed, 2 wrong usage or settings, 10 another archiver writes in
@@ -42,6 +46,16 @@ pub enum Command {
     Hold(HoldCommand),
     /// Seal the active files into segments now, as SIGHUP does.
     Seal(DirArgs),
+    /// Print a proof that a line is in the archive, which holds without it (c2sp.org/tlog-proof).
+    Prove(ProveArgs),
+    /// Check a proof that `prove` made: exit code 0 only if it holds, 11 if not.
+    CheckProof(CheckProofArgs),
+    /// Show that one checkpoint grew into another: exit code 0 only if it did, 11 if not.
+    Consistency(ConsistencyArgs),
+    /// List the messages that senders sent and the archive never saw.
+    Gaps(GapsArgs),
+    /// Find lines by sender, recipient, id and time.
+    Query(QueryArgs),
 }
 
 /// Flags of `erase`.

@@ -1,5 +1,8 @@
 //! The commands that read an archive: each is thin, what it does is in `sealpost-archive`.
 
+pub mod gaps;
+pub mod prove;
+pub mod query;
 pub mod verify;
 
 use std::io::{self, Write as _};
@@ -73,6 +76,30 @@ fn progress(bytes: u64, what: &'static str) -> ProgressBar {
     }
     bar.set_message(what);
     bar
+}
+
+/// A bar on stderr that shows how many of `lines` were read; nothing where stderr is no terminal.
+fn progress_of_lines(lines: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(lines);
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} {bar:30} {pos}/{len} {per_sec} {eta} left")
+    {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar
+}
+
+/// The log that a checkpoint says it is of.
+fn origin_of(path: &Path, note: &[u8]) -> Result<LogName, ProgramError> {
+    note.split(|&byte| byte == b'\n')
+        .next()
+        .and_then(|origin| std::str::from_utf8(origin).ok())
+        .and_then(LogName::of_origin)
+        .ok_or_else(|| ProgramError::Input {
+            path: path.to_owned(),
+            reason: "it is no checkpoint of an archive's log".to_owned(),
+        })
 }
 
 /// Prints text. Who closed the other end does not want it.

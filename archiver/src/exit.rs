@@ -13,8 +13,10 @@ use crate::lock::LockError;
 use crate::settings::SettingsError;
 use crate::status::StatusError;
 use crate::writer::OpenError;
+use sealpost_archive::checkpoint::CheckpointError;
 use sealpost_archive::log_file::AppendError;
 use sealpost_archive::log_reader::ReadError;
+use sealpost_archive::proof::{ProofError, ProveError};
 
 /// Something failed that has no code of its own.
 pub const FAILED: u8 = 1;
@@ -78,6 +80,26 @@ pub enum ProgramError {
         /// What to do; may be empty.
         hint: String,
     },
+    /// Nothing can be proved.
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    /// A proof proves nothing.
+    #[error("the proof does not hold: {0}")]
+    Unproved(#[from] ProofError),
+    /// A checkpoint that was given does not count.
+    #[error("the checkpoint {path} does not count: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: CheckpointError,
+    },
+    /// What was asked for is not there.
+    #[error("there is no such line")]
+    NotFound,
+    /// Several lines are what was asked for.
+    #[error("that is in line {0} and in line {1}: say which with --seq")]
+    Several(u64, u64),
     /// The program could not be set up.
     #[error("cannot {0}: {1}")]
     Setup(&'static str, String),
@@ -96,7 +118,12 @@ impl ProgramError {
             | ProgramError::Tls(_)
             | ProgramError::Input { .. }
             | ProgramError::VerifierKey(..) => USAGE,
-            ProgramError::NotVerified(_) => DAMAGED,
+            ProgramError::NotVerified(_)
+            | ProgramError::Unproved(_)
+            | ProgramError::Checkpoint { .. }
+            | ProgramError::Prove(
+                ProveError::OtherTree | ProveError::Shrunk { .. } | ProveError::Checkpoint(_),
+            ) => DAMAGED,
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => LOCKED,
             ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
                 DISK_FULL
@@ -125,6 +152,9 @@ impl ProgramError {
                 "stop the other one first, or give this one a directory and a name of its own"
                     .to_owned(),
             ),
+            ProgramError::Unproved(_)
+            | ProgramError::Checkpoint { .. }
+            | ProgramError::Prove(_) => None,
             ProgramError::NotVerified(_) => Some(
                 "nothing was changed. Keep a copy as it is; compare it with a mirror or a backup"
                     .to_owned(),

@@ -30,6 +30,11 @@ fn main() -> ExitCode {
         Command::Retire(flags) => operate(&flags.dir.clone(), flags.into()),
         Command::Hold(command) => hold(command),
         Command::Seal(dir) => operate(&dir, Request::Seal {}),
+        Command::Prove(flags) => command::prove::prove(&flags),
+        Command::CheckProof(flags) => command::prove::check(&flags),
+        Command::Consistency(flags) => command::prove::consistency(&flags),
+        Command::Gaps(flags) => command::gaps::run(&flags),
+        Command::Query(flags) => command::query::run(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

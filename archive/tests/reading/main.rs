@@ -7,5 +7,9 @@
 )]
 
 mod changed_bytes;
+mod gaps;
+mod proof_vectors;
+mod proofs;
+mod querying;
 mod sample;
 mod tampering;

@@ -8,7 +8,7 @@ use sealpost_archive::layout::LogName;
 use sealpost_archive::verify::{KeptNote, Report, Verification};
 use serde::Serialize;
 
-use super::{archive, is_there, print, progress, read_small, shown};
+use super::{archive, is_there, origin_of, print, progress, read_small, shown};
 use crate::cli::VerifyArgs;
 use crate::exit::ProgramError;
 use crate::key;
@@ -132,14 +132,7 @@ fn notes(paths: &[std::path::PathBuf]) -> Result<Vec<(LogName, KeptNote)>, Progr
         .iter()
         .map(|path| {
             let bytes = read_small(path)?;
-            let origin = bytes.split(|&byte| byte == b'\n').next();
-            let log = origin
-                .and_then(|origin| std::str::from_utf8(origin).ok())
-                .and_then(LogName::of_origin)
-                .ok_or_else(|| ProgramError::Input {
-                    path: path.clone(),
-                    reason: "it is no checkpoint of an archive's log".to_owned(),
-                })?;
+            let log = origin_of(path, &bytes)?;
             let name = path.display().to_string();
             Ok((log, KeptNote { name, bytes }))
         })

@@ -17,17 +17,28 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
 }
 
-/// Runs a command on the archive in `directory`.
-pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_sealpost-archiver"))
-        .args(arguments)
-        .arg("--dir")
-        .arg(directory)
+/// The program, with nothing from the environment.
+pub(crate) fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sealpost-archiver"));
+    program
         .env_remove("SEALPOST_ARCHIVER_CONFIG")
         .env_remove("SEALPOST_ARCHIVER_DIR")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+        .stdin(Stdio::null());
+    program
+}
+
+/// Runs a command on the archive in `directory`.
+pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Ended {
+    ended(program().args(arguments).arg("--dir").arg(directory))
+}
+
+/// Runs a command that needs no archive.
+pub(crate) fn run_plain(arguments: &[&str]) -> Ended {
+    ended(program().args(arguments))
+}
+
+fn ended(program: &mut Command) -> Ended {
+    let output = program.output().unwrap();
     Ended {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),

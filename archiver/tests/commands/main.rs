@@ -7,6 +7,8 @@
 )]
 
 mod command;
+mod prove;
+mod query;
 #[path = "../../../archive/tests/reading/sample.rs"]
 mod sample;
 mod verify;
