@@ -9,7 +9,8 @@
 //!                    log_reader  a whole log, over all its files
 //!  verify   does all of it hold?      proof    of a line, and of growth
 //!  query    finds lines               follow   as they come
-//!  gaps     what never came
+//!  gaps     what never came           merge    one stream out of several logs
+//!  stats    a log in numbers
 //! ```
 #![forbid(unsafe_code)]
 
@@ -23,9 +24,11 @@ pub mod line;
 pub mod log_file;
 pub mod log_reader;
 pub mod manifest;
+pub mod merge;
 pub mod proof;
 pub mod query;
 pub mod segment;
+pub mod stats;
 pub mod storage;
 pub mod tree;
 pub mod verify;

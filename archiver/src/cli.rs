@@ -9,7 +9,10 @@ use crate::moment::Moment;
 
 pub mod reading;
 
-use reading::{CheckProofArgs, ConsistencyArgs, GapsArgs, ProveArgs, QueryArgs};
+use reading::{
+    CheckProofArgs, ConsistencyArgs, ExportArgs, GapsArgs, MergeArgs, ProveArgs, QueryArgs,
+    StatsArgs,
+};
 
 /// Printed below the help.
 const AFTER_HELP: &str = "\
@@ -56,6 +59,12 @@ pub enum Command {
     Gaps(GapsArgs),
     /// Find lines by sender, recipient, id and time.
     Query(QueryArgs),
+    /// Write what is found as JSON lines or CSV.
+    Export(ExportArgs),
+    /// Say how much there is: by day, sender, recipient and length.
+    Stats(StatsArgs),
+    /// Print the messages of several archives as one stream, each once, in the order in which they were archived.
+    Merge(MergeArgs),
 }
 
 /// Flags of `erase`.

@@ -1,8 +1,12 @@
 //! The commands that read an archive: each is thin, what it does is in `sealpost-archive`.
 
+pub mod export;
 pub mod gaps;
+pub mod merge;
+mod plot;
 pub mod prove;
 pub mod query;
+pub mod stats;
 pub mod verify;
 
 use std::io::{self, Write as _};

@@ -35,6 +35,9 @@ fn main() -> ExitCode {
         Command::Consistency(flags) => command::prove::consistency(&flags),
         Command::Gaps(flags) => command::gaps::run(&flags),
         Command::Query(flags) => command::query::run(&flags),
+        Command::Export(flags) => command::export::run(&flags),
+        Command::Stats(flags) => command::stats::run(&flags),
+        Command::Merge(flags) => command::merge::run(&flags),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

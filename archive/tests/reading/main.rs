@@ -8,6 +8,7 @@
 
 mod changed_bytes;
 mod gaps;
+mod merging;
 mod proof_vectors;
 mod proofs;
 mod querying;

@@ -8,13 +8,11 @@ use sealpost_archive::follow::Follower;
 use sealpost_archive::layout;
 use sealpost_archive::line::{Body, Line};
 use sealpost_archive::log_reader::{FoundLine, LogReader};
-use sealpost_archive::query::Query;
 use sealpost_core::Timestamp;
 
 use super::{archive, print, shown};
 use crate::cli::reading::QueryArgs;
 use crate::exit::ProgramError;
-use crate::moment::Moment;
 
 /// How often `--follow` looks for new lines.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -25,14 +23,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// [`ProgramError`].
 pub fn run(flags: &QueryArgs) -> Result<(), ProgramError> {
     let directory = archive(&flags.dir)?;
-    let log = flags.log.into();
-    let query = Query {
-        from: flags.from.clone(),
-        to: flags.to.clone(),
-        id: flags.id,
-        since: flags.since.map(|Moment(at)| at),
-        until: flags.until.map(|Moment(at)| at),
-    };
+    let log = flags.what.log.into();
+    let query = flags.what.query();
     let reader = LogReader::open(&directory, log)?;
     let limit = flags.limit.unwrap_or(u64::MAX);
     if flags.count {

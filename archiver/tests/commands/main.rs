@@ -7,6 +7,7 @@
 )]
 
 mod command;
+mod export;
 mod prove;
 mod query;
 #[path = "../../../archive/tests/reading/sample.rs"]
