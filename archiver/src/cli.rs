@@ -40,6 +40,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Read the whole archive again and hold it against what was signed: exit code 0 only if all holds, 11 if not.
     Verify(VerifyArgs),
+    /// Give archived messages to their recipient once more, verbatim, signed in as an operator of the broker.
+    Replay(ReplayArgs),
     /// Put a tombstone in the place of a line: what was in it is gone, and the tree still verifies.
     Erase(EraseArgs),
     /// Remove the oldest segments of messages, with a record of it.
@@ -152,10 +154,9 @@ impl HoldCommand {
     }
 }
 
-/// Flags of `run`. Each one that is missing comes from the environment, the file or the default, in
-/// this order.
-#[derive(Debug, Args, Default)]
-pub struct RunArgs {
+/// Flags that say where the broker is, and how to get there.
+#[derive(Debug, Clone, Args, Default)]
+pub struct BrokerArgs {
     /// The broker: mqtts://HOST, wss://HOST, or without TLS mqtt:// and ws://; given more than once
     /// or with commas, they are tried in turn [env: SEALPOST_ARCHIVER_BROKER]
     #[arg(long, value_name = "URL")]
@@ -178,6 +179,44 @@ pub struct RunArgs {
     /// The realm, as the broker has it [env: SEALPOST_ARCHIVER_REALM] [default: local]
     #[arg(long, value_name = "REALM")]
     pub realm: Option<String>,
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Whose mail is given once more
+    #[arg(long, value_name = "USER")]
+    pub to: String,
+    /// Only what was archived then or later: a day (2026-01-31), a time (2026-01-31T12:00:00Z) or seconds since 1970
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<Moment>,
+    /// Only what was archived then or before
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<Moment>,
+    /// Only lines from this number on: where an earlier replay broke off
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub from_seq: u64,
+    /// The name of an operator of the broker's
+    #[arg(long, value_name = "NAME", default_value = "replay")]
+    pub operator: String,
+    /// The operator's key: 32 bytes as base64, as `sealpost-archiver key` makes one in another directory
+    #[arg(long, value_name = "FILE")]
+    pub operator_key: PathBuf,
+    /// The broker, and the way to it.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
+    /// Where the archive is.
+    #[command(flatten)]
+    pub dir: DirArgs,
+}
+
+/// Flags of `run`. Each one that is missing comes from the environment, the file or the default, in
+/// this order.
+#[derive(Debug, Args, Default)]
+pub struct RunArgs {
+    /// The broker, and the way to it.
+    #[command(flatten)]
+    pub broker: BrokerArgs,
     /// The name under which the broker knows this archiver [env: SEALPOST_ARCHIVER_NAME] [default:
     /// archiver]
     #[arg(long, value_name = "NAME")]

@@ -6,6 +6,7 @@ pub mod merge;
 mod plot;
 pub mod prove;
 pub mod query;
+pub mod replay;
 pub mod stats;
 pub mod verify;
 

@@ -10,6 +10,7 @@ use crate::archive::ArchiveError;
 use crate::control::caller::CallError;
 use crate::key::KeyError;
 use crate::lock::LockError;
+use crate::replay::ReplayError;
 use crate::settings::SettingsError;
 use crate::status::StatusError;
 use crate::writer::OpenError;
@@ -72,6 +73,17 @@ pub enum ProgramError {
     /// The archiver that runs could not be asked.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// A replay broke off.
+    #[error("the replay broke off: {source}")]
+    Replay {
+        /// Why.
+        source: Box<ReplayError>,
+        /// The first line that may not have arrived.
+        next: u64,
+    },
+    /// The broker refused some of a replay.
+    #[error("the broker refused {0} of the messages")]
+    NotTaken(u64),
     /// What was asked for is not done.
     #[error("{message}")]
     Refused {
@@ -155,6 +167,14 @@ impl ProgramError {
             ProgramError::Unproved(_)
             | ProgramError::Checkpoint { .. }
             | ProgramError::Prove(_) => None,
+            ProgramError::Replay { next, .. } => Some(format!(
+                "go on with --from-seq {next}: a message that comes twice is shown once"
+            )),
+            ProgramError::NotTaken(_) => Some(
+                "an operator may give envelopes only whose sender still has the identity that signed them, to \
+                 registered users with room for them"
+                    .to_owned(),
+            ),
             ProgramError::NotVerified(_) => Some(
                 "nothing was changed. Keep a copy as it is; compare it with a mirror or a backup"
                     .to_owned(),

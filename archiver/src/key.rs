@@ -72,7 +72,14 @@ pub enum KeyError {
 /// # Errors
 /// [`KeyError`].
 pub fn load(directory: &Path) -> Result<Identity, KeyError> {
-    let path = directory.join(KEY_FILE);
+    load_file(directory.join(KEY_FILE))
+}
+
+/// Reads a key file.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn load_file(path: PathBuf) -> Result<Identity, KeyError> {
     let text = read(&path)?;
     let mut seed = Zeroizing::new([0; 32]);
     match STANDARD.decode_slice(text.trim_end(), seed.as_mut_slice()) {

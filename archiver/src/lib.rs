@@ -33,6 +33,7 @@ mod open_archive;
 pub mod operate;
 pub mod removal;
 pub mod removal_plan;
+pub mod replay;
 pub mod room;
 pub mod rotation;
 pub mod sealer;

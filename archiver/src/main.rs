@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Key(flags) => print_key(&flags),
         Command::Status(flags) => print_status(&flags),
         Command::Verify(flags) => command::verify::run(&flags),
+        Command::Replay(flags) => command::replay::run(&flags),
         Command::Erase(flags) => operate(&flags.dir.clone(), flags.into()),
         Command::Retire(flags) => operate(&flags.dir.clone(), flags.into()),
         Command::Hold(command) => hold(command),

@@ -11,7 +11,7 @@ use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
 use crate::administration::Retention;
-use crate::cli::{DirArgs, RunArgs};
+use crate::cli::{BrokerArgs, DirArgs, RunArgs};
 use crate::share_name::ShareName;
 use crate::writer::Full;
 
@@ -215,6 +215,18 @@ impl Settings {
         })
     }
 
+    /// As [`Settings::gather`], for commands that need the directory and the broker.
+    pub fn gather_for_broker(
+        dir: &DirArgs,
+        broker: &BrokerArgs,
+    ) -> Result<Settings, SettingsError> {
+        Settings::gather(&RunArgs {
+            dir: dir.clone(),
+            broker: broker.clone(),
+            ..RunArgs::default()
+        })
+    }
+
     fn gather_from(flags: &RunArgs, environment: Environment) -> Result<Settings, SettingsError> {
         let mut builder = Config::builder()
             .set_default("realm", Realm::default().as_str())?
@@ -243,13 +255,13 @@ impl Settings {
             &format!("{PREFIX}_… in the environment"),
             &[CONFIG_VARIABLE],
         )?;
-        let brokers = (!flags.broker.is_empty()).then(|| flags.broker.clone());
+        let brokers = (!flags.broker.broker.is_empty()).then(|| flags.broker.broker.clone());
         let mut values: Values = builder
             .add_source(environment)
             .set_override_option("dir", flags.dir.dir.as_deref().map(path_text).transpose()?)?
             .set_override_option("broker", brokers)?
-            .set_override_option("proxy", flags.proxy.clone())?
-            .set_override_option("realm", flags.realm.clone())?
+            .set_override_option("proxy", flags.broker.proxy.clone())?
+            .set_override_option("realm", flags.broker.realm.clone())?
             .set_override_option("name", flags.name.clone())?
             .set_override_option("share", flags.share.clone())?
             .build()?
@@ -265,9 +277,17 @@ impl Settings {
                 *path = folder.join(&path);
             }
         };
-        certificate("ca", &flags.ca, &mut values.ca);
-        certificate("client_cert", &flags.client_cert, &mut values.client_cert);
-        certificate("client_key", &flags.client_key, &mut values.client_key);
+        certificate("ca", &flags.broker.ca, &mut values.ca);
+        certificate(
+            "client_cert",
+            &flags.broker.client_cert,
+            &mut values.client_cert,
+        );
+        certificate(
+            "client_key",
+            &flags.broker.client_key,
+            &mut values.client_key,
+        );
         values.check()
     }
 
@@ -493,8 +513,8 @@ mod tests {
         );
         assert_eq!(tls.client.as_ref().unwrap().key, Path::new("e.key"));
 
-        flags.broker = vec!["mqtts://c".to_owned(), "mqtts://d".to_owned()];
-        flags.ca = Some("f.pem".into());
+        flags.broker.broker = vec!["mqtts://c".to_owned(), "mqtts://d".to_owned()];
+        flags.broker.ca = Some("f.pem".into());
         let settings = gather(&flags, &[("SEALPOST_ARCHIVER_BROKER", "mqtts://e")]);
         let route = settings.broker().unwrap();
         assert_eq!(route.to_string(), "mqtts://c:8883,mqtts://d:8883");

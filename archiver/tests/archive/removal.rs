@@ -13,7 +13,7 @@ use sealpost_archive::tree::Tree;
 use sealpost_archive::verify::Verification;
 use sealpost_archiver::archive;
 use sealpost_archiver::arrival::Arrival;
-use sealpost_archiver::cli::{DirArgs, RunArgs};
+use sealpost_archiver::cli::{BrokerArgs, DirArgs, RunArgs};
 use sealpost_archiver::control::answer::Answer;
 use sealpost_archiver::control::caller;
 use sealpost_archiver::control::request::Request;
@@ -30,7 +30,10 @@ const LOG: LogName = LogName::EncryptedLogs;
 
 fn settings(dir: &Path) -> Settings {
     let flags = RunArgs {
-        broker: vec!["mqtt://127.0.0.1:1".to_owned()],
+        broker: BrokerArgs {
+            broker: vec!["mqtt://127.0.0.1:1".to_owned()],
+            ..BrokerArgs::default()
+        },
         dir: DirArgs {
             dir: Some(dir.to_owned()),
             config: None,
