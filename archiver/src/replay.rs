@@ -145,6 +145,8 @@ pub async fn replay<F: StoredFile>(
     let mut lines = log.lines(Selection {
         numbers: wanted.numbers.clone(),
         times: wanted.times.clone(),
+        recipient: Some(wanted.to.clone()),
+        ..Selection::default()
     });
     let mut under_way: VecDeque<UnderWay> = VecDeque::new();
     let mut next_id: u16 = 1;
