@@ -64,6 +64,7 @@ doc: ## Build the API documentation, warnings as errors
 
 vectors: ## Write the test vectors again (the same bytes, unless the format changed)
 	$(CARGO) run --locked -p sealpost-core --example make_vectors
+	$(CARGO) run --locked -p sealpost-archive --example proof_vectors > archive/tests/vectors/inclusion_proofs.json
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench

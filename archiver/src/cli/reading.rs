@@ -24,6 +24,9 @@ pub struct ProveArgs {
     /// The log that it is in.
     #[arg(long, value_name = "LOG", default_value = "encrypted_logs")]
     pub log: Log,
+    /// The key that the checkpoint is signed with; the archive's own without it.
+    #[arg(long, value_name = "VERIFIER-KEY")]
+    pub key: Option<String>,
     /// Write the proof to this file instead of printing it; by custom it ends in .tlog-proof.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

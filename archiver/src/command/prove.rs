@@ -23,7 +23,10 @@ use crate::exit::ProgramError;
 pub fn prove(flags: &ProveArgs) -> Result<(), ProgramError> {
     let directory = archive(&flags.dir)?;
     let log = flags.log.into();
-    let verifier = own_key(directory.path(), log)?;
+    let verifier = match &flags.key {
+        Some(key) => only(&keys(std::slice::from_ref(key))?)?.clone(),
+        None => own_key(directory.path(), log)?,
+    };
     let seq = match (flags.seq, flags.id) {
         (Some(seq), _) => seq,
         (None, Some(id)) => {

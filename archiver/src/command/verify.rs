@@ -166,6 +166,7 @@ fn describe(text: &mut String, log: &VerifiedLog) -> std::fmt::Result {
             "  signed     lines 1 to {signed}, with {}; the rest will be by the next checkpoint",
             shown(&log.key)
         )?,
+        None if report.last == 0 && report.ok => writeln!(text, "  signed     nothing yet")?,
         None => writeln!(
             text,
             "  signed     not as they are, with {}",

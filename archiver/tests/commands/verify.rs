@@ -114,6 +114,9 @@ fn the_verifier_keys_are_printed_and_stay() {
         run(directory.path(), &["key", "--checkpoint"]).stdout,
         first.stdout
     );
+    let empty = run(directory.path(), &["verify"]);
+    assert_eq!(empty.code, 0, "{empty:?}");
+    assert!(empty.stdout.contains("nothing yet"), "{empty:?}");
     let sample = sample();
     let printed = run(sample.directory.path(), &["key", "--checkpoint"]).stdout;
     assert_eq!(
