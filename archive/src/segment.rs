@@ -20,7 +20,7 @@ const LEVEL: i32 = 1;
 const FRAME: usize = 4 << 20;
 
 /// The longest frame, decompressed, in bytes: the last line of a frame may go beyond [`FRAME`].
-pub const MAX_FRAME: usize = FRAME + MAX_LINE;
+pub(crate) const MAX_FRAME: usize = FRAME + MAX_LINE;
 
 /// Why a segment cannot be written.
 #[derive(Debug, thiserror::Error)]

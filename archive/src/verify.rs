@@ -7,6 +7,7 @@
 
 mod compact_range;
 mod finding;
+mod form;
 mod removals;
 mod segment_frames;
 mod snapshot;
