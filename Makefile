@@ -8,7 +8,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors bench bench-tools conformance fuzz soak run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema bench bench-tools conformance fuzz soak run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ doc: ## Build the API documentation, warnings as errors
 vectors: ## Write the test vectors again (the same bytes, unless the format changed)
 	$(CARGO) run --locked -p sealpost-core --example make_vectors
 	$(CARGO) run --locked -p sealpost-archive --example proof_vectors > archive/tests/vectors/inclusion_proofs.json
+
+schema: ## Write the JSON schemas of what the client writes again (client/schema)
+	$(CARGO) run --locked -p sealpost --example write_schemas
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use desk::{Connection, Desk, Manners};
 pub use door::{Door, DoorError};
+pub(crate) use protocol::Written;
 
 /// The longest request, in bytes: the longest message with every byte of it written as a `\u` escape, and its frame.
 const MAX_REQUEST: usize = 6 * sealpost_core::MAX_PLAINTEXT + 1_024;

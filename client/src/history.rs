@@ -5,6 +5,7 @@ mod line;
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use sealpost_core::{Content, Timestamp, UserId};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ pub use file::{ExportError, ImportError, Imports, export, import};
 pub use line::{HistoryLine, LineError, MAX_LINE};
 
 use crate::contact::offered_identity;
-use crate::event::Event;
+use crate::event::{Event, Time};
 use crate::moment;
 use crate::store::{Contact, HistoryEntry, Side, Store, StoreError, stored_content};
 use crate::terminal::headed;
@@ -45,7 +46,7 @@ impl Trust {
 }
 
 /// A message of the history: the event that said how far it had got, and what it says.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct Remembered {
     /// `message` for theirs; `queued`, `sent`, `delivered`, `read` or `failed` for ours.
     #[serde(flatten)]
@@ -60,11 +61,8 @@ pub struct Remembered {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<serde_json::Value>,
     /// Our clock when theirs came, seconds since the epoch.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "crate::event::maybe_seconds"
-    )]
-    received: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received: Option<Time>,
     /// How far the other side is trusted now, as [`Trust::of`] says it.
     trust: &'static str,
     /// Whether it came from a file and not over a broker.
@@ -84,7 +82,7 @@ impl Remembered {
             kind: None,
             text: None,
             content: None,
-            received,
+            received: received.map(Time),
             trust,
             imported: entry.imported,
             human,

@@ -29,6 +29,7 @@ pub mod outgoing;
 pub mod own_bundle;
 pub mod passphrase;
 pub mod qr;
+pub mod schema;
 pub mod search;
 pub mod session;
 pub mod settings;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Clock, Process, program};
+use crate::{Clock, Process, Schema, program};
 
 /// A person with a home directory and a broker to talk to.
 #[derive(Debug)]
@@ -34,12 +34,20 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The objects printed by `--json`.
+    /// The objects printed by `--json`, each as the schema has it.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
         self.stdout
             .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+            .map(|line| {
+                let event: Value =
+                    serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+                match event.get("imported") {
+                    Some(_) => Schema::History.assert_fits(&event),
+                    None => Schema::Events.assert_fits(&event),
+                }
+                event
+            })
             .collect()
     }
 }

@@ -11,7 +11,7 @@ use super::Start;
 use crate::agent::{self, DEFAULT_TIME, Held, Holder};
 use crate::cli::AgentCommand;
 use crate::clock;
-use crate::event::Event;
+use crate::event::{Event, Time};
 use crate::exit::{Code, Failure};
 
 /// The longest hand-over to a new agent, in bytes.
@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     match command {
         Some(AgentCommand::Status) => {
-            let until = agent::status(start.home.path());
+            let until = agent::status(start.home.path()).map(Time);
             start.printer.print(&Event::Agent { until })?;
             Ok(())
         }
@@ -54,12 +54,16 @@ pub(super) async fn run(
             if foreground {
                 started();
                 let holder = Holder::bind(start.home.path(), key, until)?;
-                start.printer.print(&Event::Agent { until: Some(until) })?;
+                start.printer.print(&Event::Agent {
+                    until: Some(Time(until)),
+                })?;
                 holder.serve(start.stop).await;
                 return Ok(());
             }
             spawn(&start, &Held::new(&key, until))?;
-            start.printer.print(&Event::Agent { until: Some(until) })?;
+            start.printer.print(&Event::Agent {
+                until: Some(Time(until)),
+            })?;
             Ok(())
         }
     }

@@ -12,7 +12,7 @@ use crate::backup::{
 };
 use crate::cli::{Global, RestoreArguments};
 use crate::clock;
-use crate::event::{Event, Printer};
+use crate::event::{Event, Printer, Time};
 use crate::exit::{Code, Failure};
 use crate::new_file::NewFile;
 use crate::passphrase::{self, Passphrase, PassphraseError};
@@ -75,7 +75,7 @@ pub(super) fn make(
         user: account.user().to_string(),
         realm: account.realm().to_string(),
         file: path.display().to_string(),
-        created: now,
+        created: Time(now),
         messages: store.count_messages()?,
     };
     match to_stdout {
@@ -143,7 +143,7 @@ pub(super) fn restore(
             user,
             realm,
             file: arguments.file.display().to_string(),
-            created,
+            created: Time(created),
             messages: restored.messages,
         })?;
         return Ok(());
@@ -154,7 +154,7 @@ pub(super) fn restore(
         user,
         realm,
         home: home.display().to_string(),
-        created,
+        created: Time(created),
         messages: restored.messages,
         fingerprint: restored.identity.fingerprint(),
     })?;

@@ -6,7 +6,7 @@ use super::{Start, ask};
 use crate::account::Account;
 use crate::cli::KeysCommand;
 use crate::clock;
-use crate::event::{Event, KeyInfo, Printer};
+use crate::event::{Event, KeyInfo, Printer, Time};
 use crate::exit::{Code, Failure};
 use crate::home::{Home, HomeError};
 use crate::keystore::Protection;
@@ -233,14 +233,14 @@ fn keys_event(account: &Account, published: Option<bool>) -> Event {
         fingerprint: account.identity_key().fingerprint(),
         identity: account.identity_key().to_base64(),
         seq: bundle.seq(),
-        expires: bundle.expires(),
+        expires: Time(bundle.expires()),
         encryption: account
             .key_ages()
             .into_iter()
             .map(|age| KeyInfo {
-                created: age.created,
-                replaced: age.replaced,
-                destroyed: age.destroyed,
+                created: Time(age.created),
+                replaced: age.replaced.map(Time),
+                destroyed: age.destroyed.map(Time),
             })
             .collect(),
         passphrase: account.protection() == Protection::Passphrase,

@@ -6,9 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use sealpost_core::UserId;
-use serde_json::{Value, json};
 
-use super::protocol::{self, Acknowledge, Call, Refusal};
+use super::protocol::{self, Acknowledge, Call, Outcome, Refusal};
 use super::{ClientId, Coming, Line, Lines, MessageName};
 use crate::clock;
 use crate::contact::listed;
@@ -209,7 +208,7 @@ impl Desk {
         Some((reader, subscribed.acknowledge))
     }
 
-    fn answer(&mut self, client: ClientId, call: Call) -> Result<Value, Refusal> {
+    fn answer(&mut self, client: ClientId, call: Call) -> Result<Outcome, Refusal> {
         match call {
             Call::Send { to, content, key } => {
                 if to == self.manners.user {
@@ -225,27 +224,30 @@ impl Desk {
                     Some(key) => enqueue_once(&mut self.store, &key, &to, &content, now)?,
                 };
                 self.wrote = true;
-                Ok(json!({ "id": id.to_string() }))
+                Ok(Outcome::Sent { id: id.to_string() })
             }
-            Call::Status => Ok(json!({
-                "user": self.manners.user.to_string(),
-                "realm": self.manners.realm,
-                "state": if self.connection.connected { "connected" } else { "disconnected" },
-                "broker": self.connection.broker,
-                "queued": self.store.queued()?,
-            })),
+            Call::Status => Ok(Outcome::Status {
+                user: self.manners.user.to_string(),
+                realm: self.manners.realm.clone(),
+                state: match self.connection.connected {
+                    true => "connected",
+                    false => "disconnected",
+                },
+                broker: self.connection.broker.clone(),
+                queued: self.store.queued()?,
+            }),
             Call::Outbox => {
                 let entries = self.store.unfinished(MAX_LISTED)?;
-                Ok(json!(entries.iter().map(Event::outbox).collect::<Vec<_>>()))
+                Ok(Outcome::Listed(entries.iter().map(Event::outbox).collect()))
             }
             Call::Contacts => {
                 let contacts = self.store.contacts()?;
-                Ok(json!(contacts.iter().map(listed).collect::<Vec<_>>()))
+                Ok(Outcome::Listed(contacts.iter().map(listed).collect()))
             }
             Call::Subscribe(acknowledge) => {
                 let turn = self.turns;
                 let Some(client) = self.clients.get_mut(&client) else {
-                    return Ok(json!({}));
+                    return Ok(Outcome::Done {});
                 };
                 if client.subscribed.is_some() {
                     return Err(Failure::new(
@@ -257,7 +259,7 @@ impl Desk {
                 }
                 client.subscribed = Some(Subscription { acknowledge, turn });
                 self.turns += 1;
-                Ok(json!({}))
+                Ok(Outcome::Done {})
             }
             Call::Ack { from, id } => {
                 let name = (from, id);
@@ -270,7 +272,7 @@ impl Desk {
                     .into());
                 }
                 self.acknowledge(&name)?;
-                Ok(json!({}))
+                Ok(Outcome::Done {})
             }
         }
     }

@@ -1,11 +1,12 @@
 //! JSON-RPC 2.0: requests from lines, answers to lines.
 
+use schemars::JsonSchema;
 use sealpost_core::{Content, MessageId, UserId};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::event;
+use crate::event::{self, Event};
 use crate::exit::{Code, Failure};
 
 /// The longest key of a message to be sent, in bytes.
@@ -227,24 +228,131 @@ fn parse_content(content: &Value) -> Result<Content, Refusal> {
     }
 }
 
+/// JSON-RPC's version.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub(crate) enum Version {
+    #[serde(rename = "2.0")]
+    Two,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Outcome {
+    /// Of `outbox` and `contacts`.
+    Listed(Vec<Event>),
+    /// Of `send`.
+    Sent {
+        /// The message's name, a UUID: it is on disk.
+        id: String,
+    },
+    /// Of `status`.
+    Status {
+        /// Who we are.
+        user: String,
+        /// The deployment.
+        realm: String,
+        /// `connected` or `disconnected`.
+        #[schemars(extend("enum" = ["connected", "disconnected"]))]
+        state: &'static str,
+        /// The broker, or the last one that was tried.
+        broker: String,
+        /// How many messages are not with the broker yet.
+        queued: u32,
+    },
+    /// Of `subscribe` and `ack`.
+    Done {},
+}
+
+/// A line from the daemon.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(title = "A line that `sealpost daemon` writes")]
+pub(crate) enum Written<'a> {
+    /// It was done.
+    Result {
+        jsonrpc: Version,
+        /// Of the request.
+        id: &'a Value,
+        result: Outcome,
+    },
+    /// It was not.
+    Error {
+        jsonrpc: Version,
+        /// Of the request; null when that could not be read.
+        id: &'a Value,
+        error: Problem<'a>,
+    },
+    /// Something happened, for who has subscribed.
+    Notification {
+        jsonrpc: Version,
+        method: Method,
+        params: &'a Event,
+    },
+}
+
+/// The only method that the daemon calls.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Method {
+    Event,
+}
+
+/// Why it was not done.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Problem<'a> {
+    /// JSON-RPC's own, or -32000 for ours.
+    code: i32,
+    /// What went wrong.
+    message: &'a str,
+    data: ProblemData<'a>,
+}
+
+/// What JSON-RPC leaves to us.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ProblemData<'a> {
+    /// The exit code that a command would have ended with.
+    code: u8,
+    /// What to do.
+    hint: &'a str,
+}
+
 /// An answer as a line.
-pub(super) fn answer(id: &Value, result: Result<Value, Refusal>) -> String {
-    let answer = match result {
-        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
-        Err(refusal) => json!({ "jsonrpc": "2.0", "id": id, "error": {
-            "code": refusal.code,
-            "message": refusal.message,
-            "data": { "code": refusal.exit as u8, "hint": refusal.hint },
-        } }),
-    };
-    // A JSON value always has a text.
-    event::json(&answer).unwrap_or_default()
+pub(super) fn answer(id: &Value, result: Result<Outcome, Refusal>) -> String {
+    let jsonrpc = Version::Two;
+    match result {
+        Ok(result) => line(&Written::Result {
+            jsonrpc,
+            id,
+            result,
+        }),
+        Err(refusal) => line(&Written::Error {
+            jsonrpc,
+            id,
+            error: Problem {
+                code: refusal.code,
+                message: &refusal.message,
+                data: ProblemData {
+                    code: refusal.exit as u8,
+                    hint: &refusal.hint,
+                },
+            },
+        }),
+    }
 }
 
 /// An event as a line.
-pub(super) fn notification(event: &event::Event) -> String {
-    event::json(&json!({ "jsonrpc": "2.0", "method": "event", "params": event }))
-        .unwrap_or_default()
+pub(super) fn notification(event: &Event) -> String {
+    line(&Written::Notification {
+        jsonrpc: Version::Two,
+        method: Method::Event,
+        params: event,
+    })
+}
+
+fn line(what: &Written<'_>) -> String {
+    // It always has a text.
+    event::json(what).unwrap_or_default()
 }
 
 #[cfg(test)]

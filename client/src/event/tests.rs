@@ -24,8 +24,8 @@ impl Write for Written {
     }
 }
 
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis).unwrap()
+fn at(millis: u64) -> Time {
+    Time(Timestamp::from_millis(millis).unwrap())
 }
 
 fn json(event: &Event) -> String {
@@ -64,7 +64,7 @@ fn the_json_of_every_event_is_stable() {
                 text: None,
                 content: serde_json::from_str(r#"{"kind":"reading","value":21.5}"#).ok(),
             },
-            r#"{"event":"message","from":"meter","id":"i","ts":1700000000.0,"kind":"reading","content":{"kind":"reading","value":21.5}}"#,
+            r#"{"event":"message","from":"meter","id":"i","ts":1700000000.000,"kind":"reading","content":{"kind":"reading","value":21.5}}"#,
         ),
         (
             Event::Sent {
@@ -314,7 +314,7 @@ fn dates_are_right_over_leap_years() {
         (1_798_761_599_000, "2026-12-31"),
         (4_107_542_400_000, "2100-03-01"),
     ] {
-        assert_eq!(date(at(millis)), expected);
+        assert_eq!(date(at(millis).0), expected);
     }
 }
 

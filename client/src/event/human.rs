@@ -1,0 +1,324 @@
+//! Events in words, for people. Whatever came from others is cleaned here.
+
+use sealpost_core::Timestamp;
+
+use super::{ContactChangeKind, Event};
+use crate::terminal::{attributed, clean_line};
+
+impl Event {
+    /// The human form, without a line end at its end.
+    #[must_use]
+    pub fn human(&self) -> String {
+        match self {
+            Event::Message {
+                from,
+                kind,
+                text,
+                content,
+                ..
+            } => match (text, content) {
+                (Some(text), _) => attributed(from, text),
+                (None, Some(content)) => attributed(from, &format!("[{kind}] {content}")),
+                (None, None) => attributed(from, &format!("[{kind}]")),
+            },
+            Event::Sent { to, id, .. } => format!("sent to {to}: {id}"),
+            Event::Delivered { to, id, .. } => format!("delivered to {to}: {id}"),
+            Event::Read { to, id, .. } => format!("read by {to}: {id}"),
+            Event::Queued {
+                to,
+                id,
+                problem,
+                hint,
+                ..
+            } => match problem {
+                None => format!("queued for {to}: {id}"),
+                Some(problem) => format!(
+                    "queued for {to}: {id}: {}\n  {}",
+                    clean_line(problem),
+                    hint.as_deref().unwrap_or_default()
+                ),
+            },
+            Event::Failed {
+                to,
+                id,
+                problem,
+                hint,
+                ..
+            } => format!("given up, to {to}: {id}: {}\n  {hint}", clean_line(problem)),
+            Event::Status {
+                state,
+                broker,
+                reason,
+                hint,
+                retry_in,
+            } => match (reason, retry_in) {
+                (Some(reason), Some(_)) if hint.is_some() => format!(
+                    "{}; trying again\n  {}",
+                    clean_line(reason),
+                    hint.as_deref().unwrap_or_default()
+                ),
+                (Some(reason), Some(retry)) => format!(
+                    "disconnected from {broker} ({}); trying again in {retry:.1} s",
+                    clean_line(reason)
+                ),
+                _ => format!("{state} to {broker}"),
+            },
+            Event::Contact { .. } => self.human_contact(),
+            Event::SafetyNumber {
+                user,
+                number,
+                fingerprint,
+                code,
+            } => format!(
+                "The safety number with {user} ({fingerprint}):\n\n    {number}\n\nFor {user} to scan, or to give to --scan:\n\n{code}\n"
+            ),
+            Event::ContactLink { link, .. } => link.clone(),
+            Event::Gap { from, .. } => {
+                format!("a message from {from} before this one has not arrived (yet)")
+            }
+            Event::Waiting {
+                from,
+                id,
+                reason,
+                hint,
+            } => {
+                let why = match *reason {
+                    "bundle" => "whose keys are not there yet",
+                    "decision" => "signed by an identity that you have not accepted",
+                    _ => "from whom nothing is opened any more",
+                };
+                format!("message {id} from {from}, {why}, waits\n  {hint}")
+            }
+            Event::Handled { from, id, .. } => format!("message {id} from {from} is dealt with"),
+            Event::Unhandled {
+                from,
+                id,
+                attempts,
+                problem,
+                hint,
+                retry_in,
+            } => match retry_in {
+                Some(retry) => format!(
+                    "the command for message {id} from {from} failed: {problem}; trying again in {retry} s"
+                ),
+                None => format!(
+                    "the command for message {id} from {from} failed {attempts} times: {problem}\n  {hint}"
+                ),
+            },
+            Event::Refused {
+                from,
+                id,
+                message,
+                hint,
+                ..
+            } => {
+                let id = id
+                    .as_deref()
+                    .map_or_else(String::new, |id| format!(" {id}"));
+                let from = from
+                    .as_deref()
+                    .map_or_else(String::new, |from| format!(" from {}", clean_line(from)));
+                format!(
+                    "refused a message{id}{from}: {}\n  {hint}",
+                    clean_line(message)
+                )
+            }
+            Event::Alarm {
+                cause,
+                user,
+                pinned,
+                offered,
+                message,
+                hint,
+            } => match (pinned, offered) {
+                (Some(pinned), Some(offered)) if *cause == "identity_changed" => {
+                    banner(user, pinned, offered)
+                }
+                _ => format!("ALARM: {message}\n  {hint}"),
+            },
+            Event::Keys { .. } => self.human_keys(),
+            Event::Agent { until: Some(until) } => {
+                let left = until
+                    .0
+                    .saturating_since(crate::clock::now())
+                    .as_secs()
+                    .div_ceil(60);
+                format!(
+                    "the agent holds your key for {left} min: commands do not ask for the passphrase"
+                )
+            }
+            Event::Backup {
+                user,
+                realm,
+                file,
+                created,
+                messages,
+            } => format!(
+                "backup of {user} in realm {realm}, made {}, with {}: {}",
+                crate::moment::shown(created.0),
+                counted(*messages),
+                clean_line(file)
+            ),
+            Event::Restored {
+                user,
+                realm,
+                home,
+                created,
+                messages,
+                fingerprint,
+            } => format!(
+                "{user} in realm {realm} ({fingerprint}) is restored as of {}, with {}: {}",
+                crate::moment::shown(created.0),
+                counted(*messages),
+                clean_line(home)
+            ),
+            Event::Agent { until: None } => "no agent holds your key".to_owned(),
+            Event::Error { message, hint, .. } if hint.is_empty() => clean_line(message),
+            Event::Error { message, hint, .. } => format!("{}\n  {hint}", clean_line(message)),
+        }
+    }
+
+    fn human_contact(&self) -> String {
+        let Event::Contact {
+            user,
+            change,
+            fingerprint,
+            verified,
+            previous,
+            offered,
+            suspended,
+        } = self
+        else {
+            return String::new();
+        };
+        match change {
+            ContactChangeKind::Known => {
+                let verified = if *verified {
+                    "verified"
+                } else {
+                    "not verified"
+                };
+                let offered = offered.as_ref().map_or_else(String::new, |offered| {
+                    format!(", CHANGED to {offered}, see: sealpost contacts trust {user}")
+                });
+                let suspended = if *suspended { ", SUSPENDED" } else { "" };
+                format!("{user}  {fingerprint}  {verified}{offered}{suspended}")
+            }
+            ContactChangeKind::Pinned => format!(
+                "first contact with {user}: {fingerprint} is taken for theirs from now on\n  \
+                 To be sure, compare with them: sealpost contacts verify {user}"
+            ),
+            ContactChangeKind::Replaced => format!(
+                "{user} has a new identity, signed by the one before\n  was: {}\n  is:  {fingerprint}\n  \
+                 It is no longer verified. To be sure, compare again: sealpost contacts verify {user}",
+                previous.as_deref().unwrap_or("unknown")
+            ),
+            ContactChangeKind::Trusted => {
+                format!(
+                    "{user} is now {fingerprint}\n  To be sure: sealpost contacts verify {user}"
+                )
+            }
+            ContactChangeKind::Added => format!(
+                "{user} is added and verified: {fingerprint}\n  As sure as the way by which the link came to you."
+            ),
+            ContactChangeKind::Retired => format!(
+                "{user} has withdrawn their keys ({fingerprint}): nothing can be sent to them\n  \
+                 Perhaps their device was stolen: what still comes in their name may be somebody else's. Ask {user} in some other \
+                 way how to reach them."
+            ),
+            ContactChangeKind::Verified => format!("{user} is verified: {fingerprint}"),
+        }
+    }
+
+    fn human_keys(&self) -> String {
+        let Event::Keys {
+            user,
+            realm,
+            fingerprint,
+            seq,
+            expires,
+            encryption,
+            passphrase,
+            revoked,
+            published,
+            ..
+        } = self
+        else {
+            return String::new();
+        };
+        let mut out = format!("user         {user}, realm {realm}\nidentity     {fingerprint}\n");
+        out.push_str(&format!(
+            "bundle       number {seq}, valid until {}\n",
+            date(expires.0)
+        ));
+        if *revoked {
+            out.push_str("             REVOKED: nobody can send to you, and you cannot send\n");
+        }
+        for key in encryption {
+            match key.destroyed {
+                None => out.push_str(&format!("encryption   RSA, made {}\n", date(key.created.0))),
+                Some(destroyed) => out.push_str(&format!(
+                    "             replaced, still opens what is under way until {}, then it is destroyed: what you\n             \
+                     received stays readable, copies of it in an archive do not\n",
+                    date(destroyed.0)
+                )),
+            }
+        }
+        out.push_str(if *passphrase {
+            "at rest      encrypted with a passphrase"
+        } else {
+            "at rest      NOT encrypted"
+        });
+        match published {
+            Some(true) => out.push_str("\npublished    yes"),
+            Some(false) => {
+                out.push_str("\npublished    not yet: the next command that connects does it");
+            }
+            None => {}
+        }
+        out
+    }
+}
+
+/// So many messages, in words.
+pub(crate) fn counted(messages: u64) -> String {
+    match messages {
+        1 => "1 message".to_owned(),
+        more => format!("{more} messages"),
+    }
+}
+
+fn banner(user: &str, pinned: &str, offered: &str) -> String {
+    const RULE: &str = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@";
+    format!(
+        "\n{RULE}\n@  WARNING: THE IDENTITY OF {} HAS CHANGED\n{RULE}\n\
+         Known:    {pinned}\n\
+         Offered:  {offered}\n\
+         Either {user} has new keys, because of a new machine or lost keys. Or somebody, perhaps the\n\
+         operator of the broker, stands in for {user}, to read what you send and to write in their name.\n\
+         Nothing is sent to {user} and nothing from the new identity is opened until you decide.\n\
+         Ask {user} for their fingerprint in some other way (sealpost keys show). If it is the offered one:\n\
+         \x20   sealpost contacts trust {user}",
+        user.to_uppercase()
+    )
+}
+
+/// `2026-11-23`, in UTC (Howard Hinnant's `civil_from_days`).
+#[must_use]
+pub fn date(at: Timestamp) -> String {
+    let days = at.millis() / 86_400_000 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
