@@ -190,15 +190,49 @@ impl Account {
         Account::opened(home, user, realm, opened, now)
     }
 
+    /// Unlocks a user's keys to look at them, as they are.
+    pub fn look(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        passphrase: impl FnOnce() -> Result<Passphrase, PassphraseError>,
+    ) -> Result<Account, KeystoreError> {
+        let opened = Unlocked::open(&home.keystore(), user.as_str(), realm.as_str(), passphrase)?;
+        Account::as_it_is(home, user, realm, opened)
+    }
+
+    /// The same with the key that an agent held.
+    pub fn look_with_key(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        key: KeystoreKey,
+    ) -> Result<Account, KeystoreError> {
+        let (path, user_name, realm_name) = (home.keystore(), user.as_str(), realm.as_str());
+        let opened = Unlocked::open_with_key(&path, user_name, realm_name, key)?;
+        Account::as_it_is(home, user, realm, opened)
+    }
+
     fn opened(
         home: &Home,
         user: &UserId,
         realm: &Realm,
-        (unlocked, secrets): (Unlocked, Zeroizing<Vec<u8>>),
+        opened: (Unlocked, Zeroizing<Vec<u8>>),
         now: Timestamp,
     ) -> Result<Account, KeystoreError> {
+        let mut account = Account::as_it_is(home, user, realm, opened)?;
+        account.upkeep(now)?;
+        Ok(account)
+    }
+
+    fn as_it_is(
+        home: &Home,
+        user: &UserId,
+        realm: &Realm,
+        (unlocked, secrets): (Unlocked, Zeroizing<Vec<u8>>),
+    ) -> Result<Account, KeystoreError> {
         let secrets = Secrets::parse(&secrets, home, user, realm)?;
-        let mut account = Account {
+        Ok(Account {
             file: file_of(home),
             home: home.clone(),
             user: user.clone(),
@@ -208,9 +242,7 @@ impl Account {
             invitation: None,
             rotate_after: None,
             passphrase_command: None,
-        };
-        account.upkeep(now)?;
-        Ok(account)
+        })
     }
 
     /// The keystore as it is now on disk, but without a passphrase: for a backup, which has one of its own.

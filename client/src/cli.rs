@@ -140,6 +140,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<AgentCommand>,
     },
+    /// Look whether everything is well: home, keys, clock, brokers, TLS, login, outbox, contacts, disk. Says what is not and
+    /// what to do, changes nothing, and ends with 1 when something must be mended
+    Doctor,
     /// What you sent and has not arrived
     Outbox {
         /// What to do; without it, the list.

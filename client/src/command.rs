@@ -5,6 +5,7 @@ mod backup;
 mod chat;
 mod contacts;
 mod daemon;
+mod doctor;
 mod history;
 mod invite;
 mod keys;
@@ -139,6 +140,10 @@ pub async fn run(
         return backup::restore(&cli.global, arguments, &stop, started);
     }
     let settings = Settings::load(&cli.global, &process_environment)?;
+    if matches!(cli.command, Command::Doctor) {
+        let printer = Printer::standard(cli.global.json);
+        return unless_nobody_reads(doctor::run(settings, printer, started).await);
+    }
     // Only making keys makes a home: a slip in a name leaves nothing behind.
     let init = matches!(
         cli.command,
@@ -212,7 +217,10 @@ pub async fn run(
             backup_passphrase_command,
         } => backup::make(start, &file, backup_passphrase_command.as_deref(), started),
         // Done above.
-        Command::Restore(_) | Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Doctor
+        | Command::Restore(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(()),
     };
     match prints {
         true => unless_nobody_reads(ended),

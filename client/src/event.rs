@@ -288,6 +288,18 @@ pub enum Event {
         /// The fingerprint of the identity.
         fingerprint: String,
     },
+    /// Something that `doctor` looked at.
+    Finding {
+        /// What.
+        check: Check,
+        /// How it is.
+        verdict: Verdict,
+        /// The same in words.
+        message: String,
+        /// What to do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
+    },
     /// The command failed, or one line of a chat did.
     Error {
         /// The exit code that belongs to it.
@@ -297,6 +309,46 @@ pub enum Event {
         /// What to do.
         hint: String,
     },
+}
+
+/// What `doctor` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// The folder and its files.
+    Home,
+    /// The keys on this machine.
+    Keys,
+    /// The agent.
+    Agent,
+    /// This machine's clock.
+    Clock,
+    /// Whether a broker answers.
+    Broker,
+    /// How it proves who it is.
+    Tls,
+    /// Whether it lets us in.
+    Login,
+    /// What keys it gives out for us.
+    Published,
+    /// What was sent and has not arrived.
+    Outbox,
+    /// Whom we know.
+    Contacts,
+    /// The free space.
+    Disk,
+}
+
+/// How `doctor` found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Well.
+    Good,
+    /// Worth knowing, and nothing needs to be done.
+    Note,
+    /// It must be mended.
+    Problem,
 }
 
 /// How a contact came to be mentioned.

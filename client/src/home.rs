@@ -86,6 +86,14 @@ impl Home {
         })
     }
 
+    /// As it is, for who looks and does not use it: see [`Home::open`].
+    #[must_use]
+    pub fn at(path: &Path) -> Home {
+        Home {
+            path: path.to_owned(),
+        }
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {

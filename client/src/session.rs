@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use self::carrying::Carrying;
 pub(crate) use self::handover::hand_over;
+pub(crate) use self::opening::credentials;
 use self::opening::{receiving_client_id, start};
 pub use self::parts::{Manner, NotConnected, Parts};
 use self::wanted::Wanted;

@@ -14,14 +14,14 @@ mod schema;
 mod send_keys;
 mod waiting;
 
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use rand::RngExt;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use sealpost_core::{Content, Timestamp, UserId};
 use zeroize::Zeroizing;
 
@@ -115,16 +115,7 @@ impl Store {
             .mode(0o600)
             .open(path)
             .map_err(file_error)?;
-        let mode = {
-            use std::os::unix::fs::MetadataExt;
-            std::fs::metadata(path).map_err(file_error)?.mode() & 0o7777
-        };
-        if mode & 0o077 != 0 {
-            return Err(StoreError::File(crate::home::HomeError::LooseMode {
-                path: path.to_owned(),
-                mode,
-            }));
-        }
+        check_mode(path)?;
         let mut db = Connection::open(path)?;
         db.busy_timeout(BUSY_TIME)?;
         db.pragma_update(None, "journal_mode", "WAL")?;
@@ -139,6 +130,26 @@ impl Store {
             db,
             cipher: Aes256Gcm::new((&**key).into()),
         })
+    }
+
+    /// Opens the file to look into it, and changes nothing. `None` when there is none, or one of an earlier version.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and whatever would change something fails.
+    pub fn look(path: &Path, key: &Zeroizing<[u8; 32]>) -> Result<Option<Store>, StoreError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        check_mode(path)?;
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        db.busy_timeout(BUSY_TIME)?;
+        if !schema::is_current(&db)? {
+            return Ok(None);
+        }
+        Ok(Some(Store {
+            db,
+            cipher: Aes256Gcm::new((&**key).into()),
+        }))
     }
 
     /// 16 hexadecimal digits that name this installation: two homes of one user are two MQTT sessions.
@@ -271,6 +282,22 @@ impl Store {
     }
 }
 
+/// Nobody else may read or write it.
+fn check_mode(path: &Path) -> Result<(), StoreError> {
+    let metadata = std::fs::metadata(path).map_err(|source| crate::home::HomeError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(StoreError::File(crate::home::HomeError::LooseMode {
+            path: path.to_owned(),
+            mode,
+        }));
+    }
+    Ok(())
+}
+
 /// What a stored body says; `None` when it is malformed.
 pub(crate) fn stored_content(body: &[u8]) -> Option<Content> {
     Content::parse(std::str::from_utf8(body).ok()?).ok()
@@ -302,7 +329,7 @@ fn from_sql(number: i64) -> Result<u64, StoreError> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     pub(crate) fn key() -> Zeroizing<[u8; 32]> {
         Zeroizing::new([7; 32])

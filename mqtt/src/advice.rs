@@ -22,7 +22,7 @@ const LOGS: &str = "Look at the broker's log.";
 pub fn advice(error: &ConnectError) -> Option<String> {
     let broker = &error.last.broker;
     match &error.last.error {
-        ConnectionError::Dial(error) => of_dial(broker, error),
+        ConnectionError::Dial(error) => dial_advice(broker, error),
         ConnectionError::Tls(problem) => Some(of_tls(broker, problem)),
         ConnectionError::AnsweredInTls => Some(format!(
             "The port is for TLS: write {}://{} instead.",
@@ -71,7 +71,9 @@ fn plain(transport: Transport) -> Transport {
     }
 }
 
-fn of_dial(broker: &BrokerUrl, error: &DialError) -> Option<String> {
+/// What to do when a stream to this broker does not open, where there is something to say.
+#[must_use]
+pub fn dial_advice(broker: &BrokerUrl, error: &DialError) -> Option<String> {
     Some(match error {
         DialError::NoSuchHost { .. } => "Check the host's name and this machine's network.".to_owned(),
         DialError::Tcp(error) if error.kind() == io::ErrorKind::ConnectionRefused => {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::broker_url::BrokerUrl;
 use crate::proxy::{Proxy, ProxyError, connect_tcp};
-use crate::tls::{self, TlsFiles, TlsFilesError, TlsProblem};
+use crate::tls::{self, Certificate, TlsFiles, TlsFilesError, TlsProblem};
 use crate::websocket::{self, WebSocketProblem};
 
 /// How long each step may take: TCP with a proxy if there is one, TLS, WebSocket.
@@ -60,6 +60,8 @@ pub struct Dialled {
     pub stream: BoxStream,
     /// What a login over it has to be bound to.
     pub binding: ChannelBinding,
+    /// What the broker proved itself by, its own certificate first. Empty without TLS.
+    pub certificates: Vec<Certificate>,
 }
 
 impl std::fmt::Debug for Dialled {
@@ -130,17 +132,20 @@ impl Dialler for Network {
     fn dial<'a>(&'a self, broker: &'a BrokerUrl) -> Dialling<'a> {
         Box::pin(async move {
             let tcp = within("connecting", connect_tcp(broker, &self.proxy)).await?;
-            let mut stream: BoxStream = Box::new(tcp);
-            let mut binding = ChannelBinding::default();
+            let mut dialled = Dialled {
+                stream: Box::new(tcp),
+                binding: ChannelBinding::default(),
+                certificates: Vec::new(),
+            };
             if broker.transport().is_encrypted() {
-                let handshake = tls::handshake(&self.tls, broker, stream);
-                (stream, binding) = within("the TLS handshake", handshake).await?;
+                let handshake = tls::handshake(&self.tls, broker, dialled.stream);
+                dialled = within("the TLS handshake", handshake).await?;
             }
             if broker.transport().is_websocket() {
-                let handshake = websocket::handshake(broker, stream);
-                stream = within("the WebSocket handshake", handshake).await?;
+                let handshake = websocket::handshake(broker, dialled.stream);
+                dialled.stream = within("the WebSocket handshake", handshake).await?;
             }
-            Ok(Dialled { stream, binding })
+            Ok(dialled)
         })
     }
 }

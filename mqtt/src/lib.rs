@@ -26,7 +26,7 @@ mod tls;
 mod websocket;
 mod words;
 
-pub use self::advice::{advice, advice_on_files};
+pub use self::advice::{advice, advice_on_files, dial_advice};
 pub use self::backoff::Backoff;
 pub use self::broker_url::{BrokerUrl, BrokerUrlError, Transport};
 pub use self::connection::{
@@ -39,6 +39,6 @@ pub use self::packets::{Incoming, Outgoing};
 pub use self::proxy::{Proxy, ProxyError, ProxyUrlError};
 pub use self::route::{Attempt, ConnectError, Connection, Route};
 pub use self::route_options::{RouteOptions, RouteOptionsError};
-pub use self::tls::{ClientCertificate, TlsFiles, TlsFilesError, TlsProblem};
+pub use self::tls::{Certificate, ClientCertificate, TlsFiles, TlsFilesError, TlsProblem};
 pub use self::websocket::WebSocketProblem;
 pub use self::words::Words;

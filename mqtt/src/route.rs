@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::broker_url::BrokerUrl;
 use crate::connection::{self, ConnectionError, Hello, Login, Welcome};
-use crate::dial::{BoxStream, ChannelBinding, Dialled, Dialler, Network};
+use crate::dial::{BoxStream, ChannelBinding, DialError, Dialled, Dialler, Network};
 use crate::packets::{Incoming, Outgoing};
 use crate::proxy::Proxy;
 use crate::tls::{TlsFiles, TlsFilesError};
@@ -123,6 +123,26 @@ impl Route {
         std::iter::once(&self.first).chain(self.others.iter())
     }
 
+    /// The same way to one broker alone.
+    #[must_use]
+    pub fn only(&self, broker: &BrokerUrl) -> Route {
+        Route {
+            first: broker.clone(),
+            others: Arc::default(),
+            worked: Arc::default(),
+            dialler: Arc::clone(&self.dialler),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// Opens a stream to the current broker, and says nothing on it.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn dial(&self) -> Result<Dialled, DialError> {
+        self.dialler.dial(self.current()).await
+    }
+
     /// The broker that worked last, or the first.
     #[must_use]
     pub fn current(&self) -> &BrokerUrl {
@@ -187,7 +207,9 @@ impl Route {
         hello: &Hello,
         login: &mut (dyn FnMut(&ChannelBinding) -> Login + Send),
     ) -> Result<Connection, ConnectionError> {
-        let Dialled { stream, binding } = self.dialler.dial(broker).await?;
+        let Dialled {
+            stream, binding, ..
+        } = self.dialler.dial(broker).await?;
         let (reader, writer) = tokio::io::split(stream);
         let mut incoming = Incoming::new(reader, hello.max_packet, hello.read_ahead);
         let mut outgoing = Outgoing::new(writer);

@@ -1,5 +1,6 @@
 //! TLS to a broker: what it is trusted by, and what a finished handshake is bound to.
 
+mod certificate;
 mod problem;
 
 use std::fs::File;
@@ -15,8 +16,9 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use crate::broker_url::BrokerUrl;
-use crate::dial::{BoxStream, ChannelBinding, DialError};
+use crate::dial::{BoxStream, ChannelBinding, DialError, Dialled};
 
+pub use self::certificate::Certificate;
 pub use self::problem::TlsProblem;
 
 /// Bytes of the largest file of certificates or keys. All public authorities together have 250 KiB.
@@ -186,7 +188,7 @@ pub(crate) async fn handshake(
     files: &TlsFiles,
     broker: &BrokerUrl,
     stream: BoxStream,
-) -> Result<(BoxStream, ChannelBinding), DialError> {
+) -> Result<Dialled, DialError> {
     let files = files.clone();
     // The files and this machine's list of authorities: some milliseconds of reading.
     let config = tokio::task::spawn_blocking(move || files.load())
@@ -201,7 +203,13 @@ pub(crate) async fn handshake(
         .1
         .export_keying_material([0; EXPORTER_BYTES], EXPORTER_LABEL, Some(b"".as_slice()))
         .map_err(|error| DialError::Tls(TlsProblem::Other(error.to_string())))?;
-    Ok((Box::new(stream), ChannelBinding::new(binding.to_vec())))
+    let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates = shown.iter().map(Certificate::of).collect();
+    Ok(Dialled {
+        stream: Box::new(stream),
+        binding: ChannelBinding::new(binding.to_vec()),
+        certificates,
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use sealpost_core::Timestamp;
 
-use super::{ContactChangeKind, Event};
+use super::{Check, ContactChangeKind, Event, Verdict};
 use crate::terminal::{attributed, clean_line};
 
 impl Event {
@@ -173,6 +173,12 @@ impl Event {
                 clean_line(home)
             ),
             Event::Agent { until: None } => "no agent holds your key".to_owned(),
+            Event::Finding {
+                check,
+                verdict,
+                message,
+                hint,
+            } => finding(*check, *verdict, message, hint.as_deref()),
             Event::Error { message, hint, .. } if hint.is_empty() => clean_line(message),
             Event::Error { message, hint, .. } => format!("{}\n  {hint}", clean_line(message)),
         }
@@ -286,6 +292,29 @@ pub(crate) fn counted(messages: u64) -> String {
         1 => "1 message".to_owned(),
         more => format!("{more} messages"),
     }
+}
+
+fn finding(check: Check, verdict: Verdict, message: &str, hint: Option<&str>) -> String {
+    let verdict = match verdict {
+        Verdict::Good => "good",
+        Verdict::Note => "note",
+        Verdict::Problem => "MEND",
+    };
+    let check = match check {
+        Check::Home => "home",
+        Check::Keys => "keys",
+        Check::Agent => "agent",
+        Check::Clock => "clock",
+        Check::Broker => "broker",
+        Check::Tls => "tls",
+        Check::Login => "login",
+        Check::Published => "published",
+        Check::Outbox => "outbox",
+        Check::Contacts => "contacts",
+        Check::Disk => "disk",
+    };
+    let hint = hint.map_or_else(String::new, |hint| format!("\n      {:9}  {hint}", ""));
+    format!("{verdict}  {check:9}  {}{hint}", clean_line(message))
 }
 
 fn banner(user: &str, pinned: &str, offered: &str) -> String {

@@ -103,7 +103,8 @@ impl Printer {
             | Event::Keys { .. }
             | Event::SafetyNumber { .. }
             | Event::ContactLink { .. }
-            | Event::Agent { .. } => {
+            | Event::Agent { .. }
+            | Event::Finding { .. } => {
                 writeln!(self.out, "{}", event.human())?;
                 self.out.flush()
             }

@@ -187,13 +187,13 @@ fn the_json_of_every_event_is_stable() {
                 revoked: false,
                 published: Some(true),
             },
-            r#"{"event":"keys","user":"alice","realm":"local","fingerprint":"SHA256:x","identity":"AAAA","seq":7,"expires":2.0,"encryption":[{"created":1.0},{"created":0.0,"replaced":1.0,"destroyed":5.0}],"passphrase":true,"revoked":false,"published":true}"#,
+            r#"{"event":"keys","user":"alice","realm":"local","fingerprint":"SHA256:x","identity":"AAAA","seq":7,"expires":2.000,"encryption":[{"created":1.000},{"created":0.000,"replaced":1.000,"destroyed":5.000}],"passphrase":true,"revoked":false,"published":true}"#,
         ),
         (
             Event::Agent {
                 until: Some(at(3_000)),
             },
-            r#"{"event":"agent","until":3.0}"#,
+            r#"{"event":"agent","until":3.000}"#,
         ),
         (
             Event::Error {

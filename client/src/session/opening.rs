@@ -40,7 +40,7 @@ pub(super) async fn start(
 }
 
 /// A fresh login token for every connection, bound to its TLS channel: the broker takes each once, and only for a minute.
-pub(super) fn credentials(
+pub(crate) fn credentials(
     account: &Account,
     identity: watch::Receiver<Identity>,
     client_id: String,

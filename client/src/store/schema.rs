@@ -1,7 +1,9 @@
 //! The tables, and how those of earlier versions become today's.
 
+use std::cmp::Ordering;
+
 use rand::RngExt;
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
 use super::StoreError;
 
@@ -137,6 +139,16 @@ CREATE TABLE send_keys (
     id     BLOB NOT NULL
 ) STRICT;
 ";
+
+/// Whether nothing is missing.
+pub(super) fn is_current(db: &Connection) -> Result<bool, StoreError> {
+    let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match (version as usize).cmp(&STEPS.len()) {
+        Ordering::Greater => Err(StoreError::Version(version)),
+        Ordering::Equal => Ok(true),
+        Ordering::Less => Ok(false),
+    }
+}
 
 /// Does what is missing.
 pub(super) fn bring_up(tx: &Transaction<'_>) -> Result<(), StoreError> {

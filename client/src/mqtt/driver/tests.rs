@@ -37,6 +37,7 @@ impl Dialler for Wire {
             Ok(Dialled {
                 stream: Box::new(ours) as BoxStream,
                 binding: ChannelBinding::new(vec![*dialled; 2]),
+                certificates: Vec::new(),
             })
         })
     }
