@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use sealpost_core::{Timestamp, Topic, TopicFilter};
 use sealpost_mqtt::{BrokerUrl, Certificate, Dialled, Route, dial_advice};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::Doctor;
@@ -146,7 +146,8 @@ impl Doctor {
             // Beside whatever runs for this home, and leaving nothing behind.
             durable: false,
         };
-        let login = credentials(account, account.identity(), client_id);
+        let (_, identity) = watch::channel(account.identity().clone());
+        let login = credentials(account, identity, client_id);
         let (mqtt, mut events) = Mqtt::start(connect, login);
         let refused = match timeout_at(until, events.recv()).await {
             Ok(Some(MqttEvent::Connected)) => None,
