@@ -8,7 +8,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema bench bench-tools conformance fuzz soak run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man bench bench-tools conformance fuzz soak run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,20 @@ vectors: ## Write the test vectors again (the same bytes, unless the format chan
 
 schema: ## Write the JSON schemas of what the client writes again (client/schema)
 	$(CARGO) run --locked -p sealpost --example write_schemas
+
+transcripts: ## Write what the programs say into tests/transcripts again; read the difference
+	$(CARGO) build --workspace --locked
+	SEALPOST_WRITE_TRANSCRIPTS=1 $(CARGO) test --locked -p sealpost-tests --test transcripts
+
+man: ## Write man pages and shell completions into target/man and target/completions
+	$(CARGO) build --locked -p sealpost
+	mkdir -p $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(PROGRAMS)/debug/sealpost man $(PROGRAMS)/man
+	for shell in bash zsh fish; do \
+		$(PROGRAMS)/debug/sealpost completions $$shell >$(PROGRAMS)/completions/sealpost.$$shell || exit 1; \
+	done
+	$(CARGO) run --locked -p sealpost-broker --example write_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(CARGO) run --locked -p sealpost-archiver --example write_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench

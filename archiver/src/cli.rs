@@ -21,7 +21,7 @@ the directory, 11 the archive is damaged or does not verify, 12 the disk failed,
 
 /// Keeps every inbox's ciphertext, and can read none of it.
 #[derive(Debug, Parser)]
-#[command(name = "sealpost-archiver", version, about, max_term_width = 100)]
+#[command(name = "sealpost-archiver", version = sealpost_version::SHORT, long_version = sealpost_version::LONG, about, max_term_width = 100)]
 #[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do.

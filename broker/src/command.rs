@@ -34,7 +34,8 @@ use crate::settings::Overrides;
 
 /// Routes Sealpost's sealed messages over MQTT 3.1.1 and 5.0.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(name = "sealpost-broker", version = sealpost_version::SHORT, long_version = sealpost_version::LONG)]
+#[command(about, long_about = None)]
 pub struct Arguments {
     #[command(flatten)]
     global: GlobalArguments,

@@ -35,7 +35,7 @@ this one with 1. Ctrl-C ends CMD and what it started; its message comes again. W
 
 /// End-to-end-encrypted messages over MQTT.
 #[derive(Debug, Parser)]
-#[command(name = "sealpost", version, about, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(name = "sealpost", version = sealpost_version::SHORT, long_version = sealpost_version::LONG, about, after_help = AFTER_HELP, max_term_width = 110)]
 pub struct Cli {
     /// Who is asking and where.
     #[command(flatten)]

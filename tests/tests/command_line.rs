@@ -362,6 +362,32 @@ fn completions_and_man_pages_come_without_a_user_and_are_what_shells_and_man_rea
 }
 
 #[test]
+fn every_program_says_its_version_and_build_in_the_same_form() {
+    for name in ["sealpost", "sealpost-broker", "sealpost-archiver"] {
+        let say = |flag: &str| {
+            let said = Command::new(program(name)).arg(flag).output().unwrap();
+            assert!(said.status.success(), "{said:?}");
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(say("-V"), format!("{name} {version}\n"));
+        let long = say("--version");
+        let starts: Vec<&str> = long
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().0)
+            .collect();
+        assert_eq!(
+            starts,
+            [name, "commit", "profile", "target", "compiler"],
+            "{long}"
+        );
+        // Nothing of the machine that built it.
+        assert!(!long.contains('/'), "{long}");
+        assert!(long.contains("compiler rustc "), "{long}");
+    }
+}
+
+#[test]
 fn completions_that_nobody_reads_to_the_end_are_no_failure() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
