@@ -6,7 +6,7 @@ mod line;
 use std::collections::HashMap;
 
 use schemars::JsonSchema;
-use sealpost_core::{Content, Timestamp, UserId};
+use sealpost_core::{Content, UserId};
 use serde::Serialize;
 
 pub use file::{ExportError, ImportError, Imports, export, import};
@@ -82,7 +82,7 @@ impl Remembered {
             kind: None,
             text: None,
             content: None,
-            received: received.map(Time),
+            received,
             trust,
             imported: entry.imported,
             human,
@@ -96,7 +96,7 @@ impl Remembered {
             } => {
                 let human = human(&format!("From {from}"), entry, trust, None, &content);
                 let event = Event::message(from, id, *ts, &content);
-                remembered(event, Some(*received), human)
+                remembered(event, Some(Time(*received)), human)
             }
             Side::Ours(ours) => {
                 let state = Some(ours.state.as_str());
