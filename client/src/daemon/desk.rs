@@ -128,7 +128,7 @@ impl Desk {
                 }
             }
             Coming::TooLong(client) => {
-                let answer = protocol::answer(&Value::Null, Err(Refusal::too_long()));
+                let answer = protocol::answer(&serde_json::Value::Null, Err(Refusal::too_long()));
                 self.put(client, answer, None);
             }
             Coming::Written(client, name) => {
