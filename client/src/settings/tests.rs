@@ -226,7 +226,7 @@ fn malformed_values_name_themselves() {
 
 #[test]
 fn the_commented_default_file_says_what_the_defaults_are() {
-    let text = include_str!("../../config/client.toml");
+    let text = include_str!("../../../config/client.toml");
     let uncommented: String = text
         .lines()
         .filter_map(|line| line.strip_prefix('#').or(Some(line)))
