@@ -349,22 +349,47 @@ impl World {
         }
     }
 
+    /// Does all there is to do, as far as the disk lets it.
+    fn settle(&mut self, life: &mut Life) -> Result<(), Over> {
+        while !life.jobs.is_empty() {
+            let before = life.jobs.len();
+            self.work(life);
+            if life.jobs.len() == before {
+                return Err(Over);
+            }
+        }
+        Ok(())
+    }
+
+    /// Some of everything, always the same.
+    fn act_as_written(&mut self) -> Result<(), Over> {
+        let mut life = self.open()?;
+        for _ in 0..2 {
+            self.archive(&mut life)?;
+            let _ = life.evidence.publish();
+            self.rotate(&mut life)?;
+            self.settle(&mut life)?;
+            self.check();
+            self.erase(&mut life)?;
+            self.settle(&mut life)?;
+        }
+        self.retire(&mut life)?;
+        self.settle(&mut life)
+    }
+
     /// A life in which nothing fails and all is done.
     fn live_to_the_end(&mut self) {
         let mut life = self.open().unwrap_or_else(|Over| panic!("nothing fails"));
-        let settle = |world: &mut World, life: &mut Life| {
-            while !life.jobs.is_empty() {
-                world.work(life);
-            }
-        };
         while self.acknowledged < self.messages {
             self.archive(&mut life)
                 .unwrap_or_else(|Over| panic!("nothing fails"));
         }
-        settle(self, &mut life);
+        self.settle(&mut life)
+            .unwrap_or_else(|Over| panic!("nothing fails"));
         self.rotate(&mut life)
             .unwrap_or_else(|Over| panic!("nothing fails"));
-        settle(self, &mut life);
+        self.settle(&mut life)
+            .unwrap_or_else(|Over| panic!("nothing fails"));
         life.evidence.publish().unwrap();
         self.check();
         self.verify();
@@ -409,6 +434,33 @@ fn live(seed: u64) {
         world.live_and_die();
     }
     world.live_to_the_end();
+}
+
+#[test]
+fn a_power_cut_while_a_kill_is_recovered_from_loses_nothing() {
+    let first: u64 = rand::random::<u32>().into();
+    for killed in 0..90 {
+        for cut in 0..10 {
+            let seed = first + killed * 10 + cut;
+            let died = std::panic::catch_unwind(|| {
+                let mut world = World::new(seed);
+                world.messages = 60;
+                world.disk.fail_after(killed, io::ErrorKind::Other);
+                let _ = world.act_as_written();
+                world.disk.kill();
+                world.disk.fail_after(cut, io::ErrorKind::Other);
+                if let Ok(mut life) = world.open() {
+                    let _ = world.settle(&mut life);
+                }
+                world.disk.cut_power(&mut world.random);
+                world.live_to_the_end();
+            });
+            if let Err(panic) = died {
+                eprintln!("seed {seed}: killed after {killed} operations, cut off after {cut}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
 }
 
 #[test]
