@@ -80,8 +80,8 @@ man: ## Write man pages and shell completions into target/man and target/complet
 	for shell in bash zsh fish; do \
 		$(PROGRAMS)/debug/sealpost completions $$shell >$(PROGRAMS)/completions/sealpost.$$shell || exit 1; \
 	done
-	$(CARGO) run --locked -p sealpost-broker --example write_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
-	$(CARGO) run --locked -p sealpost-archiver --example write_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(CARGO) run --locked -p sealpost-broker --example broker_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(CARGO) run --locked -p sealpost-archiver --example archiver_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench
