@@ -31,7 +31,8 @@ pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Side};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
 pub use outbox::{
-    Attempt, Due, GIVE_UP, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem, Sealed, SendState,
+    Attempt, Due, GIVE_UP, LONGEST_WAIT, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem,
+    Sealed, SendState,
 };
 pub use send_keys::Once;
 pub use waiting::{Hold, MAX_HELD_PER_SENDER, MAX_HELD_SENDERS, WaitingFor};

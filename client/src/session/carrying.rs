@@ -22,7 +22,9 @@ use crate::exit::{Failure, no_keys_yet, not_sealed, not_sent, not_trusted};
 use crate::mqtt::{Answer, PublishError, RefusalCode};
 use crate::outgoing::Sealers;
 use crate::settings::Receipts;
-use crate::store::{Attempt, Due, OutboxEntry, Problem, Sealed, StoreError, stored_content};
+use crate::store::{
+    Attempt, Due, LONGEST_WAIT, OutboxEntry, Problem, Sealed, StoreError, stored_content,
+};
 
 /// How many messages are under way at once. More are read when these have been answered; the connection's own window is
 /// smaller.
@@ -37,7 +39,7 @@ const AFTER_QUOTA: Duration = Duration::from_secs(60);
 const AFTER_NOBODY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// What needs a decision is looked at again so often, in case nothing tells us that it was made.
-const DECISION: Duration = Duration::from_secs(60 * 60);
+const DECISION: Duration = LONGEST_WAIT;
 
 /// What is under way.
 #[derive(Default)]

@@ -18,8 +18,21 @@ pub const MAX_QUEUED_BYTES: u64 = 256 * 1024 * 1024;
 const MAX_VERSIONS: usize = 16;
 /// When a message that the broker has and nobody receipted is sent again, a day; from then on after twice as long.
 const SEND_AGAIN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+/// The longest of these waits. What is to go later than after it was put off while the clock was ahead.
+const SEND_AGAIN_MOST_MILLIS: i64 = SEND_AGAIN_MILLIS << SEND_AGAIN_DOUBLINGS;
+const SEND_AGAIN_DOUBLINGS: u8 = 5;
+/// The longest that a queued message is put off. What is to go later was put off while the clock was ahead, too.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// A message that has got nowhere after so long is given up, and reported. As long as mailboxes keep mail.
 pub const GIVE_UP: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The clock may be looked at so seldom, and no more seldom, that what it says has gone by counts for [`GIVE_UP`]: after
+/// more we were not there to try, or it was set.
+const UNWATCHED_MILLIS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How often it is written down that the clock was looked at; and how far it may go back without having been set.
+const WATCH_MILLIS: u64 = 60 * 60 * 1_000;
+
+/// When what is not sent again is due, ms since the epoch.
+const NEVER: i64 = Timestamp::MAX.millis().cast_signed();
 
 /// How far a message of ours has got. Later ones include the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -244,31 +257,39 @@ impl Store {
     }
 
     /// What is to go now, in the order it was written: queued messages, and those that nobody receipted for long. A
-    /// message that waits keeps those behind it to the same recipient waiting, so that they arrive in order.
+    /// message that waits keeps those behind it to the same recipient waiting, so that they arrive in order. Nothing waits
+    /// because the clock was wrong when it was put off.
     pub fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, StoreError> {
         let mut statement = self.db.prepare_cached(
             "SELECT number, recipient, id, written, attempts, envelope, body FROM outbox AS this
              WHERE state = 0 AND NOT EXISTS (
                  SELECT 1 FROM outbox AS before
                  WHERE before.recipient = this.recipient AND before.state = 0
-                 AND before.number <= this.number AND before.due > ?1)
+                 AND before.number <= this.number AND before.due > ?1 AND before.due <= ?3)
              UNION ALL
              SELECT number, recipient, id, written, attempts, envelope, body FROM outbox
-             WHERE state = 1 AND due <= ?1
+             WHERE state = 1 AND (due <= ?1 OR (due > ?4 AND due < ?5))
              ORDER BY number LIMIT ?2",
         )?;
-        let rows =
-            statement.query_map(params![to_sql(now.millis()), to_sql(limit as u64)], |row| {
-                Ok(RawDue {
-                    number: row.get(0)?,
-                    to: row.get(1)?,
-                    id: row.get(2)?,
-                    written: row.get(3)?,
-                    attempts: row.get(4)?,
-                    envelope: row.get(5)?,
-                    body: row.get(6)?,
-                })
-            })?;
+        let now = to_sql(now.millis());
+        let bounds = params![
+            now,
+            to_sql(limit as u64),
+            now.saturating_add(to_sql(millis(LONGEST_WAIT))),
+            now.saturating_add(SEND_AGAIN_MOST_MILLIS),
+            NEVER
+        ];
+        let rows = statement.query_map(bounds, |row| {
+            Ok(RawDue {
+                number: row.get(0)?,
+                to: row.get(1)?,
+                id: row.get(2)?,
+                written: row.get(3)?,
+                attempts: row.get(4)?,
+                envelope: row.get(5)?,
+                body: row.get(6)?,
+            })
+        })?;
         rows.map(|row| {
             let row = row?;
             let (to, id) = (user_from(&row.to)?, message_id(&row.id)?);
@@ -345,7 +366,7 @@ impl Store {
                     // What failed before the broker had it does not count: it goes again a day after that.
                     tx.prepare_cached(
                         "UPDATE outbox SET changed = iif(state = 0, ?2, changed), attempts = iif(state = 0, 1, attempts + 1),
-                             due = min(?2 + (?3 << min(iif(state = 0, 0, attempts), 5)), ?4),
+                             due = min(?2 + (?3 << min(iif(state = 0, 0, attempts), ?5)), ?4),
                              state = max(state, 1), problem = NULL, hint = NULL, problem_code = NULL
                          WHERE number = ?1 AND state IN (0, 1)",
                     )?
@@ -353,7 +374,8 @@ impl Store {
                         number,
                         to_sql(now.millis()),
                         SEND_AGAIN_MILLIS,
-                        to_sql(Timestamp::MAX.millis())
+                        NEVER,
+                        SEND_AGAIN_DOUBLINGS
                     ])?;
                 }
                 Attempt::Later(due, problem) => {
@@ -423,16 +445,18 @@ impl Store {
     }
 
     /// Gives up what has got nowhere for [`GIVE_UP`], and returns it. What nobody receipted for as long is not sent
-    /// again.
+    /// again. Time counts while this is called now and then: not what goes by while the machine is off for long, nor what a
+    /// clock that is set passes over.
     pub fn give_up(&mut self, now: Timestamp) -> Result<Vec<OutboxEntry>, StoreError> {
-        let long_ago = to_sql(
-            now.millis()
-                .saturating_sub(u64::try_from(GIVE_UP.as_millis()).unwrap_or(u64::MAX)),
-        );
+        let long_ago = now.millis().saturating_sub(millis(GIVE_UP));
+        if self.watched_since(now)? >= long_ago {
+            return Ok(Vec::new());
+        }
+        let long_ago = to_sql(long_ago);
         let tx = self.immediate()?;
         tx.execute(
             "UPDATE outbox SET due = ?2 WHERE state = 1 AND due < ?2 AND written < ?1",
-            params![long_ago, to_sql(Timestamp::MAX.millis())],
+            params![long_ago, NEVER],
         )?;
         let given_up = tx
             .prepare_cached(&format!(
@@ -445,6 +469,36 @@ impl Store {
             .collect::<Result<Vec<_>, _>>()?;
         tx.commit()?;
         given_up.into_iter().map(entry).collect()
+    }
+
+    /// Since when, in ms since the epoch, the clock has gone on as clocks do.
+    fn watched_since(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+        let now = now.millis();
+        let before: Option<String> = self
+            .db
+            .prepare_cached("SELECT value FROM meta WHERE key = 'outbox watched'")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let before = before
+            .as_deref()
+            .and_then(|times| times.split_once(' '))
+            .and_then(|(since, last)| Some((since.parse().ok()?, last.parse().ok()?)));
+        let (since, last): (u64, Option<u64>) = match before {
+            Some((since, last)) if now < last => match last - now < WATCH_MILLIS {
+                true => return Ok(since),
+                false => (now, None),
+            },
+            Some((since, last)) if now - last <= UNWATCHED_MILLIS => (since, Some(last)),
+            _ => (now, None),
+        };
+        if last.is_none_or(|last| now - last >= WATCH_MILLIS) {
+            self.db.execute(
+                "INSERT INTO meta (key, value) VALUES ('outbox watched', ?1)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                [format!("{since} {now}")],
+            )?;
+        }
+        Ok(since)
     }
 
     /// Believes a receipt of `from`, whose envelope has the name `receipt`: marks that as seen and returns what got
@@ -545,6 +599,10 @@ impl Store {
         )?;
         Ok(changed == 1)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Binds the text of a message of ours to its place.

@@ -86,7 +86,9 @@ fn a_sent_message_goes_again_until_it_is_receipted_less_and_less_often() {
         now = next;
     }
     assert_eq!(waits, [1, 2, 4, 8]);
-    store.give_up(at(31 * DAY)).unwrap();
+    for day in 0..=31 {
+        store.give_up(at(day * DAY)).unwrap();
+    }
     assert!(due(&store, 1_000 * DAY).is_empty());
     let entry = store.outbox_entry(&id).unwrap().unwrap();
     assert_eq!(entry.state, SendState::Sent);
@@ -112,7 +114,9 @@ fn what_gets_nowhere_for_a_month_is_given_up_and_reported_and_can_be_tried_again
     let folder = tempfile::tempdir().unwrap();
     let mut store = store(&folder);
     let id = write(&mut store, "bob", &["hi"], 0)[0];
-    assert!(store.give_up(at(30 * DAY)).unwrap().is_empty());
+    for day in 0..=30 {
+        assert!(store.give_up(at(day * DAY)).unwrap().is_empty());
+    }
     let given_up = store.give_up(at(30 * DAY + 1)).unwrap();
     assert_eq!(given_up[0].id, id);
     assert_eq!(given_up[0].state, SendState::Failed);
@@ -124,6 +128,64 @@ fn what_gets_nowhere_for_a_month_is_given_up_and_reported_and_can_be_tried_again
     assert!(store.drop_outgoing(&id).unwrap());
     assert!(!store.drop_outgoing(&id).unwrap());
     assert!(store.unfinished(10).unwrap().is_empty());
+}
+
+#[test]
+fn what_was_written_before_the_clock_was_set_right_is_not_given_up_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    // A device wakes up in 1970, or with the time of its last shutdown.
+    let ids = write(&mut store, "bob", &["hi"], 5);
+    assert!(store.give_up(at(6)).unwrap().is_empty());
+    let today = 20_000 * DAY;
+    for day in 0..=30 {
+        assert!(store.give_up(at(today + day * DAY)).unwrap().is_empty());
+        assert_eq!(due(&store, today + day * DAY), ids);
+    }
+    assert_eq!(store.give_up(at(today + 30 * DAY + 1)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_clock_that_goes_back_starts_the_month_again_unless_by_little() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    write(&mut store, "bob", &["hi"], 0);
+    let future = 20_000 * DAY;
+    assert!(store.give_up(at(future)).unwrap().is_empty());
+    for day in 0..=30 {
+        assert!(store.give_up(at(day * DAY + 1)).unwrap().is_empty());
+        assert!(store.give_up(at(day * DAY)).unwrap().is_empty());
+    }
+    assert_eq!(store.give_up(at(30 * DAY + 2)).unwrap().len(), 1);
+}
+
+#[test]
+fn what_was_put_off_while_the_clock_was_ahead_does_not_wait_for_that_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = store(&folder);
+    let sent = write(&mut store, "carol", &["hi"], 1)[0];
+    let queued = write(&mut store, "bob", &["one", "two"], 1);
+    let (ahead, now) = (100 * DAY, 2 * DAY);
+    let attempts = [
+        (number(&store, &sent), Attempt::Taken),
+        (
+            number(&store, &queued[0]),
+            Attempt::Later(at(ahead), problem()),
+        ),
+    ];
+    store.attempted(&attempts, at(ahead)).unwrap();
+    assert_eq!(due(&store, now), [sent, queued[0], queued[1]]);
+    // What is put off as it may be does wait.
+    let longest = now + 60 * 60 * 1_000;
+    let attempts = [
+        (number(&store, &sent), Attempt::Taken),
+        (
+            number(&store, &queued[0]),
+            Attempt::Later(at(longest), problem()),
+        ),
+    ];
+    store.attempted(&attempts, at(now)).unwrap();
+    assert_eq!(due(&store, now), []);
 }
 
 #[test]
