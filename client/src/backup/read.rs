@@ -105,7 +105,8 @@ pub fn restore<E: From<RestoreError>>(
 ) -> Result<Restored, E> {
     let mut archive = tar::Archive::new(decrypt(input, passphrase)?);
     let (manifest, keystore, settings, staged) = {
-        let mut entries = archive.entries().map_err(unreadable)?;
+        // As they are: what headers may say besides, such as other names, would be read into memory whatever its length.
+        let mut entries = archive.entries().map_err(unreadable)?.raw(true);
         let mut next = || match entries.next() {
             Some(Ok(entry)) => Ok(entry),
             Some(Err(error)) => Err(unreadable(error)),
@@ -127,7 +128,7 @@ pub fn restore<E: From<RestoreError>>(
         (manifest, keystore, settings, staged)
     };
     // That the file goes on to its true end is known only there.
-    drain(archive.into_inner())?;
+    drain(archive.into_inner(), is_stopped)?;
 
     let account = Account::from_backup(&staged.home()?, &manifest.user, &manifest.realm, &keystore)
         .map_err(RestoreError::from)?;
@@ -309,8 +310,12 @@ fn manifest(bytes: &[u8]) -> Result<Manifest, RestoreError> {
     })
 }
 
-fn drain(mut rest: impl Read) -> Result<(), RestoreError> {
+fn drain(mut rest: impl Read, is_stopped: &dyn Fn() -> bool) -> Result<(), RestoreError> {
     let mut buffer = vec![0; BUFFER];
-    while rest.read(&mut buffer).map_err(unreadable)? > 0 {}
+    while rest.read(&mut buffer).map_err(unreadable)? > 0 {
+        if is_stopped() {
+            return Err(RestoreError::Interrupted);
+        }
+    }
     Ok(())
 }

@@ -125,17 +125,29 @@ fn names(folder: &Path) -> Vec<String> {
 
 /// An archive of our form with other things in it.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    archive_with(|archive| {
+        for (name, content) in entries {
+            put(archive, name, content);
+        }
+    })
+}
+
+type Encrypted = tar::Builder<age::stream::StreamWriter<Vec<u8>>>;
+
+fn archive_with(fill: impl FnOnce(&mut Encrypted)) -> Vec<u8> {
     let mut recipient = age::scrypt::Recipient::new("of the backup".to_owned().into());
     recipient.set_work_factor(2);
     let recipient: &dyn age::Recipient = &recipient;
     let encryptor = age::Encryptor::with_recipients(std::iter::once(recipient)).unwrap();
     let mut archive = tar::Builder::new(encryptor.wrap_output(Vec::new()).unwrap());
-    for (name, content) in entries {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        archive.append_data(&mut header, name, *content).unwrap();
-    }
+    fill(&mut archive);
     archive.into_inner().unwrap().finish().unwrap()
+}
+
+fn put(archive: &mut Encrypted, name: &str, content: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(content.len() as u64);
+    archive.append_data(&mut header, name, content).unwrap();
 }
 
 #[test]
@@ -311,6 +323,33 @@ fn a_wrong_passphrase_and_other_files_are_told_apart() {
         let refused = house.restore(&archive(entries), &target).unwrap_err();
         assert!(expected(&refused), "{refused:?}");
         assert!(names(new.path()).is_empty());
+    }
+}
+
+#[test]
+fn headers_that_would_be_read_into_memory_are_something_else() {
+    let house = House::new();
+    let new = tempfile::tempdir().unwrap();
+    let manifest: &[u8] = br#"{"sealpost_backup":1,"user":"alice","realm":"local","created":5}"#;
+    for kind in [b'x', b'g', b'L', b'K'] {
+        let backup = archive_with(|archive| {
+            let long = [b'a'; 200_000];
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(long.len() as u64);
+            header.set_path("x").unwrap();
+            header.set_cksum();
+            archive.append(&header, &long[..]).unwrap();
+            put(archive, "backup.json", manifest);
+        });
+        let refused = house.restore(&backup, &new.path().join("alice"));
+        assert!(
+            matches!(
+                refused,
+                Err(RestoreError::NotABackup("something else is in it"))
+            ),
+            "{refused:?}"
+        );
     }
 }
 
