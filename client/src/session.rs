@@ -58,6 +58,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(60);
 const LAST_RECEIPTS: Duration = Duration::from_secs(2);
 /// How many alarms are remembered as said.
 const MAX_SAID: usize = 256;
+/// How many events are kept until the first subscription is answered: more than a broker may have with us unacknowledged.
+const MAX_BACKLOG: usize = 256;
 /// How many unshown messages are read from the store at once.
 const UNSHOWN_BATCH: u32 = 256;
 
@@ -90,7 +92,7 @@ pub struct Session {
     manner: Manner,
     mqtt: Mqtt,
     events: mpsc::Receiver<MqttEvent>,
-    /// Events that came before the first subscription was answered. Bounded by what a broker may send unacknowledged.
+    /// Events that came before the first subscription was answered, [`MAX_BACKLOG`] at most.
     backlog: VecDeque<MqttEvent>,
     cache: BurstCache,
     keys: HashMap<UserId, Result<Believed, Disbelieved>>,
@@ -234,8 +236,14 @@ impl Session {
                 }
                 event = self.events.recv() => match event {
                     Some(MqttEvent::Ended(error)) => return Err(error.into()),
-                    // The broker may go away right now: said at once, for the answer comes only when it is back.
-                    Some(event @ (MqttEvent::Connected | MqttEvent::Disconnected { .. })) => drop(self.happened(event)?),
+                    // The broker may go away right now: said at once, for the answer comes only when it is back, and what
+                    // came before comes again.
+                    Some(event @ (MqttEvent::Connected | MqttEvent::Disconnected { .. })) => {
+                        self.backlog.clear();
+                        self.happened(event)?;
+                    }
+                    // A broker that sends more than it may is not heard: what it wants acknowledged comes again.
+                    Some(_) if self.backlog.len() >= MAX_BACKLOG => {}
                     Some(event) => self.backlog.push_back(event),
                     None => return Err(closed()),
                 },

@@ -143,6 +143,38 @@ fn sealed(from: &Account, to: &Account, words: &str) -> Vec<u8> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flood_before_the_first_answer_is_bounded_and_what_came_before_a_loss_is_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = world(&folder);
+    let World {
+        session, script, ..
+    } = &mut world;
+    let (began, ()) = tokio::join!(session.begin(), async {
+        let answer = match script.asked().await {
+            Asked::Subscribe { answer, .. } => answer,
+            other => panic!("{other:?}"),
+        };
+        let lost = MqttEvent::Disconnected {
+            problem: "gone".into(),
+            retry_in: Duration::ZERO,
+        };
+        script.deliver("inbox/bob", b"before").await;
+        script.event(lost).await;
+        script.event(MqttEvent::Connected).await;
+        for _ in 0..MAX_BACKLOG + 10 {
+            script.deliver("inbox/bob", b"after").await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        answer.send(Ok(())).unwrap();
+    });
+    began.unwrap();
+    assert_eq!(session.backlog.len(), MAX_BACKLOG);
+    assert!(session.backlog.iter().all(
+        |event| matches!(event, MqttEvent::Delivery(delivery) if *delivery.payload == *b"after")
+    ));
+}
+
+#[tokio::test(start_paused = true)]
 async fn our_keys_are_published_when_the_broker_has_none() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = world(&folder);
