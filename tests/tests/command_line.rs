@@ -241,6 +241,9 @@ for how in ("Ctrl-C", "SIGINT", "SIGTERM", "SIGHUP"):
         before = termios.tcgetattr(0)
         child = os.fork()
         if child == 0:
+            # Under nohup some of them would be ignored from the start, and stay so.
+            for signal_name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                signal.signal(getattr(signal, signal_name), signal.SIG_DFL)
             os.execv(program, [program, "--user", "carol", "--home", home, "keys", "init", "--no-publish"])
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.write(numbers[1], b"%d\n" % child)

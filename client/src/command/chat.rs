@@ -125,6 +125,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     let limits = Limits {
         stop: stop.clone(),
         time: None,
+        outlives_refusals: false,
     };
     let reaching = reach(parts, &settings.broker, manner, limits);
     let reached = Box::pin(chat.meanwhile(&mut lines, reaching)).await?;

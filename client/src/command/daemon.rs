@@ -124,6 +124,7 @@ impl Office {
         let limits = Limits {
             stop: self.stop.clone(),
             time: None,
+            outlives_refusals: true,
         };
         Box::pin(self.meanwhile(reach(parts, broker, manner, limits))).await?
     }

@@ -145,6 +145,7 @@ impl Post {
         let limits = Limits {
             stop: self.over.clone(),
             time: self.deadline,
+            outlives_refusals: false,
         };
         let reached = reach(parts, &self.broker, self.manner, limits).await?;
         let Some(mut session) = reached else {

@@ -20,6 +20,9 @@ pub(super) struct Limits {
     pub(super) stop: CancellationToken,
     /// As a failure; and how long it is until then, for its text.
     pub(super) time: Option<(Instant, Duration)>,
+    /// Whether to go on although the broker refuses the login, which may pass when a clock is set or an operator acts. Without
+    /// anybody to read why, that is better than to end.
+    pub(super) outlives_refusals: bool,
 }
 
 /// Connects; tries again while the broker cannot be reached, and says so once for each reason. `None` when it was stopped.
@@ -29,7 +32,11 @@ pub(super) async fn reach(
     manner: Manner,
     limits: Limits,
 ) -> Result<Option<Session>, Failure> {
-    let Limits { stop, time } = limits;
+    let Limits {
+        stop,
+        time,
+        outlives_refusals,
+    } = limits;
     let mut wait = CONNECT_AGAIN;
     let mut last: Option<Failure> = None;
     loop {
@@ -46,7 +53,12 @@ pub(super) async fn reach(
             failure,
         } = *not;
         let late = time.is_some_and(|(until, _)| Instant::now() >= until);
-        if (failure.code != Code::Unreachable && !failure.passes) || late {
+        let passes = match failure.code {
+            Code::Unreachable => true,
+            Code::Refused => failure.passes && outlives_refusals,
+            _ => failure.passes,
+        };
+        if !passes || late {
             return Err(failure);
         }
         parts = again;
