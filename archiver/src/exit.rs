@@ -137,6 +137,9 @@ impl ProgramError {
                 ProveError::OtherTree | ProveError::Shrunk { .. } | ProveError::Checkpoint(_),
             ) => DAMAGED,
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => LOCKED,
+            ProgramError::Archive(
+                ArchiveError::Lock(LockError::Io { .. }) | ArchiveError::Directory { .. },
+            ) => DISK_FAILED,
             ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
                 DISK_FULL
             }

@@ -53,10 +53,18 @@ impl DirectoryLock {
 
     /// Whether somebody holds the lock of `directory` at this moment.
     pub fn is_taken(directory: &Path) -> Result<bool, LockError> {
-        if !directory.join(LOCK_FILE).exists() {
-            return Ok(false);
-        }
-        Ok(try_lock(directory)?.is_none())
+        let path = directory.join(LOCK_FILE);
+        // Reading is enough to ask: whoever looks may have no right to write.
+        let asked = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => Err(source),
+            Ok(file) => match file.try_lock() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(source)) => Err(source),
+            },
+        };
+        asked.map_err(|source| LockError::Io { path, source })
     }
 }
 

@@ -51,6 +51,13 @@ impl SmallDisk {
         std::fs::remove_file(self.filler()).unwrap();
     }
 
+    /// Nothing can be written to it any more.
+    pub fn make_read_only(&self) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "remount,ro"]).arg(self.dir.path());
+        assert!(mount.status().unwrap().success());
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn path(&self) -> &Path {

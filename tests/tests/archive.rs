@@ -54,10 +54,10 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     entries
         .flat_map(|path| {
             if path.is_dir() {
-                walk(&path)
-            } else {
-                vec![path]
+                return walk(&path);
             }
+            // Of what is no file, such as the control socket, there is nothing to read.
+            Vec::from_iter(path.is_file().then_some(path))
         })
         .collect()
 }

@@ -157,3 +157,33 @@ async fn a_full_disk_stops_the_archiver_until_there_is_room_and_loses_nothing() 
         "{numbers}"
     );
 }
+
+#[test]
+fn on_a_disk_that_cannot_be_written_the_archiver_says_so_and_the_archive_can_still_be_read() {
+    let Some(disk) = SmallDisk::mount(16) else {
+        return;
+    };
+    let mut archiver = Archiver::living_in("archiver", disk.path().join("archive"));
+    let broker = Broker::for_archiver(&archiver);
+    archiver.run(&broker.url());
+    archiver.process().terminate();
+    disk.make_read_only();
+    let process = archiver.start::<&str>(&broker.url(), &[]);
+    let status = process.wait();
+    let said = process.stderr().join("\n");
+    assert_eq!(status.code(), Some(12), "{said}");
+    assert!(said.contains("Read-only"), "{said}");
+    assert!(
+        said.contains("check the disk and the permissions"),
+        "{said}"
+    );
+    for command in ["status", "verify"] {
+        let output = std::process::Command::new(sealpost_tests::program("sealpost-archiver"))
+            .arg(command)
+            .arg("--dir")
+            .arg(archiver.dir())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+}

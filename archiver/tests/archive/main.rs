@@ -13,6 +13,7 @@ mod judging;
 mod key_history;
 mod lives;
 mod log_reading;
+mod long_lines;
 mod messages;
 mod reconnects;
 mod removal;
