@@ -273,6 +273,19 @@ fn the_service_manager_is_told_of_start_life_and_end() {
     expect_notice(&socket, "STOPPING=1");
 }
 
+#[test]
+fn a_service_manager_that_cannot_be_told_is_said_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(program("sealpost-broker"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(dir.path().join("data"))
+        .env("NOTIFY_SOCKET", dir.path().join("nobody"))
+        .env_remove("RUST_LOG");
+    let broker = Process::spawn("broker", &mut command);
+    broker.expect_error("the service manager could not be told");
+}
+
 /// Every file in a folder of settings.
 fn samples(folder: &str) -> Vec<std::path::PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))

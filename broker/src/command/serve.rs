@@ -59,8 +59,10 @@ pub(super) fn run(global: GlobalArguments, arguments: ServeArguments) -> Result<
 
 fn start_logging(level: Level, format: LogFormat) {
     // The router reports on itself at length; what matters of it ends the process and is reported then.
-    let filter = std::env::var("RUST_LOG")
-        .unwrap_or_else(|_| format!("sealpost_broker={},rumqttd=off", level.word()));
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| {
+        let level = level.word();
+        format!("sealpost_broker={level},sealpost_service={level},rumqttd=off")
+    });
     let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(std::io::stderr);
