@@ -119,12 +119,8 @@ pub fn write_erasure(
     leaf: Hash,
     reason: &str,
 ) {
-    write_head(out, seq, archived_at);
-    out.extend_from_slice(
-        format!("\"erases\":{erases},\"leaf\":\"{leaf}\",\"reason\":").as_bytes(),
-    );
-    write_json_string(out, reason);
-    out.extend_from_slice(b"}\n");
+    let removed = format!("\"erases\":{erases},\"leaf\":\"{leaf}\"");
+    write_record(out, seq, archived_at, &removed, reason);
 }
 
 /// Appends to `out` the record that the lines 1 to `retires`, whose root is `root`, were removed, newline included.
@@ -136,12 +132,8 @@ pub fn write_retirement(
     root: Hash,
     reason: &str,
 ) {
-    write_head(out, seq, archived_at);
-    out.extend_from_slice(
-        format!("\"retires\":{retires},\"root\":\"{root}\",\"reason\":").as_bytes(),
-    );
-    write_json_string(out, reason);
-    out.extend_from_slice(b"}\n");
+    let removed = format!("\"retires\":{retires},\"root\":\"{root}\"");
+    write_record(out, seq, archived_at, &removed, reason);
 }
 
 /// Appends to `out` what stands in the place of line `seq` after its erasure, newline included. `archived_at` is the line's own.
@@ -154,6 +146,15 @@ pub fn write_tombstone(
 ) {
     write_head(out, seq, archived_at);
     out.extend_from_slice(format!("\"erased_by\":{erased_by},\"leaf\":\"{leaf}\"}}\n").as_bytes());
+}
+
+/// A record of what was removed, by the members that say it.
+fn write_record(out: &mut Vec<u8>, seq: u64, archived_at: Timestamp, removed: &str, reason: &str) {
+    write_head(out, seq, archived_at);
+    out.extend_from_slice(removed.as_bytes());
+    out.extend_from_slice(b",\"reason\":");
+    write_json_string(out, reason);
+    out.extend_from_slice(b"}\n");
 }
 
 fn write_head(out: &mut Vec<u8>, seq: u64, archived_at: Timestamp) {

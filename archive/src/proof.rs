@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tlog_tiles::{HashReader, Tile, check_record, check_tree, prove_record, prove_tree};
+use tlog_tiles::{HashReader, check_record, check_tree, prove_record, prove_tree};
 
 use crate::checkpoint::{CheckpointError, CheckpointVerifier, MAX_NOTE};
 use crate::hash::Hash;
@@ -17,10 +17,7 @@ use crate::layout::{self, LogName};
 use crate::line::{Body, Line, LineError, MAX_LINE};
 use crate::log_reader::{LogReader, ReadError, Selection, read_whole};
 use crate::storage::Storage;
-use crate::tree::{TILE_BYTES, TILE_WIDTH, Tree, TreeHead};
-
-/// How many levels of the tree are in a tile (c2sp.org/tlog-tiles).
-const TILE_HEIGHT: u8 = 8;
+use crate::tree::{TILE_BYTES, TILE_HEIGHT, TILE_WIDTH, Tree, TreeHead, hash_in_tile};
 
 /// The first line of a proof.
 const VERSION: &str = "c2sp.org/tlog-proof@v1";
@@ -376,21 +373,7 @@ impl HashReader for Tiles<'_> {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<tlog_tiles::Hash>, tlog_tiles::Error> {
         indexes
             .iter()
-            .map(|&index| {
-                let wanted = Tile::from_index(TILE_HEIGHT, index);
-                let bytes = self
-                    .tile(wanted.level(), wanted.level_index())
-                    .ok_or(tlog_tiles::Error::InvalidTile)?;
-                let width = u32::try_from(bytes.len() / Hash::LEN).unwrap_or(u32::MAX);
-                Tile::new(
-                    TILE_HEIGHT,
-                    wanted.level(),
-                    wanted.level_index(),
-                    width,
-                    false,
-                )
-                .hash_at_index(&bytes, index)
-            })
+            .map(|&index| hash_in_tile(index, |level, place| self.tile(level, place)))
             .collect()
     }
 }

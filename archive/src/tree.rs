@@ -9,7 +9,7 @@ use crate::hash::Hash;
 use crate::layout;
 
 /// How many levels of the tree are in a tile (c2sp.org/tlog-tiles).
-const TILE_HEIGHT: u8 = 8;
+pub(crate) const TILE_HEIGHT: u8 = 8;
 
 /// How many hashes a full tile has.
 pub const TILE_WIDTH: usize = 1 << TILE_HEIGHT;
@@ -192,6 +192,28 @@ fn edge_of(size: u64) -> impl Iterator<Item = (u8, u64, usize)> {
         })
 }
 
+/// The hash with this number in the tree's order of storage, out of the tile that `tile` gives by level and index.
+///
+/// # Errors
+/// If there is no such tile, or it is not wide enough.
+pub(crate) fn hash_in_tile<B: AsRef<[u8]>>(
+    index: u64,
+    tile: impl FnOnce(u8, u64) -> Option<B>,
+) -> Result<tlog_tiles::Hash, tlog_tiles::Error> {
+    let wanted = Tile::from_index(TILE_HEIGHT, index);
+    let bytes = tile(wanted.level(), wanted.level_index()).ok_or(tlog_tiles::Error::InvalidTile)?;
+    let bytes = bytes.as_ref();
+    let width = u32::try_from(bytes.len() / Hash::LEN).unwrap_or(u32::MAX);
+    Tile::new(
+        TILE_HEIGHT,
+        wanted.level(),
+        wanted.level_index(),
+        width,
+        false,
+    )
+    .hash_at_index(bytes, index)
+}
+
 /// Gives the hashes from which a root is made: those of the complete subtrees along the right edge.
 struct Edge<'a>(&'a Tree);
 
@@ -200,22 +222,11 @@ impl HashReader for Edge<'_> {
         indexes
             .iter()
             .map(|&index| {
-                let wanted = Tile::from_index(TILE_HEIGHT, index);
-                let bytes = self
-                    .0
-                    .edge
-                    .get(usize::from(wanted.level()))
-                    .filter(|bytes| !bytes.is_empty())
-                    .ok_or(tlog_tiles::Error::InvalidTile)?;
-                let width = u32::try_from(bytes.len() / Hash::LEN).unwrap_or(u32::MAX);
-                Tile::new(
-                    TILE_HEIGHT,
-                    wanted.level(),
-                    wanted.level_index(),
-                    width,
-                    false,
-                )
-                .hash_at_index(bytes, index)
+                hash_in_tile(index, |level, _| {
+                    // The rightmost tile is the only one of its level that is asked for.
+                    let bytes = self.0.edge.get(usize::from(level))?;
+                    (!bytes.is_empty()).then_some(bytes)
+                })
             })
             .collect()
     }
