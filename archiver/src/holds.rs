@@ -8,7 +8,7 @@ use sealpost_archive::storage::{self, Storage};
 use sealpost_core::{Envelope, Timestamp, Topic, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// The file, in the archive's directory.
 pub const FILE: &str = "holds.json";

@@ -37,7 +37,6 @@ pub mod replay;
 pub mod room;
 pub mod rotation;
 pub mod sealer;
-mod seconds;
 pub mod settings;
 pub mod share_name;
 pub mod signers;

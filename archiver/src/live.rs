@@ -6,7 +6,7 @@ use sealpost_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Facts;
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// How a running archiver is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

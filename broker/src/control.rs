@@ -9,4 +9,13 @@ pub mod answer;
 pub mod caller;
 pub mod request;
 pub mod socket;
-mod socket_path;
+
+use std::io;
+use std::path::Path;
+
+use sealpost_service::socket_path::SocketPath;
+
+/// Where the socket is.
+fn socket_path(data: &Path) -> io::Result<SocketPath> {
+    SocketPath::within(data, "a data directory")
+}

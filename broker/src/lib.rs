@@ -29,7 +29,6 @@ pub mod lifetime;
 pub mod metrics;
 pub mod order;
 pub mod protocol;
-mod seconds;
 pub mod server;
 pub mod settings;
 pub mod sys;

@@ -1,12 +1,16 @@
 //! What every daemon tells those who look after it: health and numbers over HTTP ([`endpoint`], [`pen`]), and whether it lives to
-//! the service manager ([`manager`]). What there is to tell, each daemon says itself, as an [`Observed`].
+//! the service manager ([`manager`]); and how its own user asks it, through a socket ([`control_socket`]). What there is to tell,
+//! each daemon says itself, as an [`Observed`].
 #![forbid(unsafe_code)]
 
 use std::future::Future;
 
+pub mod control_socket;
 pub mod endpoint;
 pub mod manager;
 pub mod pen;
+pub mod seconds;
+pub mod socket_path;
 
 /// A daemon that can be looked at.
 pub trait Observed: Send + Sync + 'static {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::answer::{Answer, MAX_ANSWER};
 use super::request::Request;
-use super::socket_path::SocketPath;
+use super::socket_path;
 
 /// How long the archiver may take: to take a line out of a large segment, all of it is compressed anew, and it waits until what is
 /// before it is done.
@@ -29,7 +29,7 @@ pub enum CallError {
 /// # Errors
 /// [`CallError`].
 pub fn ask(directory: &Path, request: &Request) -> Result<Option<Answer>, CallError> {
-    let path = match SocketPath::within(directory) {
+    let path = match socket_path(directory) {
         Ok(path) => path,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -6,7 +6,7 @@ use sealpost_archive::layout::LogName;
 use sealpost_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// Bytes of the longest request: the users of a hold, at most 10,000 names of 64 bytes, and two texts.
 pub const MAX_REQUEST: u64 = 1 << 20;

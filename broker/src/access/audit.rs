@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::access::throttle::Network;
 use crate::clock;
 use crate::files::append_private;
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// Lines that wait for the disk, of about 200 bytes each.
 const QUEUE: usize = 4_096;

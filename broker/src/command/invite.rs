@@ -12,7 +12,7 @@ use super::span;
 use super::target::Target;
 use crate::clock;
 use crate::control::request::Request;
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// How long an invitation may wait: one that is forgotten in a drawer is not to open the door for ever.
 const LONGEST: Duration = Duration::from_secs(90 * 24 * 60 * 60);

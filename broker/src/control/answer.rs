@@ -4,7 +4,7 @@ use sealpost_core::{Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
 use crate::access::registry::{Record, Standing};
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// Bytes of the longest line of an answer.
 pub const MAX_ANSWER: u64 = 64 * 1024;

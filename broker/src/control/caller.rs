@@ -14,7 +14,7 @@ use rustix::process::PidfdFlags;
 
 use super::answer::{Answer, End, Item, MAX_ANSWER};
 use super::request::Request;
-use super::socket_path::SocketPath;
+use super::socket_path;
 
 /// How long the broker may take for each line of its answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ impl Caller {
     /// # Errors
     /// When there is a socket and it cannot be used.
     pub fn connect(data: &Path) -> io::Result<Option<Caller>> {
-        let path = match SocketPath::within(data) {
+        let path = match socket_path(data) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),

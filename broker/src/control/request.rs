@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use sealpost_core::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::seconds;
+use sealpost_service::seconds;
 
 /// Bytes of the longest request: a key, a hash and names fit many times over.
 pub const MAX_REQUEST: u64 = 16 * 1024;

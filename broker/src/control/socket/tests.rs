@@ -1,4 +1,6 @@
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use sealpost_core::Realm;

@@ -1,4 +1,4 @@
-//! Times in what the archiver writes for programs, and reads from them: the number of seconds since the epoch, with three
+//! Times in what a daemon writes for programs, and reads from them: the number of seconds since the epoch, with three
 //! decimals, as envelopes and the archive have them. For serde's `with`.
 
 use sealpost_core::Timestamp;
@@ -7,20 +7,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// Writes JSON. A float would drop zeros at the end.
-pub(crate) fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     let number = RawValue::from_string(at.to_string()).map_err(S::Error::custom)?;
     number.serialize(to)
 }
 
 /// A time that there may not be.
-pub(crate) mod maybe {
+pub mod maybe {
     use super::{Deserializer, Serialize, Serializer, Timestamp};
 
     /// The time, or null.
-    pub(crate) fn serialize<S: Serializer>(
-        at: &Option<Timestamp>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
+    ///
+    /// # Errors
+    /// As without `maybe`.
+    pub fn serialize<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
         match at {
             Some(at) => super::serialize(at, to),
             None => None::<()>.serialize(to),
@@ -28,16 +31,20 @@ pub(crate) mod maybe {
     }
 
     /// The time, or null.
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Timestamp>, D::Error> {
+    ///
+    /// # Errors
+    /// As without `maybe`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
         let seconds: Option<f64> = serde::Deserialize::deserialize(from)?;
         seconds.map(super::from_float).transpose()
     }
 }
 
 /// Reads JSON, with as many decimals as there are.
-pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+///
+/// # Errors
+/// When it is no number, or no time that can be told.
+pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
     from_float(f64::deserialize(from)?)
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The socket's name in the data directory.
+/// The socket's name in a daemon's directory.
 const NAME: &str = "control.sock";
 
 /// Bytes of a path that every system takes for a socket: 104 on the BSDs, 108 on Linux, a NUL among them.
@@ -14,25 +14,28 @@ const LONGEST: usize = 100;
 
 /// A path short enough for a socket.
 #[derive(Debug)]
-pub(super) struct SocketPath {
+pub struct SocketPath {
     path: PathBuf,
     // A longer one goes through the open directory.
     _dir: Option<File>,
 }
 
 impl SocketPath {
-    /// The path of the socket in a data directory, however long that directory's own path is.
-    pub(super) fn within(data: &Path) -> io::Result<SocketPath> {
-        let path = data.join(NAME);
+    /// The path of the socket in a daemon's directory, however long that directory's own path is. `kind` says what that directory
+    /// is, with its article.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened, or its path is too long on a system without `/proc`.
+    pub fn within(directory: &Path, kind: &str) -> io::Result<SocketPath> {
+        let path = directory.join(NAME);
         if path.as_os_str().as_bytes().len() <= LONGEST {
             return Ok(SocketPath { path, _dir: None });
         }
-        let dir = File::open(data)?;
+        let dir = File::open(directory)?;
         let through = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         if !through.exists() {
-            let why = format!(
-                "{path:?} is too long for a socket; choose a data directory with a shorter path"
-            );
+            let why =
+                format!("{path:?} is too long for a socket; choose {kind} with a shorter path");
             return Err(io::Error::new(io::ErrorKind::InvalidFilename, why));
         }
         Ok(SocketPath {
@@ -41,7 +44,9 @@ impl SocketPath {
         })
     }
 
-    pub(super) fn as_path(&self) -> &Path {
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
         &self.path
     }
 }
