@@ -31,7 +31,8 @@ impl Session {
                 self.mqtt.acknowledge(receipt);
                 Ok(Happening::Other)
             }
-            Ok(Topic::Keys(user)) => {
+            // Nobody else's: a broker could have us pin whomever it likes, without end.
+            Ok(Topic::Keys(user)) if self.is_wanted(&user)? => {
                 self.bundle(&user, &payload)?;
                 self.mqtt.acknowledge(receipt);
                 if self.keys.contains_key(&user) {

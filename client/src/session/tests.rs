@@ -104,6 +104,13 @@ pub(crate) async fn settle(world: &mut World) {
     }
 }
 
+/// Somebody's keys, which bob asks for.
+async fn keys(world: &mut World, bundle: &KeyBundle) {
+    world.session.want_keys(bundle.user());
+    let topic = Topic::Keys(bundle.user().clone()).to_string();
+    world.script.deliver(&topic, bundle.as_bytes()).await;
+}
+
 /// What the session publishes to this topic next, and where to answer it.
 async fn published(world: &mut World, to: &str) -> (Vec<u8>, Answers) {
     loop {
@@ -239,10 +246,7 @@ async fn a_message_is_acknowledged_only_when_it_is_on_disk() {
     let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     while world.script.asked_now().is_some() {}
 
@@ -259,10 +263,7 @@ async fn a_message_that_cannot_be_stored_is_not_acknowledged() {
     let mut world = world(&folder);
     begin(&mut world).await;
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     while world.script.asked_now().is_some() {}
 
@@ -302,10 +303,7 @@ async fn a_message_that_was_stored_but_not_shown_is_shown_by_the_next_run() {
             err: Written::default(),
         };
         begin(&mut first).await;
-        first
-            .script
-            .deliver("keys/alice", alice.bundle().as_bytes())
-            .await;
+        keys(&mut first, alice.bundle()).await;
         step(&mut first).await;
         let envelope = sealed(&alice, &first.session.account, "Hello Bob!");
         first.script.deliver("inbox/bob", &envelope).await;
@@ -367,18 +365,12 @@ async fn a_changed_identity_is_shown_once_and_nothing_can_be_sent_to_it() {
     let alice = peer(&folder, "alice");
     let mut world = world(&folder);
     begin(&mut world).await;
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     let other_folder = tempfile::tempdir().unwrap();
     let other = peer(&other_folder, "alice");
     for _ in 0..2 {
-        world
-            .script
-            .deliver("keys/alice", other.bundle().as_bytes())
-            .await;
+        keys(&mut world, other.bundle()).await;
         step(&mut world).await;
     }
     let err = world.err.text();
@@ -410,12 +402,12 @@ async fn an_identity_that_was_replaced_alarms_once_and_stops_nobody_from_writing
     begin(&mut world).await;
     let old = alice.bundle();
     for bundle in [old, &newer, old, old] {
-        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        keys(&mut world, bundle).await;
         step(&mut world).await;
     }
     // The first thing that a new session hears is the replay.
     world.session.forget_keys();
-    world.script.deliver("keys/alice", old.as_bytes()).await;
+    keys(&mut world, old).await;
     step(&mut world).await;
     let err = world.err.text();
     assert_eq!(err.matches("ALARM").count(), 1, "{err}");
@@ -440,7 +432,7 @@ async fn an_identity_that_was_replaced_does_not_end_the_wait_for_a_decision_abou
     let mut world = world(&folder);
     begin(&mut world).await;
     for bundle in [alice.bundle(), &newer, other.bundle(), alice.bundle()] {
-        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        keys(&mut world, bundle).await;
         step(&mut world).await;
     }
     let waits = |session: &Session| {
@@ -467,7 +459,7 @@ async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
     let other_folder = tempfile::tempdir().unwrap();
     let other = peer(&other_folder, "alice");
     for bundle in [alice.bundle(), other.bundle()] {
-        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        keys(&mut world, bundle).await;
         step(&mut world).await;
     }
     let envelope = sealed(&other, &world.session.account, "it is me");
@@ -481,12 +473,38 @@ async fn a_decision_made_in_another_terminal_reaches_a_running_chat() {
         step(&mut world).await;
     }
     assert_eq!(world.out.text(), "From alice: it is me\n");
-    world
-        .script
-        .deliver("keys/alice", other.bundle().as_bytes())
-        .await;
+    keys(&mut world, other.bundle()).await;
     step(&mut world).await;
     assert!(matches!(world.session.keys(alice.user()), Some(Ok(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_nobody_asked_for_pin_nobody_and_are_not_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, carol) = (peer(&folder, "alice"), peer(&folder, "carol"));
+    let mut world = world(&folder);
+    begin(&mut world).await;
+    let number = world
+        .script
+        .deliver("keys/alice", alice.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    assert!(matches!(world.script.asked().await, Asked::Acknowledge(n) if n == number));
+    assert!(world.session.keys(alice.user()).is_none());
+    let contact = world.session.store.contact(alice.user()).unwrap();
+    assert!(contact.is_none());
+    assert!(!world.err.text().contains("alice"));
+    // A contact's are taken, whoever asked: the broker remembers subscriptions of earlier runs.
+    keys(&mut world, carol.bundle()).await;
+    step(&mut world).await;
+    world.session.wanted = Wanted::default();
+    world.session.forget_keys();
+    world
+        .script
+        .deliver("keys/carol", carol.bundle().as_bytes())
+        .await;
+    step(&mut world).await;
+    assert!(matches!(world.session.keys(carol.user()), Some(Ok(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -495,10 +513,7 @@ async fn a_message_that_is_missing_before_another_is_mentioned_once() {
     let alice = peer(&folder, "alice");
     let mut world = world(&folder);
     begin(&mut world).await;
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     let mut prev = None;
     let mut sealed = Vec::new();
@@ -526,10 +541,7 @@ async fn no_more_is_shown_than_was_asked_for_and_the_rest_stays() {
     let mut world = world(&folder);
     world.session.manner.limit = 1;
     begin(&mut world).await;
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     for words in ["one", "two"] {
         let envelope = sealed(&alice, &world.session.account, words);
@@ -622,10 +634,7 @@ async fn mail_is_still_received_when_our_own_keys_are_refused_for_now() {
     world.session.next().await.unwrap();
     let mine = world.session.account.bundle().clone();
     let envelope = seal(&alice, &mine, None, &text("hi"), clock::now()).unwrap();
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     world.script.deliver("inbox/bob", envelope.as_bytes()).await;
     step(&mut world).await;
     step(&mut world).await;
@@ -644,7 +653,7 @@ async fn older_keys_alarm_once_and_what_is_believed_stays() {
     let mut world = world(&folder);
     begin(&mut world).await;
     for bundle in [alice.bundle(), &old, &old] {
-        world.script.deliver("keys/alice", bundle.as_bytes()).await;
+        keys(&mut world, bundle).await;
         step(&mut world).await;
     }
     let err = world.err.text();
@@ -661,10 +670,7 @@ async fn receipts_after_a_message(receipts: Receipts) -> usize {
     world.session.manner.receipts = receipts;
     begin(&mut world).await;
     settle(&mut world).await;
-    world
-        .script
-        .deliver("keys/alice", alice.bundle().as_bytes())
-        .await;
+    keys(&mut world, alice.bundle()).await;
     step(&mut world).await;
     world.session.store.accept_contact(alice.user()).unwrap();
     let envelope = sealed(&alice, &world.session.account, "Hello Bob!");

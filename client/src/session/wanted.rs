@@ -263,6 +263,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether somebody's keys were asked for, by this session or, for a contact, by an earlier one that the broker remembers.
+    pub(super) fn is_wanted(&self, user: &UserId) -> Result<bool, Failure> {
+        Ok(self.wanted.names.contains_key(user) || self.store.contact(user)?.is_some())
+    }
+
     /// Whether this is a contact, or somebody whose mail waits.
     fn is_worth_watching(&self, user: &UserId) -> Result<bool, Failure> {
         Ok(self.store.contact(user)?.is_some() || self.store.held_senders()?.contains(user))
