@@ -95,7 +95,23 @@ pub fn enqueue_once(
     content: &Content,
     now: Timestamp,
 ) -> Result<MessageId, EnqueueError> {
-    match store.enqueue_once(key, to, named(content, now)?, now)? {
+    name_of(store.enqueue_once(key, to, named(content, now)?, now)?)
+}
+
+/// The message that was taken with this key before, if there is one.
+pub fn enqueued_before(
+    store: &Store,
+    key: &str,
+    to: &UserId,
+    content: &Content,
+) -> Result<Option<MessageId>, EnqueueError> {
+    let body = Zeroizing::new(content.to_json()?);
+    let before = store.taken_before(key, to, &body)?;
+    before.map(name_of).transpose()
+}
+
+fn name_of(once: Once) -> Result<MessageId, EnqueueError> {
+    match once {
         Once::Taken(id) => Ok(id),
         Once::KeyOfAnother => Err(EnqueueError::KeyOfAnother),
     }

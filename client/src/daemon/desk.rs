@@ -5,16 +5,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sealpost_core::UserId;
+use sealpost_core::{Timestamp, UserId};
 
 use super::protocol::{self, Acknowledge, Call, Outcome, Refusal};
 use super::{ClientId, Coming, Line, Lines, MessageName};
 use crate::clock;
 use crate::contact::listed;
-use crate::event::Event;
+use crate::event::{Event, Time};
 use crate::exit::{Code, Failure};
 use crate::incoming;
-use crate::outgoing::{enqueue, enqueue_once, permit};
+use crate::outgoing::{enqueue, enqueue_once, enqueued_before, permit};
 use crate::store::{Store, StoreError};
 use crate::trust_policy::TrustPolicy;
 
@@ -67,6 +67,10 @@ pub struct Desk {
     store: Store,
     manners: Manners,
     connection: Connection,
+    /// When that began.
+    since: Timestamp,
+    /// Why there is no connection, when it was told.
+    reason: Option<String>,
     clients: BTreeMap<ClientId, Client>,
     turns: u64,
     /// Who is given messages.
@@ -90,6 +94,8 @@ impl Desk {
             store,
             manners,
             connection: Connection::default(),
+            since: clock::now(),
+            reason: None,
             clients: BTreeMap::new(),
             turns: 0,
             reader: None,
@@ -102,6 +108,12 @@ impl Desk {
 
     /// How we are connected now.
     pub fn set_connection(&mut self, connection: Connection) {
+        if connection.connected != self.connection.connected {
+            self.since = clock::now();
+        }
+        if connection.connected {
+            self.reason = None;
+        }
         self.connection = connection;
     }
 
@@ -144,6 +156,13 @@ impl Desk {
 
     /// Tells subscribers.
     pub fn tell(&mut self, event: &Event) {
+        if let Event::Status {
+            reason: Some(reason),
+            ..
+        } = event
+        {
+            self.reason = Some(reason.clone());
+        }
         let text = protocol::notification(event);
         let subscribers: Vec<ClientId> = self
             .clients
@@ -216,6 +235,12 @@ impl Desk {
                         Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
                     );
                 }
+                if let Some(key) = &key
+                    && let Some(id) = enqueued_before(&self.store, key, &to, &content)?
+                {
+                    // Whatever we think of them by now: the answer is the same.
+                    return Ok(Outcome::Sent { id: id.to_string() });
+                }
                 let (policy, retired) = (self.manners.trust, self.connection.retired);
                 permit(&self.store, policy, retired, &to)?;
                 let now = clock::now();
@@ -234,6 +259,8 @@ impl Desk {
                     false => "disconnected",
                 },
                 broker: self.connection.broker.clone(),
+                since: Time(self.since),
+                reason: self.reason.clone(),
                 queued: self.store.queued()?,
             }),
             Call::Outbox => {

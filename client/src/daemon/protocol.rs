@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::event::{self, Event};
+use crate::event::{self, Event, Time};
 use crate::exit::{Code, Failure};
 
 /// The longest key of a message to be sent, in bytes.
@@ -257,6 +257,11 @@ pub(crate) enum Outcome {
         state: &'static str,
         /// The broker, or the last one that was tried.
         broker: String,
+        /// Since when it is so.
+        since: Time,
+        /// Why there is no connection, in the words of whoever ended or refused it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// How many messages are not with the broker yet.
         queued: u32,
     },

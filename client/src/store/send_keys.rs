@@ -30,11 +30,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Once, StoreError> {
         self.group(|store| {
-            if let Some(before) = store.sent_as(key)? {
-                return Ok(match store.is_message(&before, to, &message.1)? {
-                    true => Once::Taken(before),
-                    false => Once::KeyOfAnother,
-                });
+            if let Some(before) = store.taken_before(key, to, &message.1)? {
+                return Ok(before);
             }
             let id = message.0;
             store.enqueue(to, &[message], now)?;
@@ -48,6 +45,22 @@ impl Store {
             )?;
             Ok(Once::Taken(id))
         })
+    }
+
+    /// What [`Store::enqueue_once`] would answer without taking anything. `None`: it would take the message.
+    pub fn taken_before(
+        &self,
+        key: &str,
+        to: &UserId,
+        body: &str,
+    ) -> Result<Option<Once>, StoreError> {
+        let Some(before) = self.sent_as(key)? else {
+            return Ok(None);
+        };
+        Ok(Some(match self.is_message(&before, to, body)? {
+            true => Once::Taken(before),
+            false => Once::KeyOfAnother,
+        }))
     }
 
     fn sent_as(&self, key: &str) -> Result<Option<MessageId>, StoreError> {

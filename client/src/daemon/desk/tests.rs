@@ -179,6 +179,56 @@ fn what_may_not_be_sent_is_refused_with_our_exit_code_and_not_kept() {
 }
 
 #[test]
+fn a_key_is_answered_alike_when_nothing_may_be_sent_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(&folder);
+    let mut bot = Program::enter(&mut desk, 1);
+    let message = json!({ "to": "bob", "text": "hi", "key": "k" });
+    let first = bot.call(&mut desk, "send", message.clone());
+    desk.manners.trust = TrustPolicy::Verified;
+    assert_eq!(bot.call(&mut desk, "send", message), first);
+    let another = bot.call(
+        &mut desk,
+        "send",
+        json!({ "to": "bob", "text": "ho", "key": "k" }),
+    );
+    assert!(another["error"]["message"].is_string(), "{another}");
+    assert_eq!(desk.store.queued().unwrap(), 1);
+}
+
+#[test]
+fn the_status_tells_since_when_and_why_there_is_no_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = desk(&folder);
+    let mut bot = Program::enter(&mut desk, 1);
+    let connection = |connected| Connection {
+        connected,
+        broker: "mqtt://localhost".into(),
+        retired: false,
+    };
+    desk.set_connection(connection(true));
+    let up = bot.call(&mut desk, "status", json!({}))["result"].clone();
+    assert_eq!(
+        (&up["state"], up.get("reason")),
+        (&json!("connected"), None)
+    );
+    desk.set_connection(connection(false));
+    desk.tell(&Event::Status {
+        state: "disconnected",
+        broker: "mqtt://localhost".into(),
+        reason: Some("gone".into()),
+        hint: None,
+        retry_in: Some(1.0),
+    });
+    let down = bot.call(&mut desk, "status", json!({}))["result"].clone();
+    assert_eq!(down["reason"], "gone", "{down}");
+    assert!(down["since"].as_f64().unwrap() >= up["since"].as_f64().unwrap());
+    desk.set_connection(connection(true));
+    let up = bot.call(&mut desk, "status", json!({}));
+    assert_eq!(up["result"].get("reason"), None);
+}
+
+#[test]
 fn events_go_to_all_subscribers_and_to_nobody_else() {
     let folder = tempfile::tempdir().unwrap();
     let mut desk = desk(&folder);
