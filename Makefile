@@ -26,7 +26,7 @@ test: test-tools ## Install what tests need, then run all of them
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
 # mqtt.js; mosquitto's clients; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
-# terminal for it. What is there already is not asked for again, so that a machine which has everything needs
+# terminal for it; a keyring with secret-tool, which holds a passphrase. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
@@ -42,6 +42,8 @@ test-tools:
 	@command -v tinyproxy >/dev/null && command -v microsocks >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends tinyproxy-bin microsocks; }
 	@command -v age >/dev/null || { apt-get update && apt-get install -y --no-install-recommends age; }
+	@command -v secret-tool >/dev/null && command -v gnome-keyring-daemon >/dev/null && command -v dbus-run-session >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends gnome-keyring libsecret-tools dbus-daemon; }
 	@command -v script >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bsdutils; }
 	tests/stranger/stranger --help >/dev/null
 	tests/clients/mqttjs/mqttjs --install
