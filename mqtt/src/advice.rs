@@ -44,12 +44,14 @@ pub fn advice(error: &ConnectError) -> Option<String> {
         ConnectionError::TimedOut(_)
         | ConnectionError::Unexpected(_)
         | ConnectionError::Malformed(_) => {
-            Some("Is that a broker, and does it speak MQTT 5?".to_owned())
+            Some("Is that a broker, and does it speak MQTT 5 or 3.1.1?".to_owned())
         }
         ConnectionError::Refused {
-            code: ConnectReturnCode::UnsupportedProtocolVersion,
+            code:
+                ConnectReturnCode::UnsupportedProtocolVersion
+                | ConnectReturnCode::RefusedProtocolVersion,
             ..
-        } => Some("The broker has to speak MQTT 5.".to_owned()),
+        } => Some("The broker has to speak MQTT 5 or 3.1.1.".to_owned()),
         ConnectionError::Ended | ConnectionError::Io(_) => Some(LOGS.to_owned()),
         _ => None,
     }

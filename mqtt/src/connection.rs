@@ -1,4 +1,4 @@
-//! One MQTT 5 connection over any byte stream: the handshake, the goodbye, and what can go wrong between.
+//! One MQTT connection over any byte stream: the handshake, the goodbye, and what can go wrong between.
 
 use std::fmt;
 use std::io;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::dial::{DialError, io_words};
 use crate::packets::{Incoming, Outgoing};
 use crate::tls::TlsProblem;
+use crate::version::Version;
 use crate::words::Words;
 
 /// How long after our goodbye the broker may take to close. Closing before would let the system throw our last words away
@@ -72,7 +73,7 @@ pub enum ConnectionError {
     /// What answers there is a web server.
     #[error("what answers there is a web server")]
     AnsweredInHttp,
-    /// The broker sent what is no MQTT 5.
+    /// The broker sent what is no MQTT.
     #[error("the broker sent a malformed packet: {0}")]
     Malformed(String),
     /// The broker sent a packet that has no place there.
@@ -128,7 +129,7 @@ pub fn login_words(code: ConnectReturnCode) -> String {
         Code::Banned => "banned",
         Code::ClientIdentifierNotValid | Code::BadClientId => "the client id is not valid",
         Code::UnsupportedProtocolVersion | Code::RefusedProtocolVersion => {
-            "it does not speak MQTT 5"
+            "it speaks neither MQTT 5 nor 3.1.1"
         }
         Code::BadAuthenticationMethod => "it wants another way to log in",
         Code::ServiceUnavailable | Code::ServerUnavailable => "it is not available",
@@ -208,15 +209,18 @@ pub struct Welcome {
     pub receive_maximum: u16,
     /// The largest packet that the broker takes, in bytes.
     pub max_packet: Option<u32>,
+    /// What it speaks.
+    pub version: Version,
 }
 
 /// Signs in over a new stream.
 ///
 /// # Errors
-/// When the broker refuses, or does not answer in MQTT 5.
+/// When the broker refuses, or does not answer in MQTT.
 pub async fn sign_in<R, W>(
     incoming: &mut Incoming<R>,
     outgoing: &mut Outgoing<W>,
+    version: Version,
     hello: &Hello,
     login: Login,
 ) -> Result<Welcome, ConnectionError>
@@ -224,6 +228,8 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
+    incoming.speak(version);
+    outgoing.speak(version);
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = hello.session_expiry;
     properties.receive_maximum = Some(hello.receive_maximum);
@@ -241,7 +247,7 @@ where
     outgoing.push(&Packet::Connect(connect, None, Some(login)))?;
     outgoing.send_all().await?;
     match first_packet(incoming).await? {
-        Packet::ConnAck(answer) => welcome(hello, answer),
+        Packet::ConnAck(answer) => welcome(version, hello, answer),
         Packet::Disconnect(goodbye) => Err(closed(goodbye)),
         other => Err(unexpected(&other)),
     }
@@ -256,6 +262,13 @@ async fn first_packet<R: AsyncRead + Unpin>(
             // A TLS record: an alert or a handshake of SSL 3 or TLS.
             [0x15 | 0x16, 0x03, ..] => return Err(ConnectionError::AnsweredInTls),
             [b'H', b'T', b'T', b'P', ..] => return Err(ConnectionError::AnsweredInHttp),
+            // Who knows no MQTT 5 says so in MQTT 3.1.1 (section 3.2.2.3).
+            [0x20, 0x02, _, 0x01, ..] => {
+                return Err(ConnectionError::Refused {
+                    code: ConnectReturnCode::RefusedProtocolVersion,
+                    reason: None,
+                });
+            }
             // Fewer bytes than tell.
             [0x15 | 0x16] | [b'H'] | [b'H', b'T'] | [b'H', b'T', b'T'] | [] => {}
             _ => {
@@ -268,7 +281,7 @@ async fn first_packet<R: AsyncRead + Unpin>(
     }
 }
 
-fn welcome(hello: &Hello, answer: ConnAck) -> Result<Welcome, ConnectionError> {
+fn welcome(version: Version, hello: &Hello, answer: ConnAck) -> Result<Welcome, ConnectionError> {
     let properties = answer.properties;
     if answer.code != ConnectReturnCode::Success {
         let reason = properties.and_then(|properties| properties.reason_string);
@@ -292,6 +305,7 @@ fn welcome(hello: &Hello, answer: ConnAck) -> Result<Welcome, ConnectionError> {
             .and_then(|properties| properties.receive_max)
             .map_or(u16::MAX, |maximum| maximum.max(1)),
         max_packet: properties.and_then(|properties| properties.max_packet_size),
+        version,
     })
 }
 

@@ -23,6 +23,7 @@ mod proxy;
 mod route;
 mod route_options;
 mod tls;
+mod version;
 mod websocket;
 mod words;
 
@@ -40,5 +41,6 @@ pub use self::proxy::{Proxy, ProxyError, ProxyUrlError};
 pub use self::route::{Attempt, ConnectError, Connection, Route};
 pub use self::route_options::{RouteOptions, RouteOptionsError};
 pub use self::tls::{Certificate, ClientCertificate, TlsFiles, TlsFilesError, TlsProblem};
+pub use self::version::Version;
 pub use self::websocket::WebSocketProblem;
 pub use self::words::Words;

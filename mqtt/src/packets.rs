@@ -1,4 +1,4 @@
-//! MQTT 5 packets, over any byte stream: in and out.
+//! MQTT packets, over any byte stream: in and out. They are MQTT 5's, whatever is spoken (see [`crate::version`]).
 
 use bytes::{Buf as _, BytesMut};
 use rumqttc::v5::mqttbytes;
@@ -6,6 +6,7 @@ use rumqttc::v5::mqttbytes::v5::{Disconnect, DisconnectReasonCode, Packet, PubAc
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::connection::ConnectionError;
+use crate::version::{self, Version};
 
 /// The receiving side.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub struct Incoming<R> {
     buffer: BytesMut,
     max_packet: u32,
     read_ahead: usize,
+    version: Version,
 }
 
 impl<R: AsyncRead + Unpin> Incoming<R> {
@@ -24,7 +26,13 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             buffer: BytesMut::new(),
             max_packet,
             read_ahead,
+            version: Version::V5,
         }
+    }
+
+    /// What comes is of this version.
+    pub(crate) fn speak(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Waits for more bytes. May be cancelled without losing any.
@@ -43,8 +51,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     /// The next packet, if all its bytes are there.
     ///
     /// # Errors
-    /// When the bytes are no MQTT 5 packet.
+    /// When the bytes are no packet.
     pub fn next_packet(&mut self) -> Result<Option<Packet>, ConnectionError> {
+        if self.version == Version::V311 {
+            return version::read(&mut self.buffer);
+        }
         if let Some(goodbye) = self.short_disconnect() {
             return Ok(Some(goodbye));
         }
@@ -109,6 +120,7 @@ pub struct Outgoing<W> {
     buffer: BytesMut,
     /// TLS and WebSocket keep what they took until they are flushed.
     unflushed: bool,
+    version: Version,
 }
 
 impl<W: AsyncWrite + Unpin> Outgoing<W> {
@@ -118,14 +130,23 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
             stream,
             buffer: BytesMut::new(),
             unflushed: false,
+            version: Version::V5,
         }
+    }
+
+    /// What is sent is of this version.
+    pub(crate) fn speak(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// Puts a packet behind those that wait to be sent.
     ///
     /// # Errors
-    /// When it cannot be written as MQTT 5.
+    /// When it cannot be written.
     pub fn push(&mut self, packet: &Packet) -> Result<(), ConnectionError> {
+        if self.version == Version::V311 {
+            return version::write(packet, &mut self.buffer);
+        }
         packet
             .write(&mut self.buffer, None)
             .map_err(|error| ConnectionError::Malformed(error.to_string()))?;

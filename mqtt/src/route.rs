@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{ReadHalf, WriteHalf};
@@ -14,6 +14,8 @@ use crate::dial::{BoxStream, ChannelBinding, DialError, Dialled, Dialler, Networ
 use crate::packets::{Incoming, Outgoing};
 use crate::proxy::Proxy;
 use crate::tls::{TlsFiles, TlsFilesError};
+use crate::version::Version;
+use rumqttc::v5::mqttbytes::v5::ConnectReturnCode;
 
 /// How long a broker may take to answer a CONNECT.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
@@ -25,6 +27,8 @@ pub struct Route {
     others: Arc<[BrokerUrl]>,
     /// Which worked last; 0 is the first.
     worked: Arc<AtomicUsize>,
+    /// Which of them speak no MQTT 5, as far as is known.
+    older: Arc<[AtomicBool]>,
     dialler: Arc<dyn Dialler>,
     tls: TlsFiles,
 }
@@ -92,6 +96,7 @@ impl Route {
     #[must_use]
     pub fn over(first: BrokerUrl, others: Vec<BrokerUrl>, dialler: Arc<dyn Dialler>) -> Route {
         Route {
+            older: older(1 + others.len()),
             first,
             others: others.into(),
             worked: Arc::default(),
@@ -130,6 +135,7 @@ impl Route {
             first: broker.clone(),
             others: Arc::default(),
             worked: Arc::default(),
+            older: older(1),
             dialler: Arc::clone(&self.dialler),
             tls: self.tls.clone(),
         }
@@ -170,7 +176,7 @@ impl Route {
         let order = order.chain(self.brokers().enumerate().take(start));
         let mut before: Vec<Attempt> = Vec::new();
         for (place, broker) in order {
-            let error = match self.connect_to(broker, hello, login).await {
+            let error = match self.connect_at(place, broker, hello, login).await {
                 Ok(connection) => {
                     self.worked.store(place, Ordering::Relaxed);
                     return Ok(connection);
@@ -201,9 +207,38 @@ impl Route {
         })
     }
 
+    /// In MQTT 5, and in MQTT 3.1.1 with who says that they do not speak it.
+    async fn connect_at(
+        &self,
+        place: usize,
+        broker: &BrokerUrl,
+        hello: &Hello,
+        login: &mut (dyn FnMut(&ChannelBinding) -> Login + Send),
+    ) -> Result<Connection, ConnectionError> {
+        let older = self.older.get(place);
+        if !older.is_some_and(|older| older.load(Ordering::Relaxed)) {
+            match self.connect_to(broker, Version::V5, hello, login).await {
+                Err(ConnectionError::Refused {
+                    code:
+                        ConnectReturnCode::RefusedProtocolVersion
+                        | ConnectReturnCode::UnsupportedProtocolVersion,
+                    ..
+                }) => tracing::debug!(%broker, "speaks no MQTT 5"),
+                other => return other,
+            }
+        }
+        let connected = self.connect_to(broker, Version::V311, hello, login).await;
+        if let Some(older) = older {
+            // A broker that is away may come back as another one.
+            older.store(connected.is_ok(), Ordering::Relaxed);
+        }
+        connected
+    }
+
     async fn connect_to(
         &self,
         broker: &BrokerUrl,
+        version: Version,
         hello: &Hello,
         login: &mut (dyn FnMut(&ChannelBinding) -> Login + Send),
     ) -> Result<Connection, ConnectionError> {
@@ -214,7 +249,7 @@ impl Route {
         let mut incoming = Incoming::new(reader, hello.max_packet, hello.read_ahead);
         let mut outgoing = Outgoing::new(writer);
         let login = login(&binding);
-        let signing_in = connection::sign_in(&mut incoming, &mut outgoing, hello, login);
+        let signing_in = connection::sign_in(&mut incoming, &mut outgoing, version, hello, login);
         let welcome = timeout(ANSWER_TIME, signing_in)
             .await
             .unwrap_or(Err(ConnectionError::TimedOut("CONNECT")))?;
@@ -225,6 +260,10 @@ impl Route {
             welcome,
         })
     }
+}
+
+fn older(brokers: usize) -> Arc<[AtomicBool]> {
+    (0..brokers).map(|_| AtomicBool::new(false)).collect()
 }
 
 /// All brokers, with commas between them.
@@ -242,3 +281,6 @@ impl fmt::Debug for Route {
         write!(f, "Route({self})")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,13 @@ async fn answered(pieces: &[&[u8]]) -> Result<Welcome, ConnectionError> {
         password: "secret".into(),
     };
     assert!(!format!("{login:?}").contains("secret"));
-    let mut signing_in = pin!(sign_in(&mut incoming, &mut outgoing, &hello, login));
+    let mut signing_in = pin!(sign_in(
+        &mut incoming,
+        &mut outgoing,
+        Version::V5,
+        &hello,
+        login
+    ));
     for piece in pieces {
         theirs.write_all(piece).await.unwrap();
         // Each piece is looked at by itself.
@@ -59,6 +65,7 @@ async fn what_the_broker_asks_for_is_kept_and_the_rest_is_the_standards() {
             session_expiry: None,
             receive_maximum: u16::MAX,
             max_packet: None,
+            version: Version::V5,
         }
     );
     // Session expiry 60, receive maximum 7, maximum packet size 9000, server keep-alive 20.
@@ -72,6 +79,7 @@ async fn what_the_broker_asks_for_is_kept_and_the_rest_is_the_standards() {
             session_expiry: Some(Duration::from_secs(60)),
             receive_maximum: 7,
             max_packet: Some(9_000),
+            version: Version::V5,
         }
     );
 }
