@@ -14,6 +14,7 @@ use sealpost_service::manager;
 use tokio_util::sync::CancellationToken;
 
 use crate::administration::retain_now_and_then;
+use crate::broker_password::{BrokerPassword, BrokerPasswordError};
 use crate::control::socket::ControlSocket;
 use crate::evidence::EvidenceError;
 use crate::key::{self, KeyError};
@@ -40,6 +41,9 @@ pub enum ArchiveError {
     /// The directory's lock could not be taken.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The password at the broker cannot be read.
+    #[error(transparent)]
+    Password(#[from] BrokerPasswordError),
     /// There is no usable key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -77,6 +81,8 @@ pub async fn run(
     endpoint: Option<Endpoint>,
     on_subscribed: OnSubscribed,
 ) -> Result<(), ArchiveError> {
+    let password = settings.password_file.as_deref();
+    let password = password.map(BrokerPassword::read).transpose()?;
     let open = OpenArchive::open(&settings)?;
     let identity = key::load_or_create(&settings.dir)?;
     tracing::info!(key = %identity.key(), "opened the archive");
@@ -112,7 +118,10 @@ pub async fn run(
     tokio::spawn(retain_now_and_then(administration, retention, stop.clone()));
 
     let client_id = format!("sealpost-archiver-{}", settings.name);
-    let sign_in = sign_in(identity, &settings, client_id.clone());
+    let sign_in = match password {
+        Some(password) => sign_in_with(password, &settings),
+        None => sign_in(identity, &settings, client_id.clone()),
+    };
     let subscription = Subscription::new(
         broker,
         client_id,
@@ -136,6 +145,15 @@ pub async fn run(
         (_, Ok(result)) => Ok(result?),
         (_, Err(_)) => Err(ArchiveError::WriterDied),
     }
+}
+
+/// The same password for each connection.
+fn sign_in_with(password: BrokerPassword, settings: &Settings) -> SignIn {
+    let name = settings.name.clone();
+    Box::new(move |_: &ChannelBinding| Login {
+        user: name.to_string(),
+        password: password.as_str().to_owned(),
+    })
 }
 
 /// Makes a fresh login for each connection, bound to its TLS channel: a token is good for one minute and for one use.

@@ -172,6 +172,10 @@ pub struct BrokerArgs {
     /// Its private key in PEM [env: SEALPOST_ARCHIVER_CLIENT_KEY]
     #[arg(long, value_name = "FILE")]
     pub client_key: Option<PathBuf>,
+    /// A file whose first line is the archiver's password at the broker, for brokers that know no login
+    /// by identity key [env: SEALPOST_ARCHIVER_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
     /// Go through this proxy, http://HOST:PORT or socks5://HOST:PORT, or through `none` [env:
     /// SEALPOST_ARCHIVER_PROXY] [default: what ALL_PROXY, HTTPS_PROXY and NO_PROXY say]
     #[arg(long, value_name = "URL")]

@@ -127,6 +127,7 @@ impl ProgramError {
     fn code(&self) -> u8 {
         match self {
             ProgramError::Settings(_)
+            | ProgramError::Archive(ArchiveError::Password(_))
             | ProgramError::Tls(_)
             | ProgramError::Input { .. }
             | ProgramError::VerifierKey(..) => USAGE,
@@ -163,6 +164,7 @@ impl ProgramError {
             ProgramError::Key(error) | ProgramError::Archive(ArchiveError::Key(error)) => {
                 key_hint(error)
             }
+            ProgramError::Archive(ArchiveError::Password(error)) => Some(error.hint()),
             ProgramError::Archive(ArchiveError::Lock(LockError::Taken(_))) => Some(
                 "stop the other one first, or give this one a directory and a name of its own"
                     .to_owned(),

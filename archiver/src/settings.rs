@@ -22,11 +22,12 @@ const PREFIX: &str = "SEALPOST_ARCHIVER";
 const CONFIG_VARIABLE: &str = "config";
 
 /// Every setting there is.
-const KNOWN: [&str; 20] = [
+const KNOWN: [&str; 21] = [
     "broker",
     "ca",
     "client_cert",
     "client_key",
+    "password_file",
     "proxy",
     "dir",
     "realm",
@@ -83,6 +84,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// The broker, and the ways to it; needed by `run` alone.
     pub broker: Option<Route>,
+    /// The file with the password at the broker; without it, the identity key logs in.
+    pub password_file: Option<PathBuf>,
     /// The realm that logins are made for.
     pub realm: Realm,
     /// The name under which the broker knows this archiver.
@@ -179,6 +182,7 @@ struct Values {
     ca: Option<PathBuf>,
     client_cert: Option<PathBuf>,
     client_key: Option<PathBuf>,
+    password_file: Option<PathBuf>,
     proxy: Option<String>,
     realm: String,
     name: String,
@@ -288,6 +292,11 @@ impl Settings {
             &flags.broker.client_key,
             &mut values.client_key,
         );
+        certificate(
+            "password_file",
+            &flags.broker.password_file,
+            &mut values.password_file,
+        );
         values.check()
     }
 
@@ -349,6 +358,7 @@ impl Values {
         Ok(Settings {
             dir,
             broker,
+            password_file: self.password_file,
             realm: Realm::parse(&self.realm).map_err(|error| invalid("realm", &error))?,
             name: UserId::parse(&self.name).map_err(|error| invalid("name", &error))?,
             share: self

@@ -41,6 +41,7 @@ pub struct Account {
     rotate_after: Option<Duration>,
     /// What prints the passphrase, if another one is needed.
     passphrase_command: Option<String>,
+    broker_password_command: Option<String>,
     /// Which keystore file was read or written last.
     file: Option<(u64, u64)>,
 }
@@ -113,6 +114,7 @@ impl Account {
             invitation: None,
             rotate_after: None,
             passphrase_command: None,
+            broker_password_command: None,
         };
         account.save()?;
         Ok(account)
@@ -195,6 +197,7 @@ impl Account {
             invitation: None,
             rotate_after: None,
             passphrase_command: None,
+            broker_password_command: None,
         })
     }
 
@@ -224,6 +227,7 @@ impl Account {
             invitation: None,
             rotate_after: None,
             passphrase_command: None,
+            broker_password_command: None,
         })
     }
 
@@ -265,6 +269,21 @@ impl Account {
             passphrase_command,
             ..self
         }
+    }
+
+    /// With the command that prints our password at the broker, instead of a login by identity key.
+    #[must_use]
+    pub fn with_broker_password_command(self, broker_password_command: Option<String>) -> Account {
+        Account {
+            broker_password_command,
+            ..self
+        }
+    }
+
+    /// The command that prints our password at the broker.
+    #[must_use]
+    pub fn broker_password_command(&self) -> Option<&str> {
+        self.broker_password_command.as_deref()
     }
 
     /// What lets us claim our name.

@@ -82,6 +82,10 @@ pub struct Global {
     /// A shell command whose first line of output is the passphrase [env: SEALPOST_PASSPHRASE_COMMAND]
     #[arg(long, global = true, value_name = "CMD")]
     pub passphrase_command: Option<String>,
+    /// A shell command whose first line of output is your password at the broker, for brokers that know no login by identity
+    /// key [env: SEALPOST_BROKER_PASSWORD_COMMAND]
+    #[arg(long, global = true, value_name = "CMD")]
+    pub broker_password_command: Option<String>,
     /// To whom may be sent [default: on-first-use] [env: SEALPOST_TRUST]
     #[arg(long, global = true, value_name = "POLICY", value_enum)]
     pub trust: Option<TrustPolicy>,

@@ -77,7 +77,8 @@ impl Start {
         let mut account = account
             .with_invitation(self.settings.invitation.clone())
             .with_rotation(self.settings.rotate_keys_after)
-            .with_passphrase_command(self.settings.passphrase_command.clone());
+            .with_passphrase_command(self.settings.passphrase_command.clone())
+            .with_broker_password_command(self.settings.broker_password_command.clone());
         account.upkeep(clock::now())?;
         Ok(account)
     }

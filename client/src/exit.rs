@@ -18,7 +18,7 @@ use crate::keystore::KeystoreError;
 use crate::mqtt::{LoginRefusal, MqttError, PublishError, RefusalCode};
 use crate::new_file::NewFileError;
 use crate::outgoing::{EnqueueError, PermitError};
-use crate::passphrase::PassphraseError;
+use crate::passphrase::{BrokerPasswordError, PassphraseError};
 use crate::search::SearchError;
 use crate::settings::{KEYS, SettingsError};
 use crate::store::{Problem, StoreError};
@@ -251,6 +251,14 @@ impl From<PassphraseError> for Failure {
             PassphraseError::Differ => "Try again.",
             PassphraseError::Terminal(_) => "Give --passphrase-command CMD instead.",
         };
+        Failure::new(Code::Failed, error.to_string(), hint)
+    }
+}
+
+impl From<BrokerPasswordError> for Failure {
+    fn from(error: BrokerPasswordError) -> Failure {
+        let hint = "Run the command of --broker-password-command by hand: its first line of output must be the password. \
+                    Sealpost's own broker needs none.";
         Failure::new(Code::Failed, error.to_string(), hint)
     }
 }

@@ -43,6 +43,20 @@ pub enum PassphraseError {
     Terminal(io::Error),
 }
 
+/// Why there is no password for the broker.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerPasswordError {
+    /// The command did not start, failed, or printed something that is not text.
+    #[error("the command for your password at the broker failed: {0}")]
+    Command(String),
+    /// It printed nothing.
+    #[error("the command for your password at the broker prints nothing")]
+    Empty,
+    /// It printed more than a kilobyte.
+    #[error("your password at the broker is longer than {MAX_LEN} bytes")]
+    TooLong,
+}
+
 impl Passphrase {
     /// Takes text over; a line end at its end is not part of a passphrase.
     pub fn new(text: Zeroizing<String>) -> Result<Passphrase, PassphraseError> {
@@ -82,6 +96,16 @@ pub fn existing(command: Option<&str>, user: &str) -> Result<Passphrase, Passphr
 /// The passphrase of an existing backup.
 pub fn of_backup(command: Option<&str>) -> Result<Passphrase, PassphraseError> {
     known(command, "the backup")
+}
+
+/// Our password at the broker, as this command prints it.
+pub fn at_broker(command: &str) -> Result<Passphrase, BrokerPasswordError> {
+    from_command(command).map_err(|error| match error {
+        PassphraseError::Empty => BrokerPasswordError::Empty,
+        PassphraseError::TooLong => BrokerPasswordError::TooLong,
+        PassphraseError::Command(problem) => BrokerPasswordError::Command(problem),
+        other => BrokerPasswordError::Command(other.to_string()),
+    })
 }
 
 fn known(command: Option<&str>, of: &str) -> Result<Passphrase, PassphraseError> {

@@ -25,7 +25,7 @@ const MAX_AGE: u64 = 3_650;
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 13] = [
+pub(crate) const KEYS: [&str; 14] = [
     "user",
     "broker",
     "ca",
@@ -35,6 +35,7 @@ pub(crate) const KEYS: [&str; 13] = [
     "realm",
     "home",
     "passphrase_command",
+    "broker_password_command",
     "timeout",
     "trust",
     "rotate_keys_after",
@@ -42,7 +43,7 @@ pub(crate) const KEYS: [&str; 13] = [
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 16] = [
+const VARIABLES: [&str; 17] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
@@ -53,6 +54,7 @@ const VARIABLES: [&str; 16] = [
     "SEALPOST_REALM",
     "SEALPOST_HOME",
     "SEALPOST_PASSPHRASE_COMMAND",
+    "SEALPOST_BROKER_PASSWORD_COMMAND",
     "SEALPOST_INVITATION",
     "SEALPOST_TRUST",
     "SEALPOST_ROTATE_KEYS_AFTER",
@@ -76,6 +78,8 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// A command that prints the passphrase.
     pub passphrase_command: Option<String>,
+    /// A command that prints our password at the broker; without it, the identity key logs us in.
+    pub broker_password_command: Option<String>,
     /// What lets us claim our name. It is not in the file: it is of use once.
     pub invitation: Option<Invitation>,
     /// How long to wait for keys and answers.
@@ -189,6 +193,7 @@ struct Layer {
     realm: Option<String>,
     home: Option<PathBuf>,
     passphrase_command: Option<String>,
+    broker_password_command: Option<String>,
     timeout: Option<String>,
     trust: Option<TrustPolicy>,
     rotate_keys_after: Option<String>,
@@ -306,6 +311,15 @@ impl Settings {
                     ),
                 )
             })
+            .and_then(|b| {
+                b.set_override_option(
+                    "broker_password_command",
+                    flag_or_environment(
+                        flags.broker_password_command.clone(),
+                        "SEALPOST_BROKER_PASSWORD_COMMAND",
+                    ),
+                )
+            })
             .and_then(|b| b.set_override_option("trust", environment("SEALPOST_TRUST")))
             .and_then(|b| {
                 b.set_override_option(
@@ -401,6 +415,7 @@ impl Settings {
             home,
             file: None,
             passphrase_command: layer.passphrase_command,
+            broker_password_command: layer.broker_password_command,
             invitation: None,
             timeout,
             trust: layer.trust.unwrap_or_default(),

@@ -175,7 +175,8 @@ fn init(start: &mut Start, no_passphrase: bool) -> Result<Account, Failure> {
         passphrase.as_ref(),
         clock::now(),
     )?
-    .with_invitation(settings.invitation.clone()))
+    .with_invitation(settings.invitation.clone())
+    .with_broker_password_command(settings.broker_password_command.clone()))
 }
 
 /// Brings the bundle to the broker, or waits until the process that receives for this home has done it.

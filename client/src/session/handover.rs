@@ -70,7 +70,8 @@ async fn log_in(
         durable: false,
     };
     let (_, identity) = watch::channel(identity.clone());
-    let (mqtt, mut events) = Mqtt::start(connect, credentials(account, identity, client_id));
+    let credentials = credentials(account, identity, client_id).await?;
+    let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
         Some(MqttEvent::Connected) => {
             // Nothing is subscribed, so nothing but the end of the connection can come; its answers tell of that.

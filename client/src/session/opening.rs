@@ -10,6 +10,7 @@ use crate::account::Account;
 use crate::clock;
 use crate::exit::Failure;
 use crate::mqtt::{Connect, Mqtt, MqttEvent};
+use crate::passphrase;
 use crate::store::Store;
 
 pub(super) fn receiving_client_id(store: &Store) -> Result<String, Failure> {
@@ -30,7 +31,7 @@ pub(super) async fn start(
         client_id: client_id.clone(),
         durable: true,
     };
-    let credentials = credentials(account, identity, client_id);
+    let credentials = credentials(account, identity, client_id).await?;
     let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
         Some(MqttEvent::Connected) => Ok((mqtt, events)),
@@ -40,14 +41,24 @@ pub(super) async fn start(
 }
 
 /// A fresh login token for every connection, bound to its TLS channel: the broker takes each once, and only for a minute.
-pub(crate) fn credentials(
+/// Where a command prints a password, that one every time.
+pub(crate) async fn credentials(
     account: &Account,
     identity: watch::Receiver<Identity>,
     client_id: String,
-) -> crate::mqtt::Credentials {
+) -> Result<crate::mqtt::Credentials, Failure> {
+    if let Some(command) = account.broker_password_command() {
+        let (user, command) = (account.user().to_string(), command.to_owned());
+        // It may take its time, and ask a person.
+        let printed = tokio::task::spawn_blocking(move || passphrase::at_broker(&command));
+        let password = printed.await.map_err(|_| closed())??;
+        return Ok(Box::new(move |_: &ChannelBinding| {
+            (user.clone(), password.as_str().to_owned())
+        }));
+    }
     let (realm, user) = (account.realm().clone(), account.user().clone());
     let invitation = account.invitation().cloned();
-    Box::new(move |binding: &ChannelBinding| {
+    Ok(Box::new(move |binding: &ChannelBinding| {
         let nonce: [u8; 16] = rand::rng().random();
         let identity = identity.borrow();
         let token = LoginToken::mint(
@@ -65,5 +76,5 @@ pub(crate) fn credentials(
             Some(LoginPassword::join(&token, &acceptance))
         });
         (user.to_string(), accepted.unwrap_or(token))
-    })
+    }))
 }

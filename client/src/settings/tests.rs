@@ -1,14 +1,16 @@
 use super::*;
 
 const FILE: &str = "user = \"file\"\nbroker = \"mqtt://file:1\"\nrealm = \"file\"\nhome = \"/file\"\n\
-                        passphrase_command = \"file\"\ntimeout = \"3s\"\ntrust = \"known\"\n";
+                        passphrase_command = \"file\"\nbroker_password_command = \"file\"\ntimeout = \"3s\"\ntrust = \"known\"\n";
 
 fn environment(name: &str) -> Option<String> {
     Some(match name {
         "SEALPOST_USER" | "SEALPOST_REALM" => "environment".to_owned(),
         "SEALPOST_BROKER" => "mqtt://environment:2".to_owned(),
         "SEALPOST_HOME" => "/environment".to_owned(),
-        "SEALPOST_PASSPHRASE_COMMAND" => "environment".to_owned(),
+        "SEALPOST_PASSPHRASE_COMMAND" | "SEALPOST_BROKER_PASSWORD_COMMAND" => {
+            "environment".to_owned()
+        }
         _ => return None,
     })
 }
@@ -24,6 +26,7 @@ fn flags() -> Global {
         realm: Some("flag".into()),
         home: Some("/flag".into()),
         passphrase_command: Some("flag".into()),
+        broker_password_command: Some("flag".into()),
         ..Global::default()
     }
 }
@@ -57,6 +60,7 @@ fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
         assert_eq!(settings.broker.current().host(), layer);
         assert_eq!(settings.home, PathBuf::from(format!("/{layer}")));
         assert_eq!(settings.passphrase_command.as_deref(), Some(layer));
+        assert_eq!(settings.broker_password_command.as_deref(), Some(layer));
         assert_eq!(settings.timeout, Duration::from_secs(3));
     }
     let only_user = Global {

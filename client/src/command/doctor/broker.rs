@@ -147,7 +147,13 @@ impl Doctor {
             durable: false,
         };
         let (_, identity) = watch::channel(account.identity().clone());
-        let login = credentials(account, identity, client_id);
+        let login = match credentials(account, identity, client_id).await {
+            Ok(login) => login,
+            Err(failure) => {
+                self.failed(Check::Login, &failure)?;
+                return Ok(false);
+            }
+        };
         let (mqtt, mut events) = Mqtt::start(connect, login);
         let refused = match timeout_at(until, events.recv()).await {
             Ok(Some(MqttEvent::Connected)) => None,
