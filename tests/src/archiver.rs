@@ -60,6 +60,12 @@ impl Archiver {
         }
     }
 
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What the broker's `--archiver` takes.
     #[must_use]
     pub fn credential(&self) -> String {
