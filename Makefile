@@ -25,7 +25,7 @@ test: test-tools ## Install what tests need, then run all of them
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
-# mqtt.js; mosquitto's clients; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
+# mqtt.js; mosquitto's clients; mosquitto and NATS, brokers that client and archiver also run against, and mkpasswd for NATS's users; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
 # terminal for it; a keyring with secret-tool, which holds a passphrase. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
@@ -36,6 +36,10 @@ test-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends nodejs npm; }
 	@command -v mosquitto_pub >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto-clients; }
+	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
+	@command -v nats-server >/dev/null && command -v mkpasswd >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends nats-server whois; }
 	@command -v jq >/dev/null || { apt-get update && apt-get install -y --no-install-recommends jq; }
 	@command -v faketime >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends faketime; }

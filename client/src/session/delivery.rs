@@ -139,7 +139,11 @@ impl Session {
             }
             // Perhaps a copy, which is receipted again.
             Received::Nothing => self.carrying.gather(),
-            Received::Receipted(further) => self.carrying.progress.extend(further),
+            Received::Receipted(further) => {
+                self.carrying.progress.extend(further);
+                // What they overtook is due earlier now.
+                self.carry()?;
+            }
             Received::Waiting {
                 from,
                 id,

@@ -21,6 +21,10 @@ const SEND_AGAIN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 /// The longest of these waits. What is to go later than after it was put off while the clock was ahead.
 const SEND_AGAIN_MOST_MILLIS: i64 = SEND_AGAIN_MILLIS << SEND_AGAIN_DOUBLINGS;
 const SEND_AGAIN_DOUBLINGS: u8 = 5;
+/// How long after a receipt for a later message an earlier one is sent again that the broker took and nobody receipted: it was
+/// probably lost, by a broker that does not keep all that it acknowledges. Long enough for receipts that are on their way, and
+/// for brokers that deliver again by themselves.
+const OVERTAKEN_MILLIS: i64 = 30_000;
 /// The longest that a queued message is put off. What is to go later was put off while the clock was ahead, too.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 /// A message that has got nowhere after so long is given up, and reported. As long as mailboxes keep mail.
@@ -520,19 +524,23 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut further = Vec::new();
+        let mut latest = 0;
         for Receipted { id, digest } in messages {
-            let known: Option<Vec<u8>> = tx
+            let known: Option<(i64, Vec<u8>)> = tx
                 .prepare_cached(
-                    "SELECT digests FROM outbox WHERE id = ?1 AND recipient = ?2 AND state != ?3
+                    "SELECT number, digests FROM outbox WHERE id = ?1 AND recipient = ?2 AND state != ?3
                      AND (state < ?3 OR state = 4)",
                 )?
                 .query_row(
                     params![id.as_bytes(), from.as_str(), reached.number()],
-                    |row| row.get(0),
+                    |row| Ok((row.get(0)?, row.get(1)?)),
                 )
                 .optional()?;
-            if !known.is_some_and(|digests| digests.as_chunks().0.contains(digest)) {
-                continue;
+            match known {
+                Some((number, digests)) if digests.as_chunks().0.contains(digest) => {
+                    latest = latest.max(number);
+                }
+                _ => continue,
             }
             // The envelope is of no use any more; the text stays as history.
             let row = tx
@@ -547,6 +555,7 @@ impl Store {
                 )?;
             further.push(entry(row)?);
         }
+        hasten_overtaken(&tx, from, latest, now)?;
         tx.commit()?;
         Ok(further)
     }
@@ -599,6 +608,23 @@ impl Store {
         )?;
         Ok(changed == 1)
     }
+}
+
+/// What was sent once to this recipient, before the message that is known to have come, goes again soon: once, for nobody who
+/// receipts one message and not another has it sent more often than by time.
+fn hasten_overtaken(
+    tx: &super::change::Change<'_>,
+    to: &UserId,
+    latest: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let soon = to_sql(now.millis()).saturating_add(OVERTAKEN_MILLIS);
+    tx.prepare_cached(
+        "UPDATE outbox SET due = ?3
+         WHERE state = 1 AND due > ?3 AND due < ?4 AND attempts = 1 AND recipient = ?1 AND number < ?2",
+    )?
+    .execute(params![to.as_str(), latest, soon, NEVER])?;
+    Ok(())
 }
 
 fn millis(time: Duration) -> u64 {

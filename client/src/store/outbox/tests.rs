@@ -1,7 +1,9 @@
 //! How messages of ours get further, in a store of their own.
 
 use super::*;
+use crate::account::tests::{account, start};
 use crate::outgoing::enqueue_all;
+use crate::outgoing::tests::seal;
 use crate::store::tests::{at, store, user};
 use sealpost_core::Content;
 
@@ -92,6 +94,60 @@ fn a_sent_message_goes_again_until_it_is_receipted_less_and_less_often() {
     assert!(due(&store, 1_000 * DAY).is_empty());
     let entry = store.outbox_entry(&id).unwrap().unwrap();
     assert_eq!(entry.state, SendState::Sent);
+}
+
+#[test]
+fn a_message_that_a_receipted_one_overtook_goes_again_soon_and_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (alice, bob) = (account(&folder, "alice"), account(&folder, "bob"));
+    let mut store = store(&folder);
+    let ids = write(&mut store, "bob", &["one", "two", "three"], 0);
+    let carols = write(&mut store, "carol", &["to another"], 0);
+    let numbers: Vec<i64> = ids
+        .iter()
+        .chain(&carols)
+        .map(|id| number(&store, id))
+        .collect();
+    let sealed = seal(
+        &alice,
+        bob.bundle(),
+        None,
+        &Content::Text { text: "two".into() },
+        start(),
+    );
+    let sealed = sealed.unwrap();
+    store
+        .write_sealed(&[Sealed {
+            number: numbers[1],
+            envelope: &sealed,
+        }])
+        .unwrap();
+    let taken: Vec<_> = numbers.iter().map(|&n| (n, Attempt::Taken)).collect();
+    store.attempted(&taken, at(0)).unwrap();
+    let receipted = Receipted {
+        id: ids[1],
+        digest: sealed.digest(),
+    };
+    let name = MessageId::new(at(1), &mut rand::rng());
+    let further = store
+        .receipted(
+            &user("bob"),
+            (&name, at(1)),
+            ReceiptState::Delivered,
+            &[receipted],
+            at(10),
+        )
+        .unwrap();
+    assert_eq!(further.len(), 1);
+    // Not what came after it, nor what went to somebody else.
+    assert!(due(&store, 30_009).is_empty());
+    assert_eq!(due(&store, 30_010), [ids[0]]);
+    store
+        .attempted(&[(numbers[0], Attempt::Taken)], at(30_010))
+        .unwrap();
+    assert!(due(&store, DAY - 1).is_empty());
+    // The next time only as what nobody receipts is.
+    assert_eq!(due(&store, 30_010 + 2 * DAY).len(), 3);
 }
 
 #[test]
