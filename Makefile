@@ -38,8 +38,7 @@ test-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto-clients; }
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto; }
-	@command -v nats-server >/dev/null && command -v mkpasswd >/dev/null \
-		|| { apt-get update && apt-get install -y --no-install-recommends nats-server whois; }
+	@command -v mkpasswd >/dev/null || { apt-get update && apt-get install -y --no-install-recommends whois; }
 	@command -v jq >/dev/null || { apt-get update && apt-get install -y --no-install-recommends jq; }
 	@command -v faketime >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends faketime; }
@@ -50,6 +49,7 @@ test-tools:
 		|| { apt-get update && apt-get install -y --no-install-recommends gnome-keyring libsecret-tools dbus-daemon; }
 	@command -v script >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bsdutils; }
 	tests/stranger/stranger --help >/dev/null
+	tests/brokers/nats-server --version >/dev/null
 	tests/clients/mqttjs/mqttjs --install
 
 check: fmt clippy deny ## Formatting, lints, licences and advisories

@@ -126,7 +126,7 @@ fn routes(ports: impl Iterator<Item = u16>) -> String {
 
 fn launch(dir: &Path, number: usize, ports: [u16; 3], routes: &str) -> Process {
     let [port, cluster_port, mqtt_port] = ports;
-    let mut command = Command::new("nats-server");
+    let mut command = Command::new(root().join("tests/brokers/nats-server"));
     command
         .arg("-c")
         .arg(dir.join("nats.conf"))
