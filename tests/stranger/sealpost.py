@@ -33,6 +33,7 @@ from encoding import (
     read_array,
     read_object,
     realm_name,
+    time_millis,
     time_text,
     transcript,
     u32,
@@ -492,6 +493,35 @@ def parse_receipted(raw):
     if len(data) != 32 or b64(data) != digest:
         raise Refused("wrong-length")
     return {"id": name, "digest": digest}
+
+
+def parse_reading(plaintext):
+    """8.4: `reading`, `reading-gap` or `other`, and the members of the first two."""
+    kind, text = parse_content(plaintext)
+    members = {"reading": ("number", "at"), "reading-gap": ("first", "last", "first_at", "last_at")}.get(kind)
+    if members is None:
+        return "other", None
+    raw = dict(read_object(text))
+    found = {}
+    for member in members:
+        value = raw.get(member, "")
+        if member in ("number", "first", "last"):
+            if not re.fullmatch(r"[1-9][0-9]{0,15}", value) or int(value) >= 1 << 53:
+                return "other", None
+            found[member] = int(value)
+        else:
+            try:
+                time_millis(value)
+            except Refused:
+                return "other", None
+            found[member] = value
+    if kind == "reading":
+        if "reading" not in raw:
+            return "other", None
+        found["value"] = raw["reading"]
+    elif found["first"] > found["last"]:
+        return "other", None
+    return kind, found
 
 
 def printable(text):

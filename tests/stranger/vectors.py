@@ -181,6 +181,12 @@ def content(case, people):
         says(value, case["content"])
 
 
+def reading(case, people):
+    what, members = sealpost.parse_reading(case["content"].encode("utf-8"))
+    same("form", what, case["expect"])
+    same("members", members, case.get("reading") or case.get("gap"))
+
+
 def login(case, people):
     outcome(
         case["expect"],
@@ -235,6 +241,7 @@ FILES = {
     "openings.json": opening,
     "padding.json": padding,
     "content.json": content,
+    "readings.json": reading,
     "logins.json": login,
     "invitations.json": invitation,
     "uris.json": uri,

@@ -7,16 +7,17 @@ use base64::prelude::BASE64_STANDARD;
 use sealpost_core::{
     Assessment, BurstCache, ContactLink, Content, DecryptionKey, EncryptionKey, Envelope, Identity,
     IdentityKey, Invitation, KeyBundle, KeyId, LoginError, LoginPassword, LoginToken, MessageId,
-    Pin, Realm, Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic,
-    TopicFilter, UserId, Verification, assess, padded_length,
+    Pin, Reading, ReadingGap, Realm, Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature,
+    Timestamp, Topic, TopicFilter, UserId, Verification, assess, padded_length,
 };
 use serde::de::DeserializeOwned;
 
 use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
-    BundleCase, ContentCase, ContentSays, EnvelopeCase, File, InvitationCase, KeyCase, KeyIdCase,
-    LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, ReceiptSays, ReceiptedSays,
-    SafetyCase, SignatureCase, TranscriptCase, TrustCase, UriCase, Wire,
+    BundleCase, ContentCase, ContentSays, EnvelopeCase, File, GapSays, InvitationCase, KeyCase,
+    KeyIdCase, LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, ReadingCase,
+    ReadingSays, ReceiptSays, ReceiptedSays, SafetyCase, SignatureCase, TranscriptCase, TrustCase,
+    UriCase, Wire,
 };
 use crate::{outcome, path};
 
@@ -400,6 +401,32 @@ fn content() {
             case.name
         );
         assert_eq!(outcome::content(content), case.expect, "{}", case.name);
+    }
+}
+
+#[test]
+fn readings() {
+    for case in cases::<ReadingCase>("readings.json") {
+        let content = Content::parse(&case.content).unwrap();
+        let reading = Reading::read(&content).map(|reading| ReadingSays {
+            number: reading.number(),
+            at: reading.at().to_string(),
+            value: reading.value().to_owned(),
+        });
+        let gap = ReadingGap::read(&content).map(|gap| GapSays {
+            first: gap.first(),
+            last: gap.last(),
+            first_at: gap.first_at().to_string(),
+            last_at: gap.last_at().to_string(),
+        });
+        let came_out = match (&reading, &gap) {
+            (Some(_), _) => "reading",
+            (None, Some(_)) => "reading-gap",
+            (None, None) => "other",
+        };
+        assert_eq!(came_out, case.expect, "{}", case.name);
+        assert_eq!(reading, case.reading, "{}", case.name);
+        assert_eq!(gap, case.gap, "{}", case.name);
     }
 }
 

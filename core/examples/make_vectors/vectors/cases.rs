@@ -212,6 +212,36 @@ pub(crate) struct ContentCase {
     pub(crate) content: Option<ContentSays>,
 }
 
+/// `readings.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ReadingCase {
+    pub(crate) name: String,
+    pub(crate) content: String,
+    pub(crate) expect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reading: Option<ReadingSays>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gap: Option<GapSays>,
+}
+
+/// A reading.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReadingSays {
+    pub(crate) number: u64,
+    pub(crate) at: String,
+    /// As JSON.
+    pub(crate) value: String,
+}
+
+/// A gap of readings.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GapSays {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+    pub(crate) first_at: String,
+    pub(crate) last_at: String,
+}
+
 /// `logins.json`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LoginCase {

@@ -14,6 +14,7 @@ mod malformed_envelopes;
 mod names;
 mod openings;
 mod people;
+mod readings;
 mod safety;
 mod trust;
 mod uris;
@@ -107,6 +108,13 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         file(
             "Plaintexts, padding included: what they say.",
             content::contents(),
+        ),
+    );
+    add(
+        "readings.json",
+        file(
+            "Contents: readings of a device, gaps of them, or neither.",
+            readings::all(),
         ),
     );
     add(
