@@ -13,13 +13,9 @@ mod listen;
 mod outbox;
 mod paper;
 mod question;
-mod reaching;
 mod send;
 mod stdin_lines;
 
-use std::time::Duration;
-
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
@@ -30,9 +26,10 @@ use crate::cli::{
 use crate::clock;
 use crate::event::Printer;
 use crate::exit::{Code, Failure};
-use crate::home::{Home, HomeError, HomeLock};
+use crate::home::{Home, HomeLock};
 use crate::keystore::KeystoreError;
 use crate::passphrase;
+use crate::reaching::become_receiver;
 use crate::session::Manner;
 use crate::settings::{Settings, check_environment, process_environment};
 use crate::store::Store;
@@ -94,22 +91,9 @@ impl Start {
         printer
     }
 
-    /// Becomes the one who receives. A `send` on its errand gives way within a moment.
+    /// Becomes the one who receives.
     async fn lock_receiving(&self) -> Result<HomeLock, Failure> {
-        let patience = Instant::now() + GIVING_WAY;
-        let mut wanted = None;
-        loop {
-            if wanted.is_none() {
-                wanted = self.home.want_receiving()?;
-            }
-            match self.home.lock_receiving() {
-                Err(HomeError::AlreadyReceiving {
-                    gives_way: true, ..
-                }) if Instant::now() < patience => {}
-                locked => return Ok(locked?),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        Ok(become_receiver(&self.home).await?)
     }
 
     /// How a session behaves by the settings.
@@ -121,9 +105,6 @@ impl Start {
         }
     }
 }
-
-/// How long a `send` may take to give way: it says goodbye to the broker.
-const GIVING_WAY: Duration = Duration::from_secs(10);
 
 /// Runs what the command line asks for. `started` is called when passphrases have been asked for: before, a signal
 /// ends the program at once; from then on it cancels `stop`.

@@ -8,13 +8,13 @@ mod printer;
 mod time;
 
 use schemars::JsonSchema;
-use sealpost_core::{Content, IdentityKey, MessageId, Timestamp, UserId};
+use sealpost_core::{Content, IdentityKey, MessageId, Reading, ReadingGap, Timestamp, UserId};
 use serde::Serialize;
 
 use crate::store::{OutboxEntry, SendState};
 
-pub(crate) use human::counted;
 pub use human::date;
+pub(crate) use human::{counted, readable};
 pub use printer::{Printer, json};
 pub use time::Time;
 
@@ -38,6 +38,36 @@ pub enum Event {
         /// The whole content, for every other kind.
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<serde_json::Value>,
+        /// What a device measured, for kind `reading`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reading: Option<ReadingInfo>,
+        /// Which readings a device dropped unsent, for kind `reading-gap`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reading_gap: Option<ReadingGapInfo>,
+    },
+    /// Readings of this device are on disk, up to this one. Written at the start, and after each write.
+    Taken {
+        /// Whom they are for.
+        to: String,
+        /// The number of the last one, 0 before the first.
+        number: u64,
+        /// How many were written just now.
+        count: u64,
+    },
+    /// Readings of this device were dropped unsent, for there was no room for newer ones. Their recipient is told, too.
+    Dropped {
+        /// Whom they were for.
+        to: String,
+        /// The number of the first one.
+        first: u64,
+        /// The number of the last one.
+        last: u64,
+        /// How many.
+        count: u64,
+        /// Our clock when the first one was taken over, seconds since the epoch.
+        first_at: Time,
+        /// Our clock when the last one was.
+        last_at: Time,
     },
     /// A message of ours is on disk here, and on its way.
     Queued {
@@ -371,6 +401,32 @@ pub enum ContactChangeKind {
     Retired,
 }
 
+/// A reading of a device.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReadingInfo {
+    /// Counts the readings of the device, from 1.
+    pub number: u64,
+    /// The device's clock when it took it over, seconds since the epoch.
+    pub at: Time,
+    /// What was read; as a string of JSON where it nests deeper than 127 levels or a number does not fit a double.
+    pub value: serde_json::Value,
+}
+
+/// Readings that a device dropped unsent.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReadingGapInfo {
+    /// The number of the first one.
+    pub first: u64,
+    /// The number of the last one.
+    pub last: u64,
+    /// How many.
+    pub count: u64,
+    /// The device's clock when it took the first one over, seconds since the epoch.
+    pub first_at: Time,
+    /// The device's clock when it took the last one over.
+    pub last_at: Time,
+}
+
 /// One of our RSA keys.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct KeyInfo {
@@ -396,6 +452,31 @@ impl Event {
             kind: content.kind().to_owned(),
             text,
             content: other,
+            reading: Reading::read(content).map(|reading| ReadingInfo {
+                number: reading.number(),
+                at: Time(reading.at()),
+                value: value(reading.value().to_owned()),
+            }),
+            reading_gap: ReadingGap::read(content).map(|gap| ReadingGapInfo {
+                first: gap.first(),
+                last: gap.last(),
+                count: gap.count(),
+                first_at: Time(gap.first_at()),
+                last_at: Time(gap.last_at()),
+            }),
+        }
+    }
+
+    /// Readings of ours that were dropped.
+    #[must_use]
+    pub fn dropped(to: &UserId, gap: &ReadingGap) -> Event {
+        Event::Dropped {
+            to: to.to_string(),
+            first: gap.first(),
+            last: gap.last(),
+            count: gap.count(),
+            first_at: Time(gap.first_at()),
+            last_at: Time(gap.last_at()),
         }
     }
 
@@ -405,13 +486,7 @@ impl Event {
     ) -> (Option<String>, Option<serde_json::Value>) {
         match content {
             Content::Text { text } => (Some(text.clone()), None),
-            other => (
-                None,
-                other.to_json().ok().map(|json| {
-                    // What nests deeper, or counts further, than JSON readers take is carried as text.
-                    serde_json::from_str(&json).unwrap_or(serde_json::Value::String(json))
-                }),
-            ),
+            other => (None, other.to_json().ok().map(value)),
         }
     }
 
@@ -466,6 +541,11 @@ impl Event {
             suspended: false,
         }
     }
+}
+
+/// JSON as a value. What nests deeper, or counts further, than JSON readers take is carried as text.
+fn value(json: String) -> serde_json::Value {
+    serde_json::from_str(&json).unwrap_or(serde_json::Value::String(json))
 }
 
 #[cfg(test)]

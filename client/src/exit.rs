@@ -20,8 +20,8 @@ use crate::new_file::NewFileError;
 use crate::outgoing::{EnqueueError, PermitError};
 use crate::passphrase::{BrokerPasswordError, PassphraseError};
 use crate::search::SearchError;
-use crate::settings::{KEYS, SettingsError};
-use crate::store::{Problem, StoreError};
+use crate::settings::{DEVICE_KEYS, KEYS, SettingsError};
+use crate::store::{Problem, PushError, StoreError};
 use crate::trust_policy::NotPermitted;
 
 /// The exit codes. They are part of the interface.
@@ -154,8 +154,18 @@ impl From<SettingsError> for Failure {
             SettingsError::UnknownKey { key, .. } if key == "passphrase" => {
                 "A passphrase is never written down here; use passphrase_command.".to_owned()
             }
-            SettingsError::UnknownKey { nearest, .. } => match nearest {
+            SettingsError::UnknownVariable { nearest, .. } => match nearest {
+                Some(nearest) => format!("Did you mean {nearest}? Correct it, or unset it."),
+                None => "Correct it, or unset it.".to_owned(),
+            },
+            SettingsError::Device(_) => {
+                "The commented config/device.toml explains it.".to_owned()
+            }
+            SettingsError::UnknownKey { key, nearest, .. } => match nearest {
                 Some(nearest) => format!("Did you mean {nearest:?}?"),
+                None if key.starts_with("device.") => {
+                    format!("The keys of [device] are {}.", DEVICE_KEYS.join(", "))
+                }
                 None => format!("The keys are {}.", KEYS.join(", ")),
             },
         };
@@ -451,6 +461,15 @@ impl From<&Problem> for Failure {
             _ => Code::Failed,
         };
         Failure::new(code, &problem.message, &problem.hint)
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Failure {
+        match error {
+            PushError::Store(error) => error.into(),
+            PushError::Reading(error) => Failure::new(Code::Failed, error.to_string(), ""),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub use file::{ExportError, ImportError, Imports, export, import};
 pub use line::{HistoryLine, LineError, MAX_LINE};
 
 use crate::contact::offered_identity;
-use crate::event::{Event, Time};
+use crate::event::{Event, Time, readable};
 use crate::moment;
 use crate::store::{Contact, HistoryEntry, Side, Store, StoreError, stored_content};
 use crate::terminal::headed;
@@ -137,9 +137,5 @@ fn human(
         moment::shown(entry.at()),
         words.join(", ")
     );
-    match content {
-        Content::Text { text } => headed(&heading, text),
-        Content::Other { kind, json } => headed(&heading, &format!("[{kind}] {json}")),
-        Content::Receipt(_) => headed(&heading, "[receipt]"),
-    }
+    headed(&heading, &readable(content))
 }

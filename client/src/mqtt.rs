@@ -28,6 +28,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// How many events wait for a busy consumer before reading from the network pauses.
 const EVENTS: usize = 64;
 
+/// How many messages the broker may have with us unacknowledged, where nothing speaks for fewer.
+pub const RECEIVE_MAXIMUM: u16 = 64;
+
 /// How to connect.
 #[derive(Debug, Clone)]
 pub struct Connect {
@@ -37,6 +40,8 @@ pub struct Connect {
     pub client_id: String,
     /// Whether the broker keeps subscriptions and mail while we are away.
     pub durable: bool,
+    /// How many messages the broker may have with us unacknowledged: each has up to 96 KiB.
+    pub receive_maximum: u16,
 }
 
 /// MQTT user name and password, made anew for each connection and bound to its TLS channel if it has one.

@@ -50,8 +50,6 @@ const PUBLISH_AGAIN_MOST: Duration = Duration::from_secs(5 * 60);
 const UPKEEP: Duration = Duration::from_secs(5);
 /// How long a message may wait for its sender's keys before that is worth a word.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often we look whether another process wrote something: a message into the outbox, a decision, new keys.
-const GLANCE: Duration = Duration::from_millis(100);
 /// How long until we ask again for a passphrase that another process has changed: an agent may hold its key by then.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long a goodbye waits for receipts to be taken.
@@ -144,7 +142,7 @@ impl Session {
     ) -> Result<Session, Box<NotConnected>> {
         let (mut parts, mut until) = (parts, std::pin::pin!(until));
         let reached = tokio::select! {
-            reached = Session::reach(&mut parts, &broker) => reached,
+            reached = Session::reach(&mut parts, &broker, manner.receive_maximum) => reached,
             failure = &mut until => Err(failure),
         };
         let (mqtt, events, identity) = match reached {
@@ -172,6 +170,7 @@ impl Session {
     async fn reach(
         parts: &mut Parts,
         broker: &Route,
+        receive_maximum: u16,
     ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>, watch::Sender<Identity>), Failure> {
         if broker.is_exposed() {
             parts.printer.note(
@@ -182,7 +181,7 @@ impl Session {
         hand_over(&mut parts.account, broker).await?;
         let client_id = receiving_client_id(&parts.store)?;
         let (identity, now) = watch::channel(parts.account.identity().clone());
-        let (mqtt, events) = start(&parts.account, broker, client_id, now).await?;
+        let (mqtt, events) = start(&parts.account, broker, client_id, now, receive_maximum).await?;
         Ok((mqtt, events, identity))
     }
 
@@ -218,7 +217,7 @@ impl Session {
             carrying: Carrying::default(),
             ask_again: None,
             data_version: 0,
-            glance: Instant::now() + GLANCE,
+            glance: Instant::now() + Manner::default().glance,
         }
     }
 
@@ -337,7 +336,7 @@ impl Session {
                 Ok(None)
             }
             () = tokio::time::sleep_until(glance) => {
-                self.glance = Instant::now() + GLANCE;
+                self.glance = Instant::now() + self.manner.glance;
                 self.look_around()?;
                 Ok(None)
             }

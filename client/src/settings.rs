@@ -1,5 +1,7 @@
 //! Settings: a flag wins over the environment, the environment over the file, the file over the default.
 
+mod device;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +12,13 @@ use serde::Deserialize;
 
 use crate::cli::{Global, parse_duration};
 use crate::trust_policy::TrustPolicy;
+
+pub(crate) use self::device::DEVICE_KEYS;
+use self::device::DeviceLayer;
+pub use self::device::{
+    DEFAULT_GATHER, DEFAULT_RING_BYTES, DEFAULT_RING_READINGS, DeviceFlags, DeviceSettingError,
+    DeviceSettings, Lines, Receiver, check_device_environment,
+};
 
 /// Where a broker is looked for when nobody says.
 pub const DEFAULT_BROKER: &str = "mqtt://127.0.0.1:1883";
@@ -40,6 +49,7 @@ pub(crate) const KEYS: [&str; 14] = [
     "trust",
     "rotate_keys_after",
     "receipts",
+    "device",
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
@@ -90,6 +100,8 @@ pub struct Settings {
     pub rotate_keys_after: Option<Duration>,
     /// What accepted senders are told of their messages.
     pub receipts: Receipts,
+    /// What the file says for `sealpost-device`.
+    pub(crate) device: DeviceLayer,
 }
 
 /// What senders that we accepted are told of their messages.
@@ -178,6 +190,17 @@ pub enum SettingsError {
         /// The known key that looks most like it.
         nearest: Option<&'static str>,
     },
+    /// A variable that nothing reads.
+    #[error("the environment variable {name} is unknown")]
+    UnknownVariable {
+        /// Its name.
+        name: String,
+        /// The known variable that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A setting of `sealpost-device`.
+    #[error(transparent)]
+    Device(#[from] DeviceSettingError),
 }
 
 /// The file, and after layering everything, all optional.
@@ -198,6 +221,7 @@ struct Layer {
     trust: Option<TrustPolicy>,
     rotate_keys_after: Option<String>,
     receipts: Option<Receipts>,
+    device: Option<DeviceLayer>,
 }
 
 /// A text or an array of texts.
@@ -228,11 +252,15 @@ pub fn process_environment(name: &str) -> Option<String> {
 
 /// Refuses an environment in which a setting is there and not text: to pass over it would mean another home.
 pub fn check_environment() -> Result<(), SettingsError> {
-    match VARIABLES
-        .into_iter()
+    check_environment_of(&VARIABLES)
+}
+
+fn check_environment_of(variables: &[&'static str]) -> Result<(), SettingsError> {
+    match variables
+        .iter()
         .find(|name| matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_))))
     {
-        Some(name) => Err(SettingsError::Environment(name)),
+        Some(&name) => Err(SettingsError::Environment(name)),
         None => Ok(()),
     }
 }
@@ -421,6 +449,7 @@ impl Settings {
             trust: layer.trust.unwrap_or_default(),
             rotate_keys_after,
             receipts: layer.receipts.unwrap_or(Receipts::Delivered),
+            device: layer.device.unwrap_or_default(),
         })
     }
 }
@@ -468,21 +497,33 @@ fn check_file(path: &Path, text: &str) -> Result<(), SettingsError> {
         .clone()
         .try_deserialize::<std::collections::BTreeMap<String, config::Value>>()
         .map_err(malformed)?;
-    if let Some(key) = table.into_keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(SettingsError::UnknownKey {
-            path: path.to_owned(),
-            nearest: nearest(&key),
-            key,
-        });
+    let unknown = |key: String, known: &[&'static str], table: &str| SettingsError::UnknownKey {
+        path: path.to_owned(),
+        nearest: nearest_of(&key, known),
+        key: format!("{table}{key}"),
+    };
+    for (key, value) in table {
+        if !KEYS.contains(&key.as_str()) {
+            return Err(unknown(key, &KEYS, ""));
+        }
+        if key == "device"
+            && let Ok(table) = value.into_table()
+            && let Some(key) = table
+                .into_keys()
+                .find(|key| !DEVICE_KEYS.contains(&key.as_str()))
+        {
+            return Err(unknown(key, &DEVICE_KEYS, "device."));
+        }
     }
     parsed.try_deserialize::<Layer>().map_err(malformed)?;
     Ok(())
 }
 
 /// The known key within two single-character edits, for "did you mean".
-fn nearest(key: &str) -> Option<&'static str> {
-    KEYS.into_iter()
-        .map(|known| (edit_distance(key, known), known))
+fn nearest_of(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .map(|&known| (edit_distance(key, known), known))
         .filter(|(distance, _)| *distance <= 2)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)

@@ -10,6 +10,7 @@ mod history;
 mod inbox;
 mod outbox;
 mod receipts;
+mod ring;
 mod schema;
 mod send_keys;
 mod waiting;
@@ -33,6 +34,10 @@ pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMess
 pub use outbox::{
     Attempt, Due, GIVE_UP, LONGEST_WAIT, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem,
     Sealed, SendState,
+};
+pub use ring::{
+    FEWEST_BYTES, FEWEST_READINGS, Fresh, LONGEST_READING, MOST_BYTES, MOST_READINGS, PushError,
+    Pushed, Ring, RingLimits,
 };
 pub use send_keys::Once;
 pub use waiting::{Hold, MAX_HELD_PER_SENDER, MAX_HELD_SENDERS, WaitingFor};

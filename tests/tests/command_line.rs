@@ -366,7 +366,12 @@ fn completions_and_man_pages_come_without_a_user_and_are_what_shells_and_man_rea
 
 #[test]
 fn every_program_says_its_version_and_build_in_the_same_form() {
-    for name in ["sealpost", "sealpost-broker", "sealpost-archiver"] {
+    for name in [
+        "sealpost",
+        "sealpost-device",
+        "sealpost-broker",
+        "sealpost-archiver",
+    ] {
         let say = |flag: &str| {
             let said = Command::new(program(name)).arg(flag).output().unwrap();
             assert!(said.status.success(), "{said:?}");

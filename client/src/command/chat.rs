@@ -8,13 +8,13 @@ use sealpost_core::{Content, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::reaching::{Limits, reach};
 use super::{Start, parse_user, stdin_lines};
 use crate::clock;
 use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure};
 use crate::outgoing::{enqueue, permit};
+use crate::reaching::{Limits, Refusals, reach};
 use crate::session::{Happening, Parts, Session};
 use crate::store::{OutboxEntry, Store};
 use crate::trust_policy::TrustPolicy;
@@ -125,7 +125,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     let limits = Limits {
         stop: stop.clone(),
         time: None,
-        outlives_refusals: false,
+        refusals: Refusals::End,
     };
     let reaching = reach(parts, &settings.broker, manner, limits);
     let reached = Box::pin(chat.meanwhile(&mut lines, reaching)).await?;

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Start;
-use super::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, reach};
 use crate::daemon::{Connection, Desk, Door, Manners};
 use crate::event::{Event, Printer};
 use crate::exit::Failure;
+use crate::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
 use crate::session::{Manner, Parts, Session};
 use crate::settings::Receipts;
 use crate::store::SendState;
@@ -124,7 +124,7 @@ impl Office {
         let limits = Limits {
             stop: self.stop.clone(),
             time: None,
-            outlives_refusals: true,
+            refusals: Refusals::MayPass,
         };
         Box::pin(self.meanwhile(reach(parts, broker, manner, limits))).await?
     }

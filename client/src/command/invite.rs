@@ -8,6 +8,7 @@ use super::Start;
 use crate::contact::{self, Added};
 use crate::event::{ContactChangeKind, Event};
 use crate::exit::{Code, Failure};
+use crate::own_link::own_link;
 use crate::{clock, qr};
 
 /// What an operator's invitation begins with, which people may take for a contact link.
@@ -16,31 +17,14 @@ const INVITATION: &str = "sealpost-invitation-";
 /// Prints our own link.
 pub(super) fn invite(mut start: Start) -> Result<(), Failure> {
     let account = start.unlock()?;
-    let identity = account.identity_key();
-    // The first of several: a link has room for one.
-    let broker = start.settings.broker.brokers().next();
-    let broker = broker.map(ToString::to_string).unwrap_or_default();
-    let (realm, user) = (account.realm().clone(), account.user().clone());
-    let link = ContactLink::new(realm, user, identity, &broker).map_err(|_| {
-        Failure::new(
-            Code::Usage,
-            "the broker's address is too long for a link",
-            "Give --broker with a shorter name.",
-        )
-    })?;
-    let link = link.to_string();
+    let event = own_link(&account, &start.settings.broker)?;
     if std::io::stderr().is_terminal()
-        && let Some(code) = qr::code(&link)
+        && let Event::ContactLink { link, .. } = &event
+        && let Some(code) = qr::code(link)
     {
         start.printer.note(&code)?;
     }
-    start.printer.print(&Event::ContactLink {
-        user: account.user().to_string(),
-        realm: account.realm().to_string(),
-        broker,
-        fingerprint: identity.fingerprint(),
-        link,
-    })?;
+    start.printer.print(&event)?;
     start.printer.note(
         "sealpost: who gets this from you yourself and adds it (sealpost add LINK) need not trust the broker about you. It is no \
          secret.",

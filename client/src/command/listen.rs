@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::handler::{Handler, Orders};
 use super::Start;
-use super::reaching::{Limits, reach};
 use crate::cli::ListenArguments;
 use crate::clock;
 use crate::deadline::at;
 use crate::event::Event;
 use crate::exit::{Code, Failure};
+use crate::reaching::{Limits, Refusals, reach};
 use crate::session::{Happening, Manner, Parts, Session};
 use crate::settings::Receipts;
 use crate::store::{SendState, Wanted};
@@ -145,7 +145,7 @@ impl Post {
         let limits = Limits {
             stop: self.over.clone(),
             time: self.deadline,
-            outlives_refusals: false,
+            refusals: Refusals::End,
         };
         let reached = reach(parts, &self.broker, self.manner, limits).await?;
         let Some(mut session) = reached else {

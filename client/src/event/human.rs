@@ -1,8 +1,9 @@
 //! Events in words, for people. Whatever came from others is cleaned here.
 
-use sealpost_core::Timestamp;
+use sealpost_core::{Content, Reading, ReadingGap, Timestamp};
 
-use super::{Check, ContactChangeKind, Event, Verdict};
+use super::{Check, ContactChangeKind, Event, ReadingGapInfo, ReadingInfo, Verdict};
+use crate::moment;
 use crate::terminal::{attributed, clean_line};
 
 impl Event {
@@ -15,12 +16,31 @@ impl Event {
                 kind,
                 text,
                 content,
+                reading,
+                reading_gap,
                 ..
             } => match (text, content) {
                 (Some(text), _) => attributed(from, text),
+                _ if reading.is_some() || reading_gap.is_some() => {
+                    attributed(from, &readings(reading.as_ref(), reading_gap.as_ref()))
+                }
                 (None, Some(content)) => attributed(from, &format!("[{kind}] {content}")),
                 (None, None) => attributed(from, &format!("[{kind}]")),
             },
+            Event::Taken { number, .. } => format!("readings up to {number} are on disk"),
+            Event::Dropped {
+                to,
+                first,
+                last,
+                count,
+                first_at,
+                last_at,
+            } => format!(
+                "no room: {} dropped before they could go to {to}, {}, of {}",
+                counted_readings(*count),
+                numbers(*first, *last),
+                times(first_at.0, last_at.0)
+            ),
             Event::Sent { to, id, .. } => format!("sent to {to}: {id}"),
             Event::Delivered { to, id, .. } => format!("delivered to {to}: {id}"),
             Event::Read { to, id, .. } => format!("read by {to}: {id}"),
@@ -155,7 +175,7 @@ impl Event {
                 messages,
             } => format!(
                 "backup of {user} in realm {realm}, made {}, with {}: {}",
-                crate::moment::shown(created.0),
+                moment::shown(created.0),
                 counted(*messages),
                 clean_line(file)
             ),
@@ -168,7 +188,7 @@ impl Event {
                 fingerprint,
             } => format!(
                 "{user} in realm {realm} ({fingerprint}) is restored as of {}, with {}: {}",
-                crate::moment::shown(created.0),
+                moment::shown(created.0),
                 counted(*messages),
                 clean_line(home)
             ),
@@ -283,6 +303,76 @@ impl Event {
             None => {}
         }
         out
+    }
+}
+
+/// What a message of another kind than text says, for people. Not cleaned.
+pub(crate) fn readable(content: &Content) -> String {
+    match content {
+        Content::Text { text } => text.clone(),
+        Content::Receipt(_) => "[receipt]".to_owned(),
+        Content::Other { kind, json } => {
+            match (Reading::read(content), ReadingGap::read(content)) {
+                (Some(reading), _) => {
+                    reading_words(reading.number(), reading.at(), reading.value())
+                }
+                (_, Some(gap)) => gap_words(
+                    (gap.first(), gap.last(), gap.count()),
+                    gap.first_at(),
+                    gap.last_at(),
+                ),
+                _ => format!("[{kind}] {json}"),
+            }
+        }
+    }
+}
+
+fn readings(reading: Option<&ReadingInfo>, gap: Option<&ReadingGapInfo>) -> String {
+    match (reading, gap) {
+        (Some(reading), _) => {
+            let value = reading.value.to_string();
+            reading_words(reading.number, reading.at.0, &value)
+        }
+        (_, Some(gap)) => gap_words(
+            (gap.first, gap.last, gap.count),
+            gap.first_at.0,
+            gap.last_at.0,
+        ),
+        _ => String::new(),
+    }
+}
+
+fn reading_words(number: u64, at: Timestamp, value: &str) -> String {
+    format!("reading {number} of {}: {value}", moment::shown(at))
+}
+
+fn gap_words((first, last, count): (u64, u64, u64), from: Timestamp, to: Timestamp) -> String {
+    format!(
+        "[{} dropped there for want of room, {}, of {}]",
+        counted_readings(count),
+        numbers(first, last),
+        times(from, to)
+    )
+}
+
+fn numbers(first: u64, last: u64) -> String {
+    match first == last {
+        true => format!("number {first}"),
+        false => format!("numbers {first} to {last}"),
+    }
+}
+
+fn times(first: Timestamp, last: Timestamp) -> String {
+    match first == last {
+        true => moment::shown(first),
+        false => format!("{} to {}", moment::shown(first), moment::shown(last)),
+    }
+}
+
+fn counted_readings(readings: u64) -> String {
+    match readings {
+        1 => "1 reading was".to_owned(),
+        more => format!("{more} readings were"),
     }
 }
 

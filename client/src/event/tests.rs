@@ -44,6 +44,8 @@ fn text_message(text: &str) -> Event {
         kind: "text".into(),
         text: Some(text.into()),
         content: None,
+        reading: None,
+        reading_gap: None,
     }
 }
 
@@ -63,6 +65,8 @@ fn the_json_of_every_event_is_stable() {
                 kind: "reading".into(),
                 text: None,
                 content: serde_json::from_str(r#"{"kind":"reading","value":21.5}"#).ok(),
+                reading: None,
+                reading_gap: None,
             },
             r#"{"event":"message","from":"meter","id":"i","ts":1700000000.000,"kind":"reading","content":{"kind":"reading","value":21.5}}"#,
         ),
@@ -251,6 +255,8 @@ fn people_never_see_a_control_sequence_of_others() {
             kind: "reading".into(),
             text: None,
             content: serde_json::from_str(r#"{"x":"\u001b[2J\u202e"}"#).ok(),
+            reading: None,
+            reading_gap: None,
         },
         Event::Status {
             state: "disconnected",

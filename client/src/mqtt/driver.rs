@@ -28,8 +28,6 @@ use super::{
 const MAX_PACKET: u32 = MAX_ENVELOPE as u32 + 32_768;
 /// What topic and MQTT header take of a packet at most, in bytes: names have at most 64.
 const PACKET_OVERHEAD: usize = 256;
-/// How many messages the broker may have with us unacknowledged.
-const RECEIVE_MAXIMUM: u16 = 64;
 /// Room made before each read, in bytes: small, since a device has little.
 const READ_AHEAD: usize = 16 * 1_024;
 /// How much may wait to be written, in bytes, before more is written into it: beyond that the broker is slow.
@@ -157,7 +155,7 @@ impl Driver {
         let hello = Hello {
             client_id: self.connect.client_id.clone(),
             session_expiry: self.connect.durable.then_some(SESSION_EXPIRY),
-            receive_maximum: RECEIVE_MAXIMUM,
+            receive_maximum: self.connect.receive_maximum,
             max_packet: MAX_PACKET,
             keep_alive: KEEP_ALIVE,
             read_ahead: READ_AHEAD,

@@ -233,7 +233,8 @@ impl Session {
                         }
                         result => result,
                     };
-                    if let Some(attempt) = outcome(&to, result, before, now) {
+                    let attempt = outcome(&to, result, before, now);
+                    if let Some(attempt) = attempt.map(|attempt| self.unless_it_goes_on(attempt)) {
                         attempts.push((number, attempt));
                         told.push(id);
                     }
@@ -270,8 +271,21 @@ impl Session {
         Ok(())
     }
 
+    /// Who never gives up tries again what others would.
+    fn unless_it_goes_on(&self, attempt: Attempt) -> Attempt {
+        match attempt {
+            Attempt::Failed(problem) if !self.manner.gives_up => {
+                Attempt::Later(clock::now().saturating_add(jitter(LONGEST)), problem)
+            }
+            attempt => attempt,
+        }
+    }
+
     /// Gives up what has got nowhere for very long.
     pub(super) fn give_up(&mut self) -> Result<(), StoreError> {
+        if !self.manner.gives_up {
+            return Ok(());
+        }
         let given_up = self.store.give_up(clock::now())?;
         self.carrying.progress.extend(given_up);
         Ok(())
@@ -383,7 +397,12 @@ impl Session {
     fn hold_up(&mut self, to: &UserId, first: Duration, failure: &Failure) -> Result<(), Failure> {
         let wait = jitter(first);
         let until = clock::now().saturating_add(wait);
-        let ids = self.store.hold_up(to, until, &failure.into())?;
+        let problem = failure.into();
+        let ids = match self.manner.gives_up {
+            true => self.store.hold_up(to, until, &problem)?,
+            // The first keeps the others waiting; to write down of each of many thousands why would wear a small disk.
+            false => self.store.hold_up_first(to, until, &problem)?,
+        };
         self.tell(&ids)?;
         let look = Instant::now() + wait;
         self.carrying.look = Some(self.carrying.look.map_or(look, |at| at.min(look)));

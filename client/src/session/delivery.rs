@@ -1,6 +1,6 @@
 //! What is delivered: our own bundle, those of others, and mail.
 
-use sealpost_core::{BundleRefused, Topic, UserId};
+use sealpost_core::{BundleRefused, Envelope, Topic, UserId};
 use tokio::time::Instant;
 
 use super::wanted::Mail;
@@ -93,6 +93,7 @@ impl Session {
 
     /// Receives envelopes; says whether a message was shown.
     pub(super) fn mail(&mut self, mails: Vec<Mail>) -> Result<bool, Failure> {
+        let mails = self.without_strangers(mails)?;
         let received = incoming::receive_all(
             &mut self.store,
             &mut self.account,
@@ -127,6 +128,25 @@ impl Session {
             shown |= self.received(received)?;
         }
         Ok(shown)
+    }
+
+    /// Drops mail of who is no contact, where nobody is there to meet strangers.
+    fn without_strangers(&mut self, mails: Vec<Mail>) -> Result<Vec<Mail>, Failure> {
+        if self.manner.strangers {
+            return Ok(mails);
+        }
+        let mut of_contacts = Vec::with_capacity(mails.len());
+        for mail in mails {
+            match Envelope::parse(&mail.payload) {
+                Ok(envelope) if self.store.contact(envelope.from())?.is_none() => {
+                    tracing::info!(from = %envelope.from(), "mail of a stranger is dropped");
+                    self.mqtt.acknowledge(mail.receipt);
+                }
+                // What is no envelope is refused with the others.
+                _ => of_contacts.push(mail),
+            }
+        }
+        Ok(of_contacts)
     }
 
     /// Deals with what became of an envelope; says whether a message was shown.

@@ -16,7 +16,7 @@ use super::closed;
 use super::opening::credentials;
 use crate::account::Account;
 use crate::exit::{Failure, not_connected, not_published};
-use crate::mqtt::{Connect, Mqtt, MqttError, MqttEvent};
+use crate::mqtt::{Connect, Mqtt, MqttError, MqttEvent, RECEIVE_MAXIMUM};
 
 /// How long it may take.
 const HAND_OVER_TIME: Duration = Duration::from_secs(10);
@@ -68,6 +68,7 @@ async fn log_in(
         route: broker.clone(),
         client_id: client_id.clone(),
         durable: false,
+        receive_maximum: RECEIVE_MAXIMUM,
     };
     let (_, identity) = watch::channel(identity.clone());
     let credentials = credentials(account, identity, client_id).await?;

@@ -23,6 +23,7 @@ pub(super) async fn start(
     broker: &Route,
     client_id: String,
     identity: watch::Receiver<Identity>,
+    receive_maximum: u16,
 ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>), Failure> {
     // A file that cannot be read is our own affair, not the broker's.
     broker.check()?;
@@ -30,6 +31,7 @@ pub(super) async fn start(
         route: broker.clone(),
         client_id: client_id.clone(),
         durable: true,
+        receive_maximum,
     };
     let credentials = credentials(account, identity, client_id).await?;
     let (mqtt, mut events) = Mqtt::start(connect, credentials);

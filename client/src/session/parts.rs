@@ -1,11 +1,17 @@
 //! What a session is made of, and how it is to behave.
 
+use std::time::Duration;
+
 use crate::account::Account;
 use crate::event::Printer;
 use crate::exit::Failure;
+use crate::mqtt::RECEIVE_MAXIMUM;
 use crate::settings::Receipts;
 use crate::store::Store;
 use crate::trust_policy::TrustPolicy;
+
+/// How often we look whether another process wrote something, where nothing speaks for more seldom.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// What a command wants to be told and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +24,15 @@ pub struct Manner {
     pub receipts: Receipts,
     /// To whom may be sent.
     pub trust: TrustPolicy,
+    /// Whether a message that is refused for good, or got nowhere for 30 days, is given up. Otherwise it is tried again and again,
+    /// and those behind it wait: for who keeps a bounded number of them and has nobody to decide.
+    pub gives_up: bool,
+    /// Whether mail of who is no contact is kept until their keys are there. Otherwise it is dropped unopened.
+    pub strangers: bool,
+    /// How many messages the broker may have with us unacknowledged. Bounds what mail takes of the memory.
+    pub receive_maximum: u16,
+    /// How often to look whether another process wrote something: a message into the outbox, a decision, new keys.
+    pub glance: Duration,
 }
 
 impl Default for Manner {
@@ -27,6 +42,10 @@ impl Default for Manner {
             quiet: false,
             receipts: Receipts::Delivered,
             trust: TrustPolicy::default(),
+            gives_up: true,
+            strangers: true,
+            receive_maximum: RECEIVE_MAXIMUM,
+            glance: GLANCE,
         }
     }
 }

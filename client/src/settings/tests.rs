@@ -240,7 +240,8 @@ fn the_commented_default_file_says_what_the_defaults_are() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    for key in KEYS {
+    // The table of a device has a file of its own: config/device.toml.
+    for key in KEYS.into_iter().filter(|key| *key != "device") {
         assert!(
             uncommented.contains(&format!("{key} = ")),
             "config/client.toml does not mention {key}"

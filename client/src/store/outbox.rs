@@ -448,6 +448,30 @@ impl Store {
         ids.map(|id| message_id(&id?)).collect()
     }
 
+    /// The first message that waits for a recipient waits until then, for this reason, and keeps those behind it waiting.
+    pub fn hold_up_first(
+        &mut self,
+        to: &UserId,
+        until: Timestamp,
+        problem: &Problem,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "UPDATE outbox SET due = ?2, attempts = attempts + 1, problem_code = ?3, problem = ?4, hint = ?5
+             WHERE number = (SELECT min(number) FROM outbox WHERE recipient = ?1 AND state = 0) RETURNING id",
+        )?;
+        let ids = statement.query_map(
+            params![
+                to.as_str(),
+                to_sql(until.millis()),
+                problem.code,
+                problem.message,
+                problem.hint
+            ],
+            |row| row.get::<_, Vec<u8>>(0),
+        )?;
+        ids.map(|id| message_id(&id?)).collect()
+    }
+
     /// Gives up what has got nowhere for [`GIVE_UP`], and returns it. What nobody receipted for as long is not sent
     /// again. Time counts while this is called now and then: not what goes by while the machine is off for long, nor what a
     /// clock that is set passes over.

@@ -12,7 +12,7 @@ use super::Doctor;
 use crate::account::Account;
 use crate::event::{Check, Event, date};
 use crate::exit::Failure;
-use crate::mqtt::{Connect, Mqtt, MqttEvent};
+use crate::mqtt::{Connect, Mqtt, MqttEvent, RECEIVE_MAXIMUM};
 use crate::own_bundle::{self, OwnBundle};
 use crate::session::credentials;
 use crate::store::Store;
@@ -145,6 +145,7 @@ impl Doctor {
             client_id: client_id.clone(),
             // Beside whatever runs for this home, and leaving nothing behind.
             durable: false,
+            receive_maximum: RECEIVE_MAXIMUM,
         };
         let (_, identity) = watch::channel(account.identity().clone());
         let login = match credentials(account, identity, client_id).await {

@@ -70,6 +70,7 @@ fn start(urls: &[&str]) -> World {
         route: Route::over(first, urls.collect(), Arc::clone(&wire) as _),
         client_id: "c".into(),
         durable: true,
+        receive_maximum: crate::mqtt::RECEIVE_MAXIMUM,
     };
     let credentials =
         |binding: &ChannelBinding| ("bob".to_owned(), format!("for {:?}", binding.as_bytes()));

@@ -8,25 +8,78 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::Event;
 use crate::exit::{Code, Failure, not_connected};
+use crate::home::{Home, HomeError, HomeLock};
 use crate::session::{Manner, NotConnected, Parts, Session};
 
 /// How long until a broker that was not there is tried again: twice as long each time, up to the longest.
-pub(super) const CONNECT_AGAIN: Duration = Duration::from_secs(1);
-pub(super) const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
+pub const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+/// See [`CONNECT_AGAIN`].
+pub const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
 
 /// When to stop trying.
-pub(super) struct Limits {
+#[derive(Debug, Clone)]
+pub struct Limits {
     /// Without a word.
-    pub(super) stop: CancellationToken,
+    pub stop: CancellationToken,
     /// As a failure; and how long it is until then, for its text.
-    pub(super) time: Option<(Instant, Duration)>,
-    /// Whether to go on although the broker refuses the login, which may pass when a clock is set or an operator acts. Without
-    /// anybody to read why, that is better than to end.
-    pub(super) outlives_refusals: bool,
+    pub time: Option<(Instant, Duration)>,
+    /// What it takes for a refusal.
+    pub refusals: Refusals,
+}
+
+/// Whether to go on although the broker refuses us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusals {
+    /// Somebody is there to read why.
+    End,
+    /// Those of the login pass, when a clock is set or an operator acts. Without anybody to read why, to go on is better than to end.
+    MayPass,
+    /// All may pass: nobody ever comes to start it again.
+    AllMayPass,
+}
+
+impl Refusals {
+    /// Whether it is worth while to try again after this.
+    #[must_use]
+    pub fn pass(self, failure: &Failure) -> bool {
+        match failure.code {
+            Code::Unreachable => true,
+            Code::Refused => match self {
+                Refusals::End => false,
+                Refusals::MayPass => failure.passes,
+                Refusals::AllMayPass => true,
+            },
+            _ => failure.passes,
+        }
+    }
+}
+
+/// How long a `send` may take to give way: it says goodbye to the broker.
+const GIVING_WAY: Duration = Duration::from_secs(10);
+
+/// Becomes the one process of a home that receives. A `send` on its errand gives way within a moment.
+///
+/// # Errors
+/// When another one is, or the lock cannot be had.
+pub async fn become_receiver(home: &Home) -> Result<HomeLock, HomeError> {
+    let patience = Instant::now() + GIVING_WAY;
+    let mut wanted = None;
+    loop {
+        if wanted.is_none() {
+            wanted = home.want_receiving()?;
+        }
+        match home.lock_receiving() {
+            Err(HomeError::AlreadyReceiving {
+                gives_way: true, ..
+            }) if Instant::now() < patience => {}
+            locked => return locked,
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Connects; tries again while the broker cannot be reached, and says so once for each reason. `None` when it was stopped.
-pub(super) async fn reach(
+pub async fn reach(
     mut parts: Parts,
     broker: &Route,
     manner: Manner,
@@ -35,7 +88,7 @@ pub(super) async fn reach(
     let Limits {
         stop,
         time,
-        outlives_refusals,
+        refusals,
     } = limits;
     let mut wait = CONNECT_AGAIN;
     let mut last: Option<Failure> = None;
@@ -53,12 +106,7 @@ pub(super) async fn reach(
             failure,
         } = *not;
         let late = time.is_some_and(|(until, _)| Instant::now() >= until);
-        let passes = match failure.code {
-            Code::Unreachable => true,
-            Code::Refused => failure.passes && outlives_refusals,
-            _ => failure.passes,
-        };
-        if !passes || late {
+        if !refusals.pass(&failure) || late {
             return Err(failure);
         }
         parts = again;
