@@ -8,7 +8,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man bench bench-tools conformance fuzz soak run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man device bench bench-tools conformance fuzz soak run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,13 @@ man: ## Write man pages and shell completions into target/man and target/complet
 	done
 	$(CARGO) run --locked -p sealpost-broker --example broker_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
 	$(CARGO) run --locked -p sealpost-archiver --example archiver_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(CARGO) run --locked -p sealpost-device --example device_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+
+device: ## Build sealpost-device to be small (target/device), and check that it is: 10 MiB resident
+	$(CARGO) build --locked --profile device -p sealpost-device
+	$(CARGO) build --workspace --locked
+	SEALPOST_TEST_DEVICE=$(abspath $(PROGRAMS))/device/sealpost-device \
+		$(CARGO) test --workspace --locked --test devices -- --nocapture small_with_a_full_ring
 
 bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
 	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench

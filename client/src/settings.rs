@@ -34,7 +34,7 @@ const MAX_AGE: u64 = 3_650;
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 14] = [
+pub(crate) const KEYS: [&str; 15] = [
     "user",
     "broker",
     "ca",

@@ -47,7 +47,8 @@ pub fn keys(home: &Home, settings: &Settings) -> Result<(Account, bool), Failure
     let account = account
         .with_invitation(settings.invitation.clone())
         .with_rotation(settings.rotate_keys_after)
-        .with_passphrase_command(settings.passphrase_command.clone());
+        .with_passphrase_command(settings.passphrase_command.clone())
+        .with_broker_password_command(settings.broker_password_command.clone());
     Ok((account, made))
 }
 
