@@ -150,7 +150,9 @@ impl From<SettingsError> for Failure {
             SettingsError::Age { .. } => "For example: rotate_keys_after = \"90d\", or \"never\"".to_owned(),
             SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
             SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
-            SettingsError::Malformed { .. } => "Compare it with the commented config/client.toml.".to_owned(),
+            SettingsError::Malformed { .. } => {
+                "Compare it with the commented config/client.toml, or config/device.toml for a device.".to_owned()
+            }
             SettingsError::UnknownKey { key, .. } if key == "passphrase" => {
                 "A passphrase is never written down here; use passphrase_command.".to_owned()
             }

@@ -283,6 +283,22 @@ impl Store {
         Ok(done)
     }
 
+    /// Does something whose writes may be lost with the power, though not with the process: without a sync of the disk, for what is
+    /// found out again. A later write that is synced syncs these, too.
+    pub(crate) fn lightly<T, E: From<StoreError>>(
+        &mut self,
+        within: impl FnOnce(&mut Store) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let sync = |store: &Store, how: &str| {
+            let set = store.db.pragma_update(None, "synchronous", how);
+            set.map_err(StoreError::from)
+        };
+        sync(self, "NORMAL")?;
+        let done = within(self);
+        sync(self, "FULL")?;
+        done
+    }
+
     fn immediate(&mut self) -> Result<Change<'_>, StoreError> {
         Change::begin(&self.db)
     }

@@ -65,6 +65,7 @@ pub fn manner() -> Manner {
         // The recipient is pinned by a link. When they change their identity and sign that with the old one, nobody is here to compare.
         trust: TrustPolicy::Known,
         gives_up: false,
+        spares_disk: true,
         strangers: false,
         receive_maximum: RECEIVE_MAXIMUM,
         glance: GLANCE,

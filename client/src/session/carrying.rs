@@ -256,7 +256,12 @@ impl Session {
                 },
             }
         }
-        self.store.attempted(&attempts, now)?;
+        match self.manner.spares_disk {
+            true => self
+                .store
+                .lightly(|store| store.attempted(&attempts, now))?,
+            false => self.store.attempted(&attempts, now)?,
+        }
         self.tell(&told)?;
         self.carry()
     }

@@ -27,6 +27,9 @@ pub struct Manner {
     /// Whether a message that is refused for good, or got nowhere for 30 days, is given up. Otherwise it is tried again and again,
     /// and those behind it wait: for who keeps a bounded number of them and has nobody to decide.
     pub gives_up: bool,
+    /// Whether few writes matter more than that none is repeated: that the broker has a message is then written down without a sync, and
+    /// after a loss of power the same bytes may go to it again.
+    pub spares_disk: bool,
     /// Whether mail of who is no contact is kept until their keys are there. Otherwise it is dropped unopened.
     pub strangers: bool,
     /// How many messages the broker may have with us unacknowledged. Bounds what mail takes of the memory.
@@ -43,6 +46,7 @@ impl Default for Manner {
             receipts: Receipts::Delivered,
             trust: TrustPolicy::default(),
             gives_up: true,
+            spares_disk: false,
             strangers: true,
             receive_maximum: RECEIVE_MAXIMUM,
             glance: GLANCE,
