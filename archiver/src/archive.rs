@@ -8,13 +8,12 @@ use std::time::SystemTime;
 use rand::Rng as _;
 use sealpost_archive::log_file::AppendError;
 use sealpost_core::{Identity, LoginToken};
-use sealpost_mqtt::{ChannelBinding, Login, Route};
+use sealpost_mqtt::{BrokerPassword, BrokerPasswordError, ChannelBinding, Login, Route};
 use sealpost_service::endpoint::Endpoint;
 use sealpost_service::manager;
 use tokio_util::sync::CancellationToken;
 
 use crate::administration::retain_now_and_then;
-use crate::broker_password::{BrokerPassword, BrokerPasswordError};
 use crate::control::socket::ControlSocket;
 use crate::evidence::EvidenceError;
 use crate::key::{self, KeyError};

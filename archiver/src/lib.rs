@@ -14,7 +14,6 @@
 pub mod administration;
 pub mod archive;
 pub mod arrival;
-pub mod broker_password;
 pub mod cli;
 pub mod command;
 pub mod committer;

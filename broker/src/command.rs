@@ -5,6 +5,7 @@ mod certificate;
 mod check;
 mod check_config;
 mod drain;
+mod export;
 pub mod failure;
 mod invite;
 mod passwd;
@@ -24,6 +25,7 @@ use crate::command::backup::BackupArguments;
 use crate::command::certificate::CertificateArguments;
 use crate::command::check_config::CheckConfigArguments;
 use crate::command::drain::DrainArguments;
+use crate::command::export::ExportArguments;
 use crate::command::failure::Failure;
 use crate::command::invite::InviteArguments;
 use crate::command::passwd::PasswdArguments;
@@ -119,6 +121,9 @@ enum Command {
     Backup(BackupArguments),
     /// Make a data directory (--data; there must be nothing) from a backup.
     Restore(RestoreArguments),
+    /// Give everybody's keys, and the mail that waits, to another broker than ours, from the files of a broker that does not run.
+    /// (For another broker of ours: backup and restore.)
+    Export(ExportArguments),
     /// Read all that a broker that does not run has kept, and say whether it is whole.
     Check,
     /// Say whether a file of settings can be used, and what is wrong with it.
@@ -154,6 +159,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Drain(drain)) => drain::run(global, drain),
         Some(Command::Backup(backup)) => backup::run(global, backup),
         Some(Command::Restore(restore)) => restore::run(global, restore),
+        Some(Command::Export(export)) => export::run(global, export),
         Some(Command::Check) => check::run(global),
         Some(Command::CheckConfig(check)) => check_config::run(global, check),
         Some(Command::Reload) => reload::run(global),

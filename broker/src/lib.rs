@@ -22,6 +22,7 @@ pub mod command;
 pub mod connection;
 pub mod control;
 pub mod delivery;
+pub mod export;
 mod files;
 pub mod inspection;
 pub mod journal;

@@ -14,8 +14,10 @@
 
 mod advice;
 mod backoff;
+mod broker_password;
 mod broker_url;
 mod connection;
+mod courier;
 mod dial;
 mod keep_alive;
 mod packets;
@@ -29,11 +31,13 @@ mod words;
 
 pub use self::advice::{advice, advice_on_files, dial_advice};
 pub use self::backoff::Backoff;
+pub use self::broker_password::{BrokerPassword, BrokerPasswordError};
 pub use self::broker_url::{BrokerUrl, BrokerUrlError, Transport};
 pub use self::connection::{
     ConnectionError, Hello, Login, Welcome, check_granted, close, closed, goodbye_words,
     login_words, sign_in, unexpected,
 };
+pub use self::courier::{CourierError, Delivered, Parcel, courier_hello, publish_all};
 pub use self::dial::{BoxStream, ChannelBinding, DialError, Dialled, Dialler, Dialling, Stream};
 pub use self::keep_alive::KeepAlive;
 pub use self::packets::{Incoming, Outgoing};

@@ -116,6 +116,13 @@ impl Deployment {
         }
     }
 
+    /// Whether what is sent after the broker was lost comes behind what was sent before. What a NATS node had on its way when it
+    /// died comes again after a while, behind what was sent later.
+    #[must_use]
+    pub fn keeps_the_order_over_a_loss(&self) -> bool {
+        self.kind != Kind::Nats
+    }
+
     /// Whether the broker says of a publish that it is not allowed. MQTT 3.1.1 has no words for that: NATS acknowledges it and
     /// throws it away.
     #[must_use]

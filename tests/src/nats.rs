@@ -29,6 +29,17 @@ impl Nats {
     /// Starts one that lets these users and this archiver in, each with their name as password.
     #[must_use]
     pub fn start(users: &[&str], archivers: &[&str]) -> Nats {
+        let archivers = archivers.iter().map(|name| ("--archiver", *name));
+        Nats::start_for(users, &archivers.collect::<Vec<_>>())
+    }
+
+    /// Starts one that lets these users in, and `migration`, by whom others move there.
+    #[must_use]
+    pub fn with_migration(users: &[&str]) -> Nats {
+        Nats::start_for(users, &[("--migration", "migration")])
+    }
+
+    fn start_for(users: &[&str], others: &[(&str, &str)]) -> Nats {
         let dir = tempfile::tempdir().unwrap();
         let ours = root().join("config/nats");
         std::fs::copy(ours.join("nats.conf"), dir.path().join("nats.conf")).unwrap();
@@ -36,8 +47,8 @@ impl Nats {
         for user in users {
             entries += &entry(&ours, &[user], user);
         }
-        for archiver in archivers {
-            entries += &entry(&ours, &["--archiver", archiver], archiver);
+        for (kind, name) in others {
+            entries += &entry(&ours, &[kind, name], name);
         }
         let empty = std::fs::read_to_string(ours.join("users.conf")).unwrap();
         let filled = empty.replace("users: [\n", &format!("users: [\n{entries}"));

@@ -1,4 +1,4 @@
-//! The archiver's password at a broker that knows no login by identity key.
+//! A service's password at a broker that knows no login by identity key, in a file.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -44,16 +44,13 @@ impl BrokerPasswordError {
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
-            BrokerPasswordError::Io { .. } => {
-                "password_file names it; check the path and who may read it".to_owned()
-            }
+            BrokerPasswordError::Io { .. } => "check the path and who may read it".to_owned(),
             BrokerPasswordError::Exposed { path, .. } => format!(
                 "chmod 600 {}; if others may have read it, change the password at the broker",
                 path.display()
             ),
             BrokerPasswordError::Malformed(_) => {
-                "its first line is the password, as the broker knows it for this archiver's name"
-                    .to_owned()
+                "its first line is the password, as the broker knows it for this name".to_owned()
             }
         }
     }
