@@ -1,6 +1,6 @@
 //! The daemon's interface: JSON-RPC 2.0, one object a line, on a Unix socket.
 //!
-//! [`protocol`] reads requests, the [`Desk`] answers them and hands out messages, without sockets; the [`Door`] is the
+//! `protocol` reads requests, the [`Desk`] answers them and hands out messages, without sockets; the [`Door`] is the
 //! socket. A message is marked shown when who was given it says so, or when it was written to them, if they asked for
 //! that: whatever ends before, it comes again.
 
@@ -32,7 +32,7 @@ pub enum Coming {
     Joined(ClientId, Lines),
     /// They sent a line.
     Line(ClientId, Vec<u8>),
-    /// They sent a line longer than [`MAX_REQUEST`], of which nothing more is read.
+    /// They sent a line longer than `MAX_REQUEST`, of which nothing more is read.
     TooLong(ClientId),
     /// A message was written to them that is acknowledged by that.
     Written(ClientId, MessageName),

@@ -418,6 +418,7 @@ impl From<RestoreError> for Failure {
                 "Nothing is ever written over a home. Choose another --home, or move that one away."
             }
             RestoreError::Busy(_) => "Wait until it has ended.",
+            RestoreError::Foreign(_) => "Restore into a folder that nobody else can write to.",
             RestoreError::Write { .. } => {
                 "Check the folder, its owner and the free space. Nothing of it is left."
             }

@@ -51,6 +51,9 @@ pub enum RestoreError {
     /// Another restore is at work there.
     #[error("another restore is at work in {0}")]
     Busy(PathBuf),
+    /// Somebody else has made the folder in which the home is to grow.
+    #[error("{0:?} belongs to somebody else")]
+    Foreign(PathBuf),
     /// The new home cannot be written.
     #[error("cannot write {path}: {source}")]
     Write {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::RestoreError;
@@ -60,7 +60,15 @@ impl Staging {
             }
             // Another one may have put it in its place, or removed it, before we had the lock.
             let of = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-            let ours = folder.metadata().map(of).map_err(&failed)?;
+            let found = folder.metadata().map_err(&failed)?;
+            if found.uid() != rustix::process::geteuid().as_raw() {
+                return Err(RestoreError::Foreign(path));
+            }
+            if found.mode() & 0o077 != 0 {
+                let private = fs::Permissions::from_mode(0o700);
+                folder.set_permissions(private).map_err(&failed)?;
+            }
+            let ours = of(found);
             if fs::symlink_metadata(&path).map(of).ok() != Some(ours) {
                 continue;
             }

@@ -421,6 +421,24 @@ fn what_a_killed_restore_left_is_cleared_and_one_at_work_is_left_alone() {
 }
 
 #[test]
+fn a_home_does_not_grow_in_a_folder_of_somebody_elses() {
+    let house = House::new();
+    let backup = house.backup();
+    let new = tempfile::tempdir().unwrap();
+    let staging = new.path().join(".alice.restoring");
+    fs::create_dir(&staging).unwrap();
+    // Only root can try this.
+    if std::os::unix::fs::chown(&staging, Some(65_534), None).is_ok() {
+        let refused = house.restore(&backup, &new.path().join("alice"));
+        assert!(
+            matches!(refused, Err(RestoreError::Foreign(_))),
+            "{refused:?}"
+        );
+        assert_eq!(names(new.path()), [".alice.restoring"]);
+    }
+}
+
+#[test]
 fn a_look_at_a_backup_leaves_nothing_and_who_is_asked_to_stop_neither() {
     let house = House::new();
     let backup = house.backup();

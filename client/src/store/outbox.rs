@@ -500,7 +500,7 @@ impl Store {
     }
 
     /// Since when, in ms since the epoch, the clock has gone on as clocks do.
-    fn watched_since(&mut self, now: Timestamp) -> Result<u64, StoreError> {
+    pub(super) fn watched_since(&mut self, now: Timestamp) -> Result<u64, StoreError> {
         let now = now.millis();
         let before: Option<String> = self
             .db

@@ -57,11 +57,13 @@ impl Store {
         reason: WaitingFor,
         now: Timestamp,
     ) -> Result<Hold, StoreError> {
+        // Not because a clock that was set says so: the broker has forgotten them.
+        let long_ago = now.millis().saturating_sub(MAX_AGE);
+        let time_went_by = self.watched_since(now)? < long_ago;
         let tx = self.immediate()?;
-        tx.execute(
-            "DELETE FROM waiting WHERE at < ?1",
-            [to_sql(now.millis().saturating_sub(MAX_AGE))],
-        )?;
+        if time_went_by {
+            tx.execute("DELETE FROM waiting WHERE at < ?1", [to_sql(long_ago)])?;
+        }
         let there: Option<u32> = tx
             .query_row("SELECT 1 FROM waiting WHERE digest = ?1", [digest], |row| {
                 row.get(0)
@@ -164,6 +166,8 @@ mod tests {
     use super::super::tests::{at, store, user};
     use super::*;
 
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+
     fn digest(n: u32) -> [u8; 32] {
         let mut digest = [0; 32];
         digest[..4].copy_from_slice(&n.to_be_bytes());
@@ -226,6 +230,10 @@ mod tests {
         store
             .hold(&carol, &digest(1), b"old", WaitingFor::Decision, at(5))
             .unwrap();
+        // Watched from day to day, as whoever receives does.
+        for day in 0..=45 {
+            store.give_up(at(5 + day * DAY)).unwrap();
+        }
         store
             .hold(
                 &carol,
@@ -236,6 +244,22 @@ mod tests {
             )
             .unwrap();
         assert_eq!(store.held(&carol).unwrap(), [b"new"]);
+    }
+
+    #[test]
+    fn nothing_that_waits_is_forgotten_because_a_clock_was_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        let carol = user("carol");
+        store
+            .hold(&carol, &digest(1), b"old", WaitingFor::Decision, at(5))
+            .unwrap();
+        for (n, now) in [(2, 400 * DAY), (3, 5)] {
+            store
+                .hold(&carol, &digest(n), b"new", WaitingFor::Decision, at(now))
+                .unwrap();
+        }
+        assert_eq!(store.held(&carol).unwrap().len(), 3);
     }
 
     #[test]
