@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod digest;
 pub mod envelope_names;
 pub mod follow;
 pub mod gaps;

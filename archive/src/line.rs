@@ -28,7 +28,13 @@ use base64::engine::general_purpose::STANDARD;
 use sealpost_core::{Timestamp, Topic, UserId};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
+mod writing;
+
+pub use writing::{write_erasure, write_message, write_retirement, write_tombstone, write_unfit};
+
+use crate::digest::Digest;
 use crate::hash::Hash;
 
 /// The greatest line number: the greatest integer that every JSON reader takes exactly.
@@ -61,110 +67,6 @@ impl Verified {
     }
 }
 
-/// Appends to `out` the line that keeps an envelope or a bundle, newline included.
-///
-/// `payload` is in its one encoding: it starts with `{"v":` and has no newline. Whoever takes it in makes sure.
-pub fn write_message(
-    out: &mut Vec<u8>,
-    seq: u64,
-    archived_at: Timestamp,
-    verified: Option<Verified>,
-    payload: &[u8],
-) {
-    write_head(out, seq, archived_at);
-    if let Some(verified) = verified {
-        out.extend_from_slice(b"\"verified\":");
-        out.extend_from_slice(verified.as_json().as_bytes());
-        out.push(b',');
-    }
-    out.extend_from_slice(payload.get(1..).unwrap_or_default());
-    out.push(b'\n');
-}
-
-/// Appends to `out` the line that keeps a payload which is no envelope for its topic, newline
-/// included.
-pub fn write_unfit(
-    out: &mut Vec<u8>,
-    seq: u64,
-    archived_at: Timestamp,
-    topic: &[u8],
-    error: &str,
-    payload: &[u8],
-) {
-    write_head(out, seq, archived_at);
-    match std::str::from_utf8(topic) {
-        Ok(topic) => {
-            out.extend_from_slice(b"\"topic\":");
-            write_json_string(out, topic);
-        }
-        Err(_) => {
-            out.extend_from_slice(b"\"topic_raw\":\"");
-            out.extend_from_slice(STANDARD.encode(topic).as_bytes());
-            out.push(b'"');
-        }
-    }
-    out.extend_from_slice(b",\"error\":");
-    write_json_string(out, error);
-    out.extend_from_slice(b",\"raw\":\"");
-    out.extend_from_slice(STANDARD.encode(payload).as_bytes());
-    out.extend_from_slice(b"\"}\n");
-}
-
-/// Appends to `out` the record that line `erases` was erased, newline included.
-pub fn write_erasure(
-    out: &mut Vec<u8>,
-    seq: u64,
-    archived_at: Timestamp,
-    erases: u64,
-    leaf: Hash,
-    reason: &str,
-) {
-    let removed = format!("\"erases\":{erases},\"leaf\":\"{leaf}\"");
-    write_record(out, seq, archived_at, &removed, reason);
-}
-
-/// Appends to `out` the record that the lines 1 to `retires`, whose root is `root`, were removed, newline included.
-pub fn write_retirement(
-    out: &mut Vec<u8>,
-    seq: u64,
-    archived_at: Timestamp,
-    retires: u64,
-    root: Hash,
-    reason: &str,
-) {
-    let removed = format!("\"retires\":{retires},\"root\":\"{root}\"");
-    write_record(out, seq, archived_at, &removed, reason);
-}
-
-/// Appends to `out` what stands in the place of line `seq` after its erasure, newline included. `archived_at` is the line's own.
-pub fn write_tombstone(
-    out: &mut Vec<u8>,
-    seq: u64,
-    archived_at: Timestamp,
-    erased_by: u64,
-    leaf: Hash,
-) {
-    write_head(out, seq, archived_at);
-    out.extend_from_slice(format!("\"erased_by\":{erased_by},\"leaf\":\"{leaf}\"}}\n").as_bytes());
-}
-
-/// A record of what was removed, by the members that say it.
-fn write_record(out: &mut Vec<u8>, seq: u64, archived_at: Timestamp, removed: &str, reason: &str) {
-    write_head(out, seq, archived_at);
-    out.extend_from_slice(removed.as_bytes());
-    out.extend_from_slice(b",\"reason\":");
-    write_json_string(out, reason);
-    out.extend_from_slice(b"}\n");
-}
-
-fn write_head(out: &mut Vec<u8>, seq: u64, archived_at: Timestamp) {
-    out.extend_from_slice(format!("{{\"seq\":{seq},\"archived_at\":{archived_at},").as_bytes());
-}
-
-fn write_json_string(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(serde_json::Value::from(text).to_string().as_bytes());
-}
-
 /// A line read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -184,9 +86,7 @@ pub enum Body<'a> {
     /// A record that a line was erased.
     Erasure {
         /// The line.
-        erases: u64,
-        /// Its leaf.
-        leaf: Hash,
+        erased: Erased,
         /// Why.
         reason: Cow<'a, str>,
     },
@@ -206,6 +106,19 @@ pub enum Body<'a> {
         /// The leaf of the line that was here.
         leaf: Hash,
     },
+}
+
+/// What the record of an erasure keeps of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Its number.
+    pub seq: u64,
+    /// When it was written. The leaf covers it, but nobody can make the leaf again without the line; so the record says it, too.
+    pub archived_at: Timestamp,
+    /// The digest of its message, so that it is known again should it be delivered once more.
+    pub digest: Digest,
+    /// Its leaf.
+    pub leaf: Hash,
 }
 
 /// A message as it arrived.
@@ -278,6 +191,9 @@ struct ErasureMembers<'a> {
     #[serde(rename = "archived_at")]
     _archived_at: IgnoredAny,
     erases: u64,
+    #[serde(borrow)]
+    line_archived_at: &'a RawValue,
+    digest: Digest,
     leaf: Hash,
     #[serde(borrow)]
     reason: Cow<'a, str>,
@@ -317,16 +233,17 @@ impl<'a> Line<'a> {
         let body = if rest.starts_with(b"\"topic") {
             Body::Message(unfit(line)?)
         } else if rest.starts_with(b"\"erases\":") {
-            let ErasureMembers {
-                erases,
-                leaf,
-                reason,
-                ..
-            } = from_json(line)?;
+            let record: ErasureMembers<'a> = from_json(line)?;
+            let archived_at = Timestamp::parse(record.line_archived_at.get())
+                .map_err(|error| LineError::Json(format!("\"line_archived_at\": {error}")))?;
             Body::Erasure {
-                erases,
-                leaf,
-                reason,
+                erased: Erased {
+                    seq: record.erases,
+                    archived_at,
+                    digest: record.digest,
+                    leaf: record.leaf,
+                },
+                reason: record.reason,
             }
         } else if rest.starts_with(b"\"retires\":") {
             let RetirementMembers {
@@ -527,13 +444,18 @@ mod tests {
             format!("{:?}", line.body)
         };
         let reason = Cow::Borrowed("asked \"so\"\nby bob");
+        let erased = Erased {
+            seq: 7,
+            archived_at: Timestamp::parse("1600000000.000").unwrap(),
+            digest: Digest::of(b"inbox/bob", b"a payload"),
+            leaf,
+        };
         assert_eq!(
-            body(&|out| write_erasure(out, 9, at(), 7, leaf, &reason)),
+            body(&|out| write_erasure(out, 9, at(), &erased, &reason)),
             format!(
                 "{:?}",
                 Body::Erasure {
-                    erases: 7,
-                    leaf,
+                    erased,
                     reason: reason.clone()
                 }
             )
@@ -614,7 +536,9 @@ mod tests {
             r#"{"seq":1,"archived_at":1.000,"topic":"t","topic_raw":"dA==","error":"e","raw":""}"#,
             r#"{"seq":1,"archived_at":1.000,"topic":"t","error":"e","raw":"","more":1}"#,
             r#"{"seq":1,"archived_at":1.000,"to":"bob","user":"bob"}"#,
-            r#"{"seq":1,"archived_at":1.000,"erases":1,"leaf":"AAAA","reason":""}"#,
+            r#"{"seq":2,"archived_at":1.000,"erases":1,"line_archived_at":1.000,"digest":"AAAA","leaf":"AAAA","reason":""}"#,
+            r#"{"seq":2,"archived_at":1.000,"erases":1,"line_archived_at":1.0,"digest":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","leaf":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","reason":""}"#,
+            r#"{"seq":2,"archived_at":1.000,"erases":1,"leaf":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","reason":""}"#,
             r#"{"seq":1,"archived_at":1.000,"erased_by":2}"#,
             r#"{"seq":1,"archived_at":1.000,"retires":2,"root":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}"#,
             r#"{"seq":9007199254740992,"archived_at":1.000,"to":"bob"}"#,

@@ -6,9 +6,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use sealpost_core::Timestamp;
-use sha2::{Digest as _, Sha256};
 
-use crate::line::{Body, Line, Message};
+use crate::digest::Digest;
+use crate::line::{Body, Line};
 use crate::log_reader::{LogLines, LogReader, ReadError, Selection};
 use crate::storage::StoredFile;
 
@@ -19,8 +19,8 @@ pub const WINDOW: usize = 1_000_000;
 #[derive(Debug)]
 pub struct Merge<'a, F> {
     sources: Vec<Source<'a, F>>,
-    seen: HashSet<[u8; 32]>,
-    order: VecDeque<[u8; 32]>,
+    seen: HashSet<Digest>,
+    order: VecDeque<Digest>,
     window: usize,
     /// How many messages were left out, because they had come before.
     repeated: u64,
@@ -36,7 +36,7 @@ struct Source<'a, F> {
 #[derive(Debug)]
 struct Next {
     archived_at: Timestamp,
-    digest: [u8; 32],
+    digest: Digest,
     line: Vec<u8>,
 }
 
@@ -115,9 +115,9 @@ impl<F: StoredFile> Source<'_, F> {
         self.next = None;
         while let Some(found) = self.lines.next_line()? {
             let digest = match Line::parse(found.bytes).map(|line| line.body) {
-                Ok(Body::Message(message)) => digest(&message),
+                Ok(Body::Message(message)) => Digest::of(&message.topic, &message.payload),
                 Ok(_) => continue,
-                Err(_) => Sha256::digest(found.bytes).into(),
+                Err(_) => Digest::of(b"", found.bytes),
             };
             self.next = Some(Next {
                 archived_at: found.archived_at,
@@ -128,15 +128,4 @@ impl<F: StoredFile> Source<'_, F> {
         }
         Ok(())
     }
-}
-
-/// What tells a message from every other: section 3 of the format.
-fn digest(message: &Message<'_>) -> [u8; 32] {
-    let length = u32::try_from(message.topic.len()).unwrap_or(u32::MAX);
-    Sha256::new()
-        .chain_update(length.to_be_bytes())
-        .chain_update(&message.topic)
-        .chain_update(&message.payload)
-        .finalize()
-        .into()
 }

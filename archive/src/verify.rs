@@ -8,6 +8,7 @@
 mod compact_range;
 mod finding;
 mod form;
+mod half_retired;
 mod removals;
 mod segment_frames;
 mod snapshot;
@@ -68,10 +69,13 @@ pub struct Report {
     pub grew_from: Vec<Grown>,
     /// How many lines are tombstones.
     pub tombstones: u64,
-    /// How many erasures are recorded whose line has no tombstone: it is still there, or was retired.
+    /// How many erasures are recorded whose line is still there: a crash came between, and the archiver erases it when it starts.
     pub erasures_undone: u64,
     /// How many lines, from the first on, a record retires.
     pub retired: u64,
+    /// How many files of retired segments are still there: a crash came between, and the archiver removes them when it starts. Lines
+    /// of the log they are no more.
+    pub retired_left: u64,
     /// How many tiles are missing that can be made again from the lines.
     pub missing_tiles: u64,
     /// What is wrong, in the order of lines, [`MAX_FINDINGS`] at the most.
@@ -144,7 +148,7 @@ impl<S: Storage> Verification<S> {
     }
 
     /// Reads everything. `progress` is told now and then how many bytes were read.
-    pub fn run(self, mut progress: impl FnMut(u64)) -> Report {
+    pub fn run(mut self, mut progress: impl FnMut(u64)) -> Report {
         let own_note = self.log.checkpoint();
         let heads = (self.kept.iter().cloned())
             .chain(self.own.map(|head| (own_note.clone(), head)))
@@ -164,6 +168,7 @@ impl<S: Storage> Verification<S> {
                 walk.find(Place::file(&own_note), fault);
             }
         }
+        let retired_left = half_retired::take_out(&mut self.snapshot);
         let first = first_line(&self.snapshot);
         let removed = first.map_or(0, |first| first - 1);
         if removed > 0 {
@@ -211,6 +216,7 @@ impl<S: Storage> Verification<S> {
             tombstones: outcome.tombstones,
             erasures_undone: outcome.undone,
             retired: outcome.retired,
+            retired_left,
             missing_tiles: outcome.missing_tiles,
             findings: outcome.findings,
             more_findings: outcome.more,

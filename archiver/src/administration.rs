@@ -196,12 +196,8 @@ impl Administration {
     async fn erase(&self, log: LogName, seq: u64, reason: String) -> Result<Answer, Refusal> {
         check(&reason)?;
         let directory = self.directory.clone();
-        let leaf = blocking(move || removal_plan::erasable(&directory, log, seq)).await?;
-        let record = NewRecord::Erasure {
-            erases: seq,
-            leaf,
-            reason,
-        };
+        let erased = blocking(move || removal_plan::erasable(&directory, log, seq)).await?;
+        let record = NewRecord::Erasure { erased, reason };
         match self.record(log, record).await? {
             Removal::Erasure { record, .. } => Ok(Answer::Erased { record }),
             Removal::Retirement { .. } => Ok(Answer::Done {}),

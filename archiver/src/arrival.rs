@@ -2,11 +2,10 @@
 //! digest?
 
 use bytes::Bytes;
+use sealpost_archive::digest::Digest;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::line::Verified;
 use sealpost_core::{Envelope, KeyBundle, Topic, UserId};
-
-use crate::digest_window::Digest;
 
 /// What one arrival costs in memory beside topic and payload, in bytes: a round figure for its own
 /// fields and its places in the queues.

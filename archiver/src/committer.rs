@@ -170,8 +170,8 @@ impl<S: Storage> Committer<S> {
             LogName::EncryptedLogs => &mut self.logs.messages,
             LogName::KeyHistory => &mut self.logs.keys,
         };
-        if let NewRecord::Erasure { erases, .. } = record
-            && *erases >= writer.active_first()
+        if let NewRecord::Erasure { erased, .. } = record
+            && erased.seq >= writer.active_first()
         {
             match self.rotation.rotate(writer)? {
                 Some(full) => on_synced(log, full),

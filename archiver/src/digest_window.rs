@@ -9,25 +9,7 @@ use std::hash::BuildHasher as _;
 use std::hash::RandomState;
 
 use hashbrown::HashTable;
-use sha2::{Digest as _, Sha256};
-
-/// SHA-256 over the topic's length (32-bit big-endian), the topic and the payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of a message.
-    #[must_use]
-    pub fn of(topic: &[u8], payload: &[u8]) -> Digest {
-        let mut hash = Sha256::new();
-        // The length keeps ("inbox/b", "ob…") and ("inbox/bo", "b…") apart. An MQTT topic is at
-        // most 65,535 bytes.
-        hash.update(u32::try_from(topic.len()).unwrap_or(u32::MAX).to_be_bytes());
-        hash.update(topic);
-        hash.update(payload);
-        Digest(hash.finalize().into())
-    }
-}
+use sealpost_archive::digest::Digest;
 
 /// The last digests, a bounded number of them: 32 bytes each and about as much again of index at
 /// the worst.
@@ -122,12 +104,6 @@ mod tests {
 
     fn digest(number: u64) -> Digest {
         Digest::of(b"inbox/bob", &number.to_be_bytes())
-    }
-
-    #[test]
-    fn topic_and_payload_cannot_trade_bytes() {
-        assert_ne!(Digest::of(b"inbox/b", b"ob"), Digest::of(b"inbox/bo", b"b"));
-        assert_eq!(Digest::of(b"inbox/b", b"ob"), Digest::of(b"inbox/b", b"ob"));
     }
 
     #[test]

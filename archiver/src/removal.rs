@@ -5,7 +5,7 @@ use sealpost_archive::hash::Hash;
 use sealpost_archive::line::{self, Body, Line};
 use sealpost_archive::log_file;
 use sealpost_archive::log_reader::{
-    LogReader, Part as LogPart, Selection, manifests, read_manifest, segments,
+    LogReader, Part as LogPart, Selection, days, manifests, read_manifest, segments,
 };
 use sealpost_archive::manifest::Manifest;
 use sealpost_archive::storage::{self, Storage, StoredFile as _, directory_of};
@@ -176,15 +176,9 @@ impl<S: Storage> Sealer<S> {
     /// [`SealerError`]; what is left may be tried again.
     pub fn retire(&self, retires: u64) -> Result<(), SealerError> {
         let (storage, log) = (self.storage(), self.log());
-        // What a killed process removed may come back, and must not when what came after it is gone.
-        let mut days: Vec<String> = segments(storage, log)
-            .map_err(disk("."))?
-            .into_iter()
-            .filter(|(first, _)| *first <= retires)
-            .map(|(_, path)| directory_of(&path).to_owned())
-            .collect();
-        days.dedup();
-        for day in days {
+        // What a killed process removed may come back, and must not when what came after it is gone. Nothing tells any more which days
+        // that was in.
+        for day in days(storage, log).map_err(disk("."))? {
             storage.sync_directory(&day).map_err(disk(&day))?;
         }
         let mut old = Vec::new();
@@ -206,11 +200,18 @@ impl<S: Storage> Sealer<S> {
         }
         let kept = manifests(storage, log).map_err(disk("."))?;
         let first_kept = kept.first().map_or(retires + 1, |(first, _)| *first);
+        let mut emptied = Vec::new();
         for (first, path) in segments(storage, log).map_err(disk("."))? {
             if first <= retires && first < first_kept {
                 storage::remove_if_there(storage, &path).map_err(disk(&path))?;
-                self.remove_empty_days(directory_of(&path));
+                emptied.push(directory_of(&path).to_owned());
             }
+        }
+        emptied.dedup();
+        for day in emptied {
+            // Else a power cut could bring back what nothing speaks of any more once the record is sealed.
+            storage.sync_directory(&day).map_err(disk(&day))?;
+            self.remove_empty_days(&day);
         }
         tracing::info!(log = log.as_str(), lines = retires, "retired");
         Ok(())

@@ -1,8 +1,8 @@
 //! What may be removed: found out before anything is recorded.
 
-use sealpost_archive::hash::Hash;
+use sealpost_archive::digest::Digest;
 use sealpost_archive::layout::LogName;
-use sealpost_archive::line::{Body, Line, LineError};
+use sealpost_archive::line::{Body, Erased, Line, LineError};
 use sealpost_archive::log_reader::{LogReader, ReadError, Selection};
 use sealpost_archive::manifest::Manifest;
 use sealpost_archive::storage::{Storage, StoredFile};
@@ -72,28 +72,33 @@ pub struct Retirable {
     pub held: Option<(u64, String)>,
 }
 
-/// The leaf of a line that may be erased.
+/// A line that may be erased, as its record tells of it.
 ///
 /// # Errors
 /// [`PlanError`] says why it may not.
-pub fn erasable<S: Storage>(storage: &S, log: LogName, line: u64) -> Result<Hash, PlanError> {
+pub fn erasable<S: Storage>(storage: &S, log: LogName, line: u64) -> Result<Erased, PlanError> {
     let holds = Holds::read(storage)?;
     let reader = LogReader::open(storage, log)?;
     let mut lines = reader.lines(Selection::line(line));
     let found = lines.next_line()?.ok_or(PlanError::NoLine(line))?;
     let parsed = Line::parse(found.bytes).map_err(|reason| PlanError::Damaged { line, reason })?;
-    match parsed.body {
-        Body::Message(_) => {}
+    let digest = match &parsed.body {
+        Body::Message(message) => Digest::of(&message.topic, &message.payload),
         Body::Tombstone { erased_by, .. } => {
             return Err(PlanError::Erased {
                 line,
-                record: erased_by,
+                record: *erased_by,
             });
         }
         Body::Erasure { .. } | Body::Retirement { .. } => return Err(PlanError::Record(line)),
-    }
+    };
     match holds.covering(&parsed) {
-        None => Ok(parsed.leaf(found.bytes)),
+        None => Ok(Erased {
+            seq: parsed.seq,
+            archived_at: parsed.archived_at,
+            digest,
+            leaf: parsed.leaf(found.bytes),
+        }),
         Some(hold) => Err(PlanError::Held {
             line,
             hold: hold.name.clone(),

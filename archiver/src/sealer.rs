@@ -257,7 +257,8 @@ impl<S: Storage> Sealer<S> {
     }
 }
 
-/// Writes a manifest durably, in the place of one that is there.
+/// Writes a manifest durably, in the place of one that is there. Before anything is removed for its sake its name is made durable once
+/// more: the removal may be that of a later life, which did not write it.
 pub(crate) fn write_manifest<S: Storage>(
     storage: &S,
     path: &str,

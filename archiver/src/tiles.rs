@@ -30,8 +30,8 @@ impl<S: Storage> Tiles<S> {
         }
     }
 
-    /// Goes on with the tree of `head`. What stands in for a missing tile of the right edge is a wider one: hashes are only ever
-    /// added at a tile's end.
+    /// Goes on with the tree of `head`. What stands in for a tile of the right edge that was removed is the full one: hashes are only
+    /// ever added at a tile's end.
     ///
     /// # Errors
     /// [`ReadError`] if the disk failed; the inner [`ResumeError`] if the tiles do not make that head.
@@ -50,7 +50,7 @@ impl<S: Storage> Tiles<S> {
         }
     }
 
-    /// The tile at `path`, or as much of a wider one.
+    /// The tile at `path`, or as much of the full one: that is durable before narrower ones are removed, and nothing else removes any.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ReadError> {
         let path = self.log.place(path);
         let whole = |path: &str| read_whole(&self.storage, path, TILE_BYTES as u64);
@@ -61,25 +61,9 @@ impl<S: Storage> Tiles<S> {
             return whole(&path);
         };
         let bytes = width * Hash::LEN;
-        let partial = format!("{full}.p");
-        let mut wider: BTreeSet<usize> = self
-            .storage
-            .list(&partial)
-            .map_err(ReadError::List)?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        let mut candidates = vec![path.clone()];
-        candidates.extend(
-            wider
-                .split_off(&(width + 1))
-                .into_iter()
-                .map(|width| format!("{partial}/{width}")),
-        );
-        candidates.push(full.to_owned());
-        for candidate in candidates {
+        for candidate in [&path, full] {
             // One that a crash cut short is as good as none.
-            if let Some(mut tile) = whole(&candidate)?.filter(|tile| tile.len() >= bytes) {
+            if let Some(mut tile) = whole(candidate)?.filter(|tile| tile.len() >= bytes) {
                 tile.truncate(bytes);
                 return Ok(Some(tile));
             }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
+use sealpost_archive::line::Erased;
 use sealpost_archive::tree::TreeHead;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, WeakUnboundedSender};
@@ -50,9 +50,7 @@ pub enum NewRecord {
     /// A line is erased.
     Erasure {
         /// The line.
-        erases: u64,
-        /// Its leaf.
-        leaf: Hash,
+        erased: Erased,
         /// Why.
         reason: String,
     },
@@ -70,13 +68,8 @@ impl NewRecord {
     #[must_use]
     pub fn borrowed(&self) -> Record<'_> {
         match self {
-            NewRecord::Erasure {
-                erases,
-                leaf,
-                reason,
-            } => Record::Erasure {
-                erases: *erases,
-                leaf: *leaf,
+            NewRecord::Erasure { erased, reason } => Record::Erasure {
+                erased: *erased,
                 reason,
             },
             NewRecord::Retirement { head, reason } => Record::Retirement {

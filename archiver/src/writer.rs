@@ -4,9 +4,10 @@
 use std::collections::HashSet;
 use std::io;
 
+use sealpost_archive::digest::Digest;
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
-use sealpost_archive::line::{self, Body, Line, LineError};
+use sealpost_archive::line::{self, Body, Erased, Line, LineError};
 use sealpost_archive::log_file::{AppendError, LogFile, RotateError, TornTail};
 use sealpost_archive::log_reader::{LogReader, ReadError, Selection};
 use sealpost_archive::storage::{Storage, StoredFile};
@@ -14,7 +15,7 @@ use sealpost_archive::tree::{ResumeError, Tree, TreeHead};
 use sealpost_core::Timestamp;
 
 use crate::arrival::Arrival;
-use crate::digest_window::{Digest, DigestWindow};
+use crate::digest_window::DigestWindow;
 use crate::evidence::EvidenceError;
 use crate::tiles::Tiles;
 
@@ -116,6 +117,17 @@ pub enum Removal {
         /// The last of them.
         retires: u64,
     },
+}
+
+impl Removal {
+    /// That of an erased line, by the record in line `record`.
+    fn of(erased: &Erased, record: u64) -> Removal {
+        Removal::Erasure {
+            erases: erased.seq,
+            leaf: erased.leaf,
+            record,
+        }
+    }
 }
 
 /// When the active file is full.
@@ -232,8 +244,15 @@ impl<F: StoredFile> Writer<F> {
             }
             if line.seq >= first_digest {
                 lines_read += 1;
-                if let Body::Message(message) = line.body {
-                    window.insert(Digest::of(&message.topic, &message.payload));
+                match line.body {
+                    Body::Message(message) => {
+                        window.insert(Digest::of(&message.topic, &message.payload));
+                    }
+                    // What was erased and is delivered once more is not archived once more.
+                    Body::Erasure { erased, .. } => {
+                        window.insert(erased.digest);
+                    }
+                    Body::Retirement { .. } | Body::Tombstone { .. } => {}
                 }
             }
         }
@@ -386,17 +405,9 @@ impl<F: StoredFile> Writer<F> {
         let seq = self.next_seq;
         self.buffer.clear();
         let removal = match record {
-            Record::Erasure {
-                erases,
-                leaf,
-                reason,
-            } => {
-                line::write_erasure(&mut self.buffer, seq, now, erases, leaf, reason);
-                Removal::Erasure {
-                    erases,
-                    leaf,
-                    record: seq,
-                }
+            Record::Erasure { erased, reason } => {
+                line::write_erasure(&mut self.buffer, seq, now, &erased, reason);
+                Removal::of(&erased, seq)
             }
             Record::Retirement {
                 retires,
@@ -421,9 +432,7 @@ pub enum Record<'a> {
     /// A line is erased.
     Erasure {
         /// The line.
-        erases: u64,
-        /// Its leaf.
-        leaf: Hash,
+        erased: Erased,
         /// Why.
         reason: &'a str,
     },
@@ -507,11 +516,7 @@ fn full_files<F: StoredFile>(reader: &LogReader<F>, last_seq: u64) -> Vec<FullFi
 /// What a line says was removed.
 fn removal(line: &Line<'_>) -> Option<Removal> {
     match line.body {
-        Body::Erasure { erases, leaf, .. } => Some(Removal::Erasure {
-            erases,
-            leaf,
-            record: line.seq,
-        }),
+        Body::Erasure { ref erased, .. } => Some(Removal::of(erased, line.seq)),
         Body::Retirement { retires, .. } => Some(Removal::Retirement { retires }),
         Body::Message(_) | Body::Tombstone { .. } => None,
     }

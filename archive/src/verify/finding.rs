@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sealpost_core::Timestamp;
 use serde::{Serialize, Serializer};
 
 use crate::checkpoint::CheckpointError;
@@ -212,6 +213,16 @@ pub enum Fault {
         erased_by: u64,
         /// The line that it names.
         erases: u64,
+    },
+    /// The record of an erasure names another time than the tombstone has.
+    #[error(
+        "it was erased, and its record, line {erased_by}, says that it was archived at {archived_at}"
+    )]
+    OtherTime {
+        /// The record.
+        erased_by: u64,
+        /// The time that it names.
+        archived_at: Timestamp,
     },
     /// A record speaks of a line that does not come before it.
     #[error("it speaks of line {0}, which does not come before it")]

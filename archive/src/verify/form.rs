@@ -53,11 +53,7 @@ fn write(out: &mut Vec<u8>, seq: u64, at: Timestamp, body: &Body<'_>) {
             None => line::write_message(out, seq, at, *verified, payload),
             Some(error) => line::write_unfit(out, seq, at, topic, error, payload),
         },
-        Body::Erasure {
-            erases,
-            leaf,
-            reason,
-        } => line::write_erasure(out, seq, at, *erases, *leaf, reason),
+        Body::Erasure { erased, reason } => line::write_erasure(out, seq, at, erased, reason),
         Body::Retirement {
             retires,
             root,

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 
+use sealpost_core::Timestamp;
+
 use super::finding::{Fault, Place};
 use crate::hash::Hash;
-use crate::line::Body;
+use crate::line::{Body, Line};
 
-/// An erased line whose record has not come yet.
+/// A tombstone whose record has not come yet.
 #[derive(Debug)]
-struct Erased {
+struct Waiting {
     seq: u64,
+    archived_at: Timestamp,
     leaf: Hash,
     place: Place,
 }
@@ -30,36 +33,56 @@ pub(super) struct Retirement {
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     /// By the number of the record.
-    waiting: HashMap<u64, Vec<Erased>>,
+    waiting: HashMap<u64, Vec<Waiting>>,
     retirements: Vec<Retirement>,
     /// How many tombstones there are.
     pub(super) tombstones: u64,
-    /// How many records there are of erasures whose line has no tombstone of theirs.
+    /// How many records there are of erasures whose line is there and no tombstone of theirs.
     pub(super) undone: u64,
+    /// How many lines are missing at the beginning.
+    pub(super) removed: u64,
 }
 
 impl Removals {
     /// Takes in the next line, and gives what is wrong: with it, or with an earlier one.
-    pub(super) fn take(&mut self, seq: u64, body: &Body<'_>, place: &Place) -> Vec<(Place, Fault)> {
+    pub(super) fn take(&mut self, line: &Line<'_>, place: &Place) -> Vec<(Place, Fault)> {
+        let Line {
+            seq,
+            archived_at,
+            ref body,
+        } = *line;
         let mut wrong = Vec::new();
         let waiting = self.waiting.remove(&seq).unwrap_or_default();
-        if waiting.is_empty() && matches!(body, Body::Erasure { .. }) {
+        if let Body::Erasure { erased, .. } = body
+            && waiting.is_empty()
+            && erased.seq > self.removed
+        {
             self.undone += 1;
         }
-        for erased in waiting {
-            match body {
-                Body::Erasure { erases, leaf, .. }
-                    if (erased.seq, erased.leaf) == (*erases, *leaf) => {}
-                Body::Erasure { erases, .. } => {
-                    let (erased_by, erases) = (seq, *erases);
-                    wrong.push((erased.place, Fault::OtherErasure { erased_by, erases }));
+        let erased_by = seq;
+        for tombstone in waiting {
+            let fault = match body {
+                Body::Erasure { erased, .. }
+                    if (tombstone.seq, tombstone.leaf) != (erased.seq, erased.leaf) =>
+                {
+                    let erases = erased.seq;
+                    Fault::OtherErasure { erased_by, erases }
                 }
-                _ => wrong.push((erased.place, Fault::NoErasure { erased_by: seq })),
-            }
+                Body::Erasure { erased, .. } if tombstone.archived_at != erased.archived_at => {
+                    let archived_at = erased.archived_at;
+                    Fault::OtherTime {
+                        erased_by,
+                        archived_at,
+                    }
+                }
+                Body::Erasure { .. } => continue,
+                _ => Fault::NoErasure { erased_by },
+            };
+            wrong.push((tombstone.place, fault));
         }
         match body {
-            Body::Erasure { erases, .. } if *erases >= seq || *erases == 0 => {
-                wrong.push((place.clone(), Fault::OfLater(*erases)));
+            Body::Erasure { erased, .. } if erased.seq >= seq || erased.seq == 0 => {
+                wrong.push((place.clone(), Fault::OfLater(erased.seq)));
             }
             Body::Retirement { retires, .. } if *retires >= seq || *retires == 0 => {
                 wrong.push((place.clone(), Fault::OfLater(*retires)));
@@ -75,8 +98,9 @@ impl Removals {
                 if erased_by <= seq {
                     wrong.push((place.clone(), Fault::ErasedBefore { erased_by }));
                 } else {
-                    self.waiting.entry(erased_by).or_default().push(Erased {
+                    self.waiting.entry(erased_by).or_default().push(Waiting {
                         seq,
+                        archived_at,
                         leaf: *leaf,
                         place: place.clone(),
                     });
@@ -99,7 +123,7 @@ impl Removals {
             .flat_map(|(erased_by, waiting)| {
                 waiting
                     .into_iter()
-                    .map(move |erased| (erased.place, Fault::NoErasure { erased_by }))
+                    .map(move |tombstone| (tombstone.place, Fault::NoErasure { erased_by }))
             })
             .collect()
     }

@@ -14,6 +14,9 @@ pub(super) struct StoredTiles<'a, S> {
     log: LogName,
     /// How many lines are signed. Tiles beyond may be of any age.
     signed: u64,
+    /// How many lines are missing at the beginning. For them the tiles stand even if the checkpoint is older, as it may be after a power
+    /// cut: they were durable before the lines were removed.
+    removed: u64,
     levels: Vec<Level>,
     /// Whether a leaf was found to be another one: then the tiles above it are others, too, and that is not told again.
     differs: bool,
@@ -39,6 +42,7 @@ impl<'a, S: Storage> StoredTiles<'a, S> {
             storage,
             log,
             signed,
+            removed: 0,
             levels: Vec::new(),
             differs: false,
             missing: 0,
@@ -46,11 +50,16 @@ impl<'a, S: Storage> StoredTiles<'a, S> {
         }
     }
 
+    /// The first `last` lines are missing.
+    pub(super) fn removed(&mut self, last: u64) {
+        self.removed = last;
+    }
+
     /// The stored leaf of the line `seq`, which is the next one, with the tile that it is in. `None` if nothing that is signed
-    /// is stored for it.
+    /// or stands for removed lines is stored for it.
     pub(super) fn leaf(&mut self, seq: u64) -> Option<(Hash, &str)> {
         let place = seq.checked_sub(1)?;
-        if place >= self.signed {
+        if place >= self.signed.max(self.removed) {
             return None;
         }
         let (index, within) = split(place);
@@ -179,14 +188,23 @@ impl<'a, S: Storage> StoredTiles<'a, S> {
         stored
     }
 
-    /// The full tile, or else the widest part of it that is stored, whatever its length; nothing if there is none.
+    /// The full tile, or else the part of it with the most hashes that is stored; nothing if there is none.
     fn read_widest(&self, level: u8, index: u64) -> (String, Vec<u8>) {
         let mut stored = self.stored(level, index, 0);
         stored.sort_unstable_by_key(|&(_, width)| std::cmp::Reverse(width));
-        stored
-            .into_iter()
-            .find_map(|(path, _)| self.read(&path).map(|bytes| (path, bytes)))
-            .unwrap_or_default()
+        let mut widest = (String::new(), Vec::new());
+        for (path, stated) in stored {
+            let bytes = self.read(&path).unwrap_or_default();
+            let whole = bytes.len() >= stated * Hash::LEN;
+            // A power cut may cut one short that was not synced; a narrower one that was then has more.
+            if bytes.len() > widest.1.len() {
+                widest = (path, bytes);
+            }
+            if whole {
+                break;
+            }
+        }
+        widest
     }
 
     /// A tile's bytes, nothing of what is longer than any tile or cannot be read; `None` if it is not there.

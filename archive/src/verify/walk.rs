@@ -141,6 +141,8 @@ impl<'a, S: Storage> Walk<'a, S> {
 
     /// Goes over the leaves of the lines 1 to `last`, which are not there, in the tiles.
     pub(super) fn removed(&mut self, last: u64) {
+        self.removals.removed = last;
+        self.tiles.removed(last);
         if !self.fill(last + 1) {
             let place = Place::line(self.next, self.log.place("tile"));
             self.find(place, Fault::TileMissing);
@@ -347,7 +349,7 @@ impl<'a, S: Storage> Walk<'a, S> {
                         None
                     }
                 };
-                for (place, fault) in self.removals.take(seq, &parsed.body, &place) {
+                for (place, fault) in self.removals.take(&parsed, &place) {
                     let order = place.seq.unwrap_or(order);
                     self.find_at(order, place, fault);
                 }

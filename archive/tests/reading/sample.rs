@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sealpost_archive::checkpoint::{CheckpointSigner, CheckpointVerifier};
+use sealpost_archive::digest::Digest;
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::{self, LogName};
-use sealpost_archive::line::{self, Body, Line, Verified};
+use sealpost_archive::line::{self, Body, Erased, Line, Verified};
 use sealpost_archive::segment::SegmentWriter;
 use sealpost_archive::storage::{Directory, Storage as _, StoredFile as _};
 use sealpost_archive::tree::{Tree, TreeHead};
@@ -121,6 +122,18 @@ pub(crate) fn leaf(line: &[u8]) -> Hash {
     Line::parse(line).unwrap().leaf(line)
 }
 
+/// What the record says of the erased line.
+pub(crate) fn erasure() -> Erased {
+    let (from, to) = people(ERASED);
+    let payload = envelope(ERASED, from, to, None);
+    Erased {
+        seq: ERASED,
+        archived_at: at(ERASED),
+        digest: Digest::of(format!("inbox/{to}").as_bytes(), &payload),
+        leaf: leaf(&plain_line(ERASED)),
+    }
+}
+
 /// The root of some lines.
 pub(crate) fn root(lines: &[Vec<u8>]) -> Hash {
     let mut tree = Tree::new();
@@ -137,7 +150,7 @@ pub(crate) fn lines() -> Vec<Vec<u8>> {
     tombstone.pop();
     lines[ERASED as usize - 1] = tombstone;
     let mut record = Vec::new();
-    line::write_erasure(&mut record, RECORD, at(RECORD), ERASED, erased, "asked for");
+    line::write_erasure(&mut record, RECORD, at(RECORD), &erasure(), "asked for");
     record.pop();
     lines[RECORD as usize - 1] = record;
     lines

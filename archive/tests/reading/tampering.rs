@@ -3,7 +3,7 @@
 use sealpost_archive::checkpoint::CheckpointError;
 use sealpost_archive::hash::Hash;
 use sealpost_archive::layout::LogName;
-use sealpost_archive::line;
+use sealpost_archive::line::{self, Erased};
 use sealpost_archive::manifest::Manifest;
 use sealpost_archive::verify::{Fault, Finding, Report};
 
@@ -483,9 +483,9 @@ fn a_tombstone_without_its_record_is_found() {
         change(&mut lines);
         Sample::build(log, lines, &CUTS).verify(&[])
     };
-    let record = |erases, leaf| {
+    let record = |erased: &Erased| {
         let mut line = Vec::new();
-        line::write_erasure(&mut line, RECORD, at(RECORD), erases, leaf, "why");
+        line::write_erasure(&mut line, RECORD, at(RECORD), erased, "why");
         line.pop();
         line
     };
@@ -506,12 +506,33 @@ fn a_tombstone_without_its_record_is_found() {
     assert_eq!(first(&report).fault, Fault::NoErasure { erased_by });
 
     for (erases, leaf) in [(ERASED + 1, erased), (ERASED, Hash([0; 32]))] {
-        let report = build(&|lines| lines[RECORD as usize - 1] = record(erases, leaf));
+        let other = Erased {
+            seq: erases,
+            leaf,
+            ..sample::erasure()
+        };
+        let report = build(&|lines| lines[RECORD as usize - 1] = record(&other));
         assert_eq!(
             first(&report).fault,
             Fault::OtherErasure { erased_by, erases }
         );
     }
+
+    // No leaf covers the time of a tombstone; its record does.
+    let archived_at = at(ERASED + 1);
+    let other = Erased {
+        archived_at,
+        ..sample::erasure()
+    };
+    let report = build(&|lines| lines[RECORD as usize - 1] = record(&other));
+    assert_eq!(
+        first(&report).fault,
+        Fault::OtherTime {
+            erased_by,
+            archived_at
+        }
+    );
+    assert_eq!(first(&report).place.seq, Some(ERASED));
 
     let report = build(&|lines| lines[RECORD as usize] = tombstone(RECORD + 1, RECORD));
     assert_eq!(first(&report).fault, Fault::ErasedBefore { erased_by });
@@ -524,7 +545,11 @@ fn a_tombstone_without_its_record_is_found() {
     );
     assert_eq!(first(&report).place.seq, Some(ERASED + 1));
 
-    let report = build(&|lines| lines[RECORD as usize - 1] = record(RECORD, erased));
+    let itself = Erased {
+        seq: RECORD,
+        ..sample::erasure()
+    };
+    let report = build(&|lines| lines[RECORD as usize - 1] = record(&itself));
     assert!(
         report
             .findings
@@ -572,6 +597,13 @@ fn retired_lines_may_be_missing() {
     let report = sample.verify(&[]);
     assert!(report.ok, "not removed yet: {:?}", report.findings);
     assert_eq!((report.first, report.retired), (Some(1), 300));
+    // What a crash in the middle leaves: the archiver removes it when it starts, and lines of the log it is no more.
+    let manifest = sample.read(&sample.manifest(1));
+    sample.remove(&sample.manifest(1));
+    let report = sample.verify(&[sample.note(200)]);
+    assert!(report.ok, "{:?}", report.findings);
+    assert_eq!((report.first, report.retired_left), (Some(301), 1));
+    sample.write(&sample.manifest(1), &manifest);
     sample.remove(&sample.segment(1));
     let report = sample.verify(&[sample.note(200)]);
     assert!(
@@ -579,6 +611,7 @@ fn retired_lines_may_be_missing() {
         "its manifest is still there: {:?}",
         report.findings
     );
+    assert_eq!(report.retired_left, 0);
     sample.remove(&sample.manifest(1));
     let report = sample.verify(&[sample.note(200)]);
     assert!(report.ok, "{:?}", report.findings);
@@ -618,6 +651,15 @@ fn missing_lines_that_no_record_retires_are_found() {
     sample.remove(&sample.segment(1));
     sample.remove(&sample.manifest(1));
     assert_eq!(first(&sample.verify(&[])).fault, Fault::NotRetired(300));
+    // A segment whose manifest somebody removed is none that was retired.
+    let sample = Sample::new();
+    sample.remove(&sample.manifest(1));
+    let report = sample.verify(&[]);
+    assert_eq!(first(&report).fault, Fault::NoManifest);
+    assert_eq!((report.first, report.retired_left), (Some(1), 0));
+    let sample = retiring(300, right);
+    sample.remove(&sample.manifest(301));
+    assert_eq!(first(&sample.verify(&[])).fault, Fault::NoManifest);
     // A record that is right about fewer lines than are missing.
     let sample = retiring(300, right);
     for first in [1, 301] {

@@ -135,8 +135,8 @@ fn summary(line: &FoundLine<'_>) -> String {
                 None => format!("{head}  {topic}  {length} bytes"),
             }
         }
-        Ok(Body::Erasure { erases, reason, .. }) => {
-            format!("{head}  line {erases} was erased: {reason}")
+        Ok(Body::Erasure { erased, reason }) => {
+            format!("{head}  line {} was erased: {reason}", erased.seq)
         }
         Ok(Body::Retirement {
             retires, reason, ..

@@ -204,8 +204,15 @@ fn describe(text: &mut String, log: &VerifiedLog) -> std::fmt::Result {
     if report.erasures_undone > 0 {
         writeln!(
             text,
-            "  erasures   {} recorded whose line was not replaced by a tombstone",
+            "  unfinished {} erasures are recorded and not done: an archiver does them when it starts",
             report.erasures_undone
+        )?;
+    }
+    if report.retired_left > 0 {
+        writeln!(
+            text,
+            "  unfinished {} files of retired lines are still there: an archiver removes them when it starts",
+            report.retired_left
         )?;
     }
     if report.missing_tiles > 0 {

@@ -8,16 +8,19 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sealpost_archive::checkpoint::CheckpointSigner;
 use sealpost_archive::hash::Hash;
-use sealpost_archive::layout::{self, LogName};
-use sealpost_archive::line::{Body, Line};
+use sealpost_archive::layout::LogName;
+use sealpost_archive::line::{Body, Erased, Line};
 use sealpost_archive::log_file::{AppendError, RotateError};
-use sealpost_archive::log_reader::{LogReader, Selection, manifests, read_manifest};
+use sealpost_archive::log_reader::{
+    LogReader, Selection, manifests, read_manifest, segment_beside,
+};
 use sealpost_archive::tree::Tree;
 use sealpost_archive::verify::{Fault, Verification};
 use sealpost_archiver::evidence::{Evidence, signed_head};
 use sealpost_archiver::keeper::{Job, unfinished};
 use sealpost_archiver::sealer::Sealer;
 use sealpost_archiver::writer::{FullFile, OpenError, Record, Removal, Writer};
+use sealpost_core::Timestamp;
 
 use crate::messages::{at, message};
 use crate::simulated_disk::{SimulatedDisk, SimulatedFile};
@@ -34,6 +37,7 @@ fn signer() -> CheckpointSigner {
 struct Seen {
     /// Which message, if it is one.
     message: Option<u64>,
+    archived_at: Timestamp,
     leaf: Hash,
 }
 
@@ -41,6 +45,8 @@ struct Seen {
 struct World {
     disk: SimulatedDisk,
     random: StdRng,
+    /// What the clock says.
+    now: Timestamp,
     seen: BTreeMap<u64, Seen>,
     /// How many messages there are to archive.
     messages: u64,
@@ -75,6 +81,7 @@ impl World {
             // Some logs begin so long that their first tile becomes full.
             messages: if random.random_bool(0.2) { 300 } else { 60 },
             random,
+            now: at(),
             seen: BTreeMap::new(),
             acknowledged: 0,
             synced: 0,
@@ -95,10 +102,7 @@ impl World {
         assert!(recovery.last_seq >= self.synced, "a synced line is gone");
         self.synced = recovery.last_seq;
         self.check();
-        // Of what is half retired there may be files that nothing speaks of any more.
-        if self.retiring == 0 {
-            self.verify();
-        }
+        self.verify();
         let jobs = unfinished(&recovery).into();
         let signed = signed.map_or(0, |head| head.size);
         let evidence = Evidence::new(self.disk.clone(), LOG, recovery.tree, signer(), signed);
@@ -149,10 +153,19 @@ impl World {
             };
             if let Some(seen) = self.seen.get(&last).filter(|_| last <= self.synced) {
                 assert_eq!(seen.leaf, leaf, "line {last} is not what it was");
+                assert_eq!(seen.archived_at, line.archived_at);
                 assert_eq!(seen.message, message);
             }
             next_message += u64::from(message.is_some());
-            self.seen.insert(last, Seen { message, leaf });
+            let archived_at = line.archived_at;
+            self.seen.insert(
+                last,
+                Seen {
+                    message,
+                    archived_at,
+                    leaf,
+                },
+            );
         }
         assert!(last >= self.synced, "line {} is gone", self.synced);
         self.seen.split_off(&(last + 1));
@@ -206,18 +219,21 @@ impl World {
             300 if self.acknowledged == 0 => 240,
             messages => messages.min(self.acknowledged + self.random.random_range(1..7)),
         };
-        // Of what was removed the log knows nothing any more. What comes again is what was not acknowledged, or just so.
-        let removed: BTreeSet<u64> = self
+        // What comes again is what was not acknowledged, or just so. Of what was retired the log knows nothing any more; of what was
+        // erased it does.
+        let retired: BTreeSet<u64> = self
             .seen
-            .iter()
-            .filter(|(seq, _)| **seq <= self.retiring || self.erasing.contains(*seq))
+            .range(..=self.retiring)
             .filter_map(|(_, seen)| seen.message)
             .collect();
-        let batch: Vec<_> = (from..until)
-            .filter(|number| !removed.contains(number))
+        let erased = self.erased.iter().filter_map(|seq| self.seen[seq].message);
+        let again: Vec<u64> = erased.filter(|_| self.random.random_bool(0.2)).collect();
+        let batch: Vec<_> = (again.into_iter().chain(from..until))
+            .filter(|number| !retired.contains(number))
             .map(message)
             .collect();
-        match life.writer.archive(&batch, at()) {
+        let now = self.time();
+        match life.writer.archive(&batch, now) {
             Ok(archived) => {
                 life.evidence.add(archived.leaves);
                 self.acknowledged = self.acknowledged.max(until);
@@ -227,6 +243,18 @@ impl World {
             Err(AppendError::Full(_)) => Ok(()),
             Err(_) => Err(Over),
         }
+    }
+
+    /// What the clock says. Now and then a day or two have gone by, or it was set back.
+    fn time(&mut self) -> Timestamp {
+        let hour = 3_600_000;
+        let by = match self.random.random_range(0..20) {
+            0 => self.random.random_range(-hour..0),
+            1 => self.random.random_range(0..48 * hour),
+            _ => self.random.random_range(0..60_000),
+        };
+        self.now = Timestamp::from_millis(self.now.millis().saturating_add_signed(by)).unwrap();
+        self.now
     }
 
     fn now_synced(&mut self, life: &Life) {
@@ -265,32 +293,32 @@ impl World {
     }
 
     fn erase(&mut self, life: &mut Life) -> Result<(), Over> {
-        let candidates: Vec<(u64, Hash)> = self
+        let candidates: Vec<Erased> = self
             .seen
             .range(self.retiring + 1..=self.synced)
-            .filter(|(seq, seen)| seen.message.is_some() && !self.erasing.contains(*seq))
-            .map(|(&seq, seen)| (seq, seen.leaf))
+            .filter(|(seq, _)| !self.erasing.contains(*seq))
+            .filter_map(|(&seq, seen)| {
+                Some(Erased {
+                    seq,
+                    archived_at: seen.archived_at,
+                    digest: message(seen.message?).digest,
+                    leaf: seen.leaf,
+                })
+            })
             .collect();
         if candidates.is_empty() || self.erasing.len() > 12 {
             return Ok(());
         }
-        let (erases, leaf) = candidates[self.random.random_range(0..candidates.len())];
-        if erases >= life.writer.active_first() {
+        let erased = candidates[self.random.random_range(0..candidates.len())];
+        if erased.seq >= life.writer.active_first() {
             self.rotate(life)?;
-            if erases >= life.writer.active_first() {
+            if erased.seq >= life.writer.active_first() {
                 return Ok(());
             }
         }
-        self.erasing.insert(erases);
+        self.erasing.insert(erased.seq);
         let reason = "asked for";
-        self.record(
-            life,
-            Record::Erasure {
-                erases,
-                leaf,
-                reason,
-            },
-        )
+        self.record(life, Record::Erasure { erased, reason })
     }
 
     fn retire(&mut self, life: &mut Life) -> Result<(), Over> {
@@ -312,7 +340,8 @@ impl World {
     }
 
     fn record(&mut self, life: &mut Life, record: Record<'_>) -> Result<(), Over> {
-        match life.writer.record(record, at()) {
+        let now = self.time();
+        match life.writer.record(record, now) {
             Ok((leaf, removal)) => {
                 life.evidence.add([leaf]);
                 life.jobs.push_back(Job::Remove(removal));
@@ -411,11 +440,7 @@ impl World {
         let mut expected = BTreeSet::from([LOG.active(), "checkpoint".to_owned()]);
         for (_, path) in manifests(&self.disk, LOG).unwrap() {
             let manifest = read_manifest(&self.disk, &path).unwrap().unwrap();
-            let day = layout::day(at());
-            expected.insert(format!(
-                "{day}/{}",
-                layout::segment(manifest.first, manifest.erased)
-            ));
+            expected.insert(segment_beside(&path, &manifest));
             expected.insert(path);
         }
         for name in self.disk.names() {

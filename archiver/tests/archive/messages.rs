@@ -1,9 +1,9 @@
 //! Messages to archive, and the archive's lines as a reader sees them.
 
 use bytes::Bytes;
+use sealpost_archive::digest::Digest;
 use sealpost_archive::line::{Body, Line};
 use sealpost_archiver::arrival::{Arrival, Receipt};
-use sealpost_archiver::digest_window::Digest;
 use sealpost_core::Timestamp;
 
 /// The log's active file.

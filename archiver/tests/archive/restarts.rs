@@ -45,7 +45,7 @@ fn the_same_payload_for_another_inbox_is_another_message() {
     let (mut writer, _) = Writer::open(&disk, LogName::EncryptedLogs, 1000, None).unwrap();
     let mut other = message(2);
     other.topic = "inbox/carol".into();
-    other.digest = sealpost_archiver::digest_window::Digest::of(&other.topic, &other.payload);
+    other.digest = sealpost_archive::digest::Digest::of(&other.topic, &other.payload);
     assert_eq!(
         writer.archive(&[message(2), other], at()).unwrap().written,
         2

@@ -31,6 +31,8 @@ struct Inner {
     durable_names: BTreeMap<String, usize>,
     pending: Vec<NameChange>,
     directories: BTreeSet<String>,
+    /// Directories that were removed. At a power cut they come back: a file that comes back needs its own.
+    removed_directories: BTreeSet<String>,
     /// How many changing operations still succeed; without a number, all.
     operations_left: Option<u64>,
     failure: Option<io::ErrorKind>,
@@ -240,6 +242,8 @@ impl SimulatedDisk {
             }
         }
         inner.names = inner.durable_names.clone();
+        let back = std::mem::take(&mut inner.removed_directories);
+        inner.directories.extend(back);
         for contents in &mut inner.inodes {
             contents.lose(random);
         }
@@ -347,7 +351,8 @@ impl Storage for SimulatedDisk {
             return Err(io::ErrorKind::NotFound.into());
         }
         inner.spend(false)?;
-        // It may come back, empty; a file that comes back with it needs it. So it is only as good as gone.
+        inner.directories.remove(path);
+        inner.removed_directories.insert(path.to_owned());
         Ok(())
     }
 
@@ -357,14 +362,13 @@ impl Storage for SimulatedDisk {
         } else {
             format!("{path}/")
         };
-        let mut names: Vec<String> = self
-            .names()
-            .iter()
-            .filter_map(|name| name.strip_prefix(&prefix))
+        let inner = self.lock();
+        let paths = inner.names.keys().chain(&inner.directories);
+        let names: BTreeSet<String> = paths
+            .filter_map(|path| path.strip_prefix(&prefix))
             .filter_map(|rest| rest.split('/').next().map(str::to_owned))
             .collect();
-        names.dedup();
-        Ok(names)
+        Ok(names.into_iter().collect())
     }
 
     fn make_directory(&self, path: &str) -> io::Result<()> {
