@@ -1,7 +1,7 @@
 //! What an archive keeps of ours: the messages that were sent to us, opened with the keys that we still have. The archive is read
 //! and nothing else; the store is asked whom we trust, and not changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,7 @@ pub struct Archived<'a> {
     signers: BTreeMap<UserId, BTreeSet<IdentityKey>>,
 }
 
-/// Nothing is marked as seen, so nothing was: each message is once in an archive.
+/// Nothing is marked as seen, so nothing was: what comes twice is known by its name.
 struct Everything;
 
 impl Seen for Everything {
@@ -106,7 +106,8 @@ impl<'a> Archived<'a> {
         })
     }
 
-    /// Calls `take` for each message of the range that could be opened, oldest first, until it says `false`.
+    /// Calls `take` for each message of the range that could be opened, oldest first, until it says `false`. One that its sender
+    /// sealed anew, for a new key say, is several times in an archive and given once. 150 bytes of memory for each.
     ///
     /// # Errors
     /// [`ArchiveError::Read`].
@@ -125,6 +126,8 @@ impl<'a> Archived<'a> {
         });
         let mut cache = BurstCache::new();
         let mut unopened = Unopened::default();
+        let mut opened: HashSet<(UserId, MessageId)> = HashSet::new();
+        let mut locked: HashSet<(UserId, MessageId)> = HashSet::new();
         while let Some(found) = lines.next_line()? {
             let at = found.archived_at;
             if at < since || range.until.is_some_and(|until| at >= until) {
@@ -140,10 +143,13 @@ impl<'a> Archived<'a> {
             {
                 continue;
             }
+            let name = (envelope.from().clone(), *envelope.id());
             match self.open_one(&envelope, &mut cache) {
                 // Receipts are nothing that anybody said.
                 Ok(Content::Receipt(_)) => {}
+                Ok(_) if opened.contains(&name) => {}
                 Ok(content) => {
+                    opened.insert(name);
                     let Ok(body) = content.to_json() else {
                         unopened.damaged += 1;
                         continue;
@@ -162,11 +168,14 @@ impl<'a> Archived<'a> {
                         break;
                     }
                 }
-                Err(OpenError::UnknownKey) => unopened.key_gone += 1,
+                Err(OpenError::UnknownKey) => {
+                    locked.insert(name);
+                }
                 Err(OpenError::SignerIsNotPinned { .. }) => unopened.not_the_senders += 1,
                 Err(_) => unopened.damaged += 1,
             }
         }
+        unopened.key_gone = locked.difference(&opened).count() as u64;
         Ok(unopened)
     }
 

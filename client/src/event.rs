@@ -318,6 +318,15 @@ pub enum Event {
         /// The fingerprint of the identity.
         fingerprint: String,
     },
+    /// What an archive has for us and could not be opened. Said after all that could be, if there is any.
+    Unopened {
+        /// How many messages are sealed to a key that is not here, or no longer.
+        key_gone: u64,
+        /// How many are signed by somebody who is not known to be their sender.
+        not_the_senders: u64,
+        /// How many are damaged.
+        damaged: u64,
+    },
     /// Something that `doctor` looked at.
     Finding {
         /// What.

@@ -1,7 +1,7 @@
 //! Whoever has the keys reads their own past out of an archive, and nobody else's.
 
-use sealpost_tests::{Answer, Archiver, Broker, Person};
-use serde_json::Value;
+use sealpost_tests::{Answer, Archiver, Broker, Forger, Forgery, Person};
+use serde_json::{Value, json};
 
 fn done(answer: Answer) -> Answer {
     assert_eq!(answer.code, 0, "{answer:?}");
@@ -65,7 +65,30 @@ fn who_has_the_keys_reads_what_was_sent_to_them_out_of_an_archive() {
         "{answer:?}"
     );
 
+    let answer = read(&stranger, &[]);
+    assert_eq!(
+        answer.events(),
+        [json!({"event": "unopened", "key_gone": 3, "not_the_senders": 0, "damaged": 0})]
+    );
+
     let nowhere = bob.run(&["history", "--from-archive", "/nowhere"]);
     assert_eq!(nowhere.code, 1, "{nowhere:?}");
     assert!(nowhere.stderr.contains("--dir"), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn what_its_sender_sealed_twice_is_shown_once() {
+    let mut archiver = Archiver::prepare();
+    let broker = Broker::for_archiver(&archiver);
+    archiver.run(&broker.url());
+    let bob = Person::settle("bob", &broker.url());
+    let mut alice = Forger::register(broker.address(), "alice", "bob").await;
+    let (first, second) = (Forgery::text("first"), Forgery::text("second"));
+    for forgery in [&first, &second, &first] {
+        alice.send(forgery).await;
+    }
+    archiver.expect_lines(3);
+    let dir = archiver.dir().to_str().unwrap();
+    let his = done(bob.run(&["--json", "history", "--from-archive", dir])).events();
+    assert_eq!(texts(&his), ["first", "second"]);
 }

@@ -9,7 +9,7 @@ use crate::account::Account;
 use crate::archived::Archived;
 use crate::cli::{HistoryArguments, HistoryCommand, HistoryPart};
 use crate::clock;
-use crate::event::counted;
+use crate::event::{Event, counted};
 use crate::exit::Failure;
 use crate::history::{self, ExportError, HistoryLine, Remembered, Trust};
 use crate::new_file::NewFile;
@@ -115,14 +115,11 @@ fn show_archived(
         start.printer.note("sealpost: there is no such message")?;
     }
     if unopened.count() > 0 {
-        start.printer.note(&format!(
-            "sealpost: {} messages to you could not be opened: {} are sealed to a key that you do not have any more, \
-             {} are signed by somebody who is not known to be their sender, {} are damaged",
-            unopened.count(),
-            unopened.key_gone,
-            unopened.not_the_senders,
-            unopened.damaged
-        ))?;
+        start.printer.print(&Event::Unopened {
+            key_gone: unopened.key_gone,
+            not_the_senders: unopened.not_the_senders,
+            damaged: unopened.damaged,
+        })?;
     }
     Ok(())
 }

@@ -192,6 +192,15 @@ impl Event {
                 counted(*messages),
                 clean_line(home)
             ),
+            Event::Unopened {
+                key_gone,
+                not_the_senders,
+                damaged,
+            } => format!(
+                "{} messages to you could not be opened: {key_gone} are sealed to a key that you do not have any more, \
+                 {not_the_senders} are signed by somebody who is not known to be their sender, {damaged} are damaged",
+                key_gone + not_the_senders + damaged
+            ),
             Event::Agent { until: None } => "no agent holds your key".to_owned(),
             Event::Finding {
                 check,
