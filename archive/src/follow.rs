@@ -6,7 +6,7 @@ use crate::layout::LogName;
 use crate::line;
 use crate::log_file;
 use crate::log_reader::{FoundLine, LogReader, ReadError, Selection};
-use crate::storage::{Storage, StoredFile as _};
+use crate::storage::{Storage, StoredFile, read_exact_at};
 
 /// Where a reader of a growing log is.
 #[derive(Debug)]
@@ -17,7 +17,12 @@ pub struct Follower<S> {
     next: u64,
     /// Where it will begin in the active file, as far as is known.
     offset: u64,
+    /// The number of the first line of the active file that was read, which tells it from every other; `None` if none was.
+    first: Option<u64>,
 }
+
+/// Enough of a line to know its number, in bytes.
+const HEAD: u64 = 64;
 
 impl<S: Storage> Follower<S> {
     /// Begins with line `next`.
@@ -28,6 +33,7 @@ impl<S: Storage> Follower<S> {
             log,
             next,
             offset: 0,
+            first: None,
         }
     }
 
@@ -43,6 +49,10 @@ impl<S: Storage> Follower<S> {
         let reader = LogReader::open(&self.storage, self.log)?;
         let active = self.log.active();
         self.offset = 0;
+        let last = reader.parts().last();
+        self.first = last
+            .filter(|part| part.path == active)
+            .map(|part| part.first);
         let mut lines = reader.lines(Selection {
             numbers: self.next..=line::MAX_SEQ,
             ..Selection::default()
@@ -69,14 +79,16 @@ impl<S: Storage> Follower<S> {
             other => other.map_err(failed)?,
         };
         let length = file.length().map_err(failed)?;
-        if length < self.offset {
+        let first = first_line(&file, length).map_err(failed)?;
+        if length < self.offset || self.offset > 0 && first != self.first {
             return Ok(false);
         }
+        self.first = first;
         let new = log_file::end_of_whole_lines(&file, length)
             .map_err(failed)?
             .max(self.offset);
         if new == self.offset {
-            // Nothing new, unless a new file is just as long, which its next line will show. An empty one may be a new one.
+            // Nothing new. An empty file may be a new one.
             return Ok(self.offset > 0 || self.next == 1);
         }
         let mut lines = log_file::lines(&file, self.offset..new);
@@ -105,4 +117,11 @@ impl<S: Storage> Follower<S> {
             }
         }
     }
+}
+
+/// The number of the first line of a file of `length` bytes; `None` if there is none.
+fn first_line<F: StoredFile>(file: &F, length: u64) -> io::Result<Option<u64>> {
+    let mut head = vec![0; usize::try_from(length.min(HEAD)).unwrap_or_default()];
+    read_exact_at(file, 0, &mut head)?;
+    Ok(line::head_of(&head).map(|(seq, _)| seq))
 }

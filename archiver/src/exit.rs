@@ -8,6 +8,7 @@ use sealpost_mqtt::{TlsFilesError, advice_on_files};
 
 use crate::archive::ArchiveError;
 use crate::control::caller::CallError;
+use crate::evidence::EvidenceError;
 use crate::key::KeyError;
 use crate::lock::LockError;
 use crate::replay::ReplayError;
@@ -141,10 +142,19 @@ impl ProgramError {
             ProgramError::Archive(
                 ArchiveError::Lock(LockError::Io { .. }) | ArchiveError::Directory { .. },
             ) => DISK_FAILED,
-            ProgramError::Archive(ArchiveError::Open(OpenError::Io(error))) if is_full(error) => {
-                DISK_FULL
+            ProgramError::Archive(ArchiveError::Open(
+                OpenError::Io(error) | OpenError::File { source: error, .. },
+            )) => {
+                if is_full(error) {
+                    DISK_FULL
+                } else {
+                    DISK_FAILED
+                }
             }
-            ProgramError::Archive(ArchiveError::Open(OpenError::Io(_))) => DISK_FAILED,
+            // A file that cannot be read is not one that is damaged.
+            ProgramError::Archive(ArchiveError::Evidence(EvidenceError::Read(
+                ReadError::File { source, .. } | ReadError::List(source),
+            ))) if source.kind() != std::io::ErrorKind::InvalidData => DISK_FAILED,
             ProgramError::Archive(ArchiveError::Open(_) | ArchiveError::Evidence(_)) => DAMAGED,
             ProgramError::Archive(ArchiveError::Append(
                 AppendError::Write(error) | AppendError::Sync(error),

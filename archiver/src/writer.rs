@@ -31,6 +31,14 @@ pub enum OpenError {
     /// The disk failed.
     #[error("cannot open the log: {0}")]
     Io(#[from] io::Error),
+    /// A file could not be read or written.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file, below the archive's directory.
+        path: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The log could not be read, or is damaged.
     #[error(transparent)]
     Read(ReadError),
@@ -62,8 +70,8 @@ impl From<ReadError> for OpenError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::List(source) => OpenError::Io(source),
-            ReadError::File { source, .. } if source.kind() != io::ErrorKind::InvalidData => {
-                OpenError::Io(source)
+            ReadError::File { path, source } if source.kind() != io::ErrorKind::InvalidData => {
+                OpenError::File { path, source }
             }
             other => OpenError::Read(other),
         }
@@ -185,7 +193,11 @@ impl<F: StoredFile> Writer<F> {
         window: u32,
         signed: Option<TreeHead>,
     ) -> Result<(Writer<F>, Recovery), OpenError> {
-        let (log, torn) = LogFile::open(storage, &name.active())?;
+        let active = name.active();
+        let (log, torn) = LogFile::open(storage, &active).map_err(|source| OpenError::File {
+            path: active,
+            source,
+        })?;
         let reader = LogReader::open(storage, name)?;
         let last_seq = reader.last()?.map_or(0, |(seq, _)| seq);
         let mut window = DigestWindow::new(window);

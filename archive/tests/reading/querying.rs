@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use sealpost_archive::envelope_names::EnvelopeNames;
 use sealpost_archive::follow::Follower;
-use sealpost_archive::line::Line;
+use sealpost_archive::layout::LogName;
+use sealpost_archive::line::{self, Line};
 use sealpost_archive::log_reader::LogReader;
 use sealpost_archive::manifest::Manifest;
 use sealpost_archive::query::Query;
@@ -228,6 +229,31 @@ fn only_the_frames_that_may_have_what_is_looked_for_are_read() {
         ..Query::default()
     };
     assert_eq!(read_of_segments(&sample, &query), [0, 0, 0]);
+}
+
+#[test]
+fn a_follower_sees_that_the_active_file_is_another_one_though_it_is_just_as_long() {
+    let note = |seq| {
+        let mut line = Vec::new();
+        line::write_unfit(&mut line, seq, at(seq), b"inbox/bob", "why", b"note");
+        line.pop();
+        line
+    };
+    let lines: Vec<Vec<u8>> = (10..30).map(note).collect();
+    let sample = Sample::build(LogName::EncryptedLogs, Vec::new(), &[]);
+    let (active, sealing) = (sample.log.active(), sample.log.sealing(10));
+    let mut follower = Follower::new(sample.storage(), sample.log, 10);
+    let mut poll = || {
+        let mut seen = Vec::new();
+        follower.poll(|line| seen.push(line.seq)).unwrap();
+        seen
+    };
+    sample.write(&active, &joined(&lines[..10]));
+    assert_eq!(poll(), Vec::from_iter(10..20));
+    std::fs::rename(sample.path(&active), sample.path(&sealing)).unwrap();
+    sample.write(&active, &joined(&lines[10..]));
+    assert_eq!(poll(), Vec::from_iter(20..30));
+    assert_eq!(poll(), Vec::<u64>::new());
 }
 
 #[test]

@@ -70,7 +70,7 @@ proptest! {
         for life in lives {
             disk.fail_after(life.operations, io::ErrorKind::Other);
             match live(&disk, &mut acknowledged, total, life.batch) {
-                Ok(()) | Err(OpenError::Io(_)) => {}
+                Ok(()) | Err(OpenError::Io(_) | OpenError::File { .. }) => {}
                 Err(error) => return Err(TestCaseError::fail(format!("a crash never damages the log: {error}"))),
             }
             match life.end {

@@ -95,7 +95,9 @@ impl World {
         let signed = signed_head(&self.disk, LOG, &signer()).expect("the checkpoint counts");
         let (writer, recovery) = match Writer::open(&self.disk, LOG, 1000, signed) {
             Ok(opened) => opened,
-            Err(OpenError::Io(_)) if self.disk.fails() => return Err(Over),
+            Err(OpenError::Io(_) | OpenError::File { .. }) if self.disk.fails() => {
+                return Err(Over);
+            }
             Err(error) => panic!("a crash never damages the log: {error}"),
         };
         assert_eq!(recovery.tiles_lost, None);
