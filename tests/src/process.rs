@@ -203,6 +203,13 @@ impl Process {
         self.wait()
     }
 
+    /// As [`Process::terminate`], if it has not ended by itself.
+    pub fn terminate_if_running(&mut self) {
+        if !self.has_ended() {
+            self.terminate();
+        }
+    }
+
     /// SIGSTOP: it stands still until [`Process::resume`].
     pub fn pause(&self) {
         self.signal(Signal::STOP);

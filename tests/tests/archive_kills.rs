@@ -11,8 +11,13 @@ use sealpost_archive::storage::Directory;
 use sealpost_core::{Content, Envelope, MessageId};
 use sealpost_tests::{Archiver, Broker, Device, program};
 
-/// How many messages are published meanwhile.
+/// How many messages are published meanwhile, unless `SEALPOST_KILL_MESSAGES` says more.
 const MESSAGES: usize = 20_000;
+
+fn messages() -> usize {
+    let told = std::env::var("SEALPOST_KILL_MESSAGES").ok();
+    told.map_or(MESSAGES, |told| told.parse().expect("a number"))
+}
 
 /// The ids of all messages in the archive, in order, and in how many segments they are.
 fn kept(archiver: &Archiver) -> (Vec<MessageId>, usize) {
@@ -50,34 +55,40 @@ async fn an_archiver_that_seals_and_is_killed_all_the_time_has_every_message_onc
 
     let token = alice.token("a");
     let address = broker.address();
+    // Sealed before, so that the rate is not that of one who seals.
+    let (mut rng, mut sealer) = (rand::rng(), alice.burst(&bob));
+    let text = "x".repeat(400);
+    let (mut sent, mut envelopes) = (Vec::new(), Vec::new());
+    for number in 0..messages() {
+        let now = sealpost_tests::now();
+        let id = MessageId::new(now, &mut rng);
+        let text = format!("{number} {text}");
+        let content = Content::Text { text };
+        let envelope = sealer
+            .seal(&mut rng, now, id, sent.last().copied(), &content)
+            .unwrap();
+        envelopes.push(envelope);
+        sent.push(id);
+    }
+    let begun = Instant::now();
     let flood = std::thread::spawn(move || {
         let mut flood = sealpost_tests::Flood::connect(address, "alice", &token, "a");
-        let (mut rng, mut sealer) = (rand::rng(), alice.burst(&bob));
-        let text = "x".repeat(400);
-        let mut sent = Vec::new();
-        for number in 0..MESSAGES {
-            let now = sealpost_tests::now();
-            let id = MessageId::new(now, &mut rng);
-            let text = format!("{number} {text}");
-            let content = Content::Text { text };
-            let envelope = sealer
-                .seal(&mut rng, now, id, sent.last().copied(), &content)
-                .unwrap();
+        for envelope in envelopes {
             flood.publish("inbox/bob", envelope.as_bytes());
-            sent.push(id);
         }
         flood.finish();
-        sent
+        begun.elapsed()
     });
-    let mut kills = 0;
+    let (mut kills, mut under_load) = (0, 0);
     while kills < 25 || !flood.is_finished() {
         let life = rand::rng().random_range(0..400);
         tokio::time::sleep(Duration::from_millis(life)).await;
         archiver.process().kill();
         archiver.start(&broker.url(), &options);
         kills += 1;
+        under_load += u32::from(!flood.is_finished());
     }
-    let sent = flood.join().unwrap();
+    let published = flood.join().unwrap();
 
     let until = Instant::now() + Duration::from_secs(240);
     let (ids, segments) = loop {
@@ -94,7 +105,12 @@ async fn an_archiver_that_seals_and_is_killed_all_the_time_has_every_message_onc
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(ids == sent, "all, once, in order");
-    println!("killed {kills} times, {segments} segments");
+    let rate = |took: Duration| sent.len() as f64 / took.as_secs_f64();
+    println!(
+        "killed {kills} times, {under_load} of them under load; {:.0} messages/s published, {:.0}/s archived; {segments} segments",
+        rate(published),
+        rate(begun.elapsed())
+    );
     assert!(segments >= 5, "{segments}");
 
     archiver.process().terminate();
