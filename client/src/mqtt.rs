@@ -1,5 +1,5 @@
-//! MQTT behind one door: connect, subscribe, publish, acknowledge, reconnect. MQTT 5 over whatever way the broker's URL
-//! names.
+//! MQTT behind one door: connect, subscribe, publish, acknowledge, reconnect. MQTT 5, or 3.1.1 where a broker speaks no
+//! other, over whatever way the broker's URL names.
 //!
 //! A task of its own owns the connection. What it promises:
 //! - a publish is answered once, over as many connections as it takes; in a session that goes on it goes again under its
