@@ -1,5 +1,8 @@
 //! SPEC.md says what the code does: its worked example is the code's own.
 
+#[path = "../examples/figures.rs"]
+#[allow(dead_code)]
+mod figures;
 #[path = "../examples/worked_example.rs"]
 mod worked_example;
 
@@ -14,5 +17,17 @@ fn the_worked_example_of_the_specification_is_what_the_code_computes() {
     assert!(
         written.trim() == computed.trim(),
         "replace the text between the two comments with: cargo run -q -p sealpost-core --example worked_example"
+    );
+}
+
+#[test]
+fn the_sizes_on_the_page_for_implementers_are_those_of_the_code() {
+    let page = include_str!("../IMPLEMENTING.md");
+    let (_, rest) = page.split_once("<!-- sizes: begin -->\n").unwrap();
+    let (written, _) = rest.split_once("<!-- sizes: end -->").unwrap();
+    assert_eq!(
+        written.trim(),
+        figures::sizes().unwrap().trim(),
+        "replace the table with: cargo run -q -p sealpost-core --example figures -- sizes"
     );
 }
