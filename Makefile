@@ -8,7 +8,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man device bench bench-tools conformance fuzz soak run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,9 +48,13 @@ test-tools:
 	@command -v secret-tool >/dev/null && command -v gnome-keyring-daemon >/dev/null && command -v dbus-run-session >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends gnome-keyring libsecret-tools dbus-daemon; }
 	@command -v script >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bsdutils; }
+	@command -v make >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists libmosquitto libcrypto jansson \
+		|| { apt-get update && apt-get install -y --no-install-recommends make pkg-config libmosquitto-dev libssl-dev libjansson-dev; }
+	@command -v valgrind >/dev/null || { apt-get update && apt-get install -y --no-install-recommends valgrind libc6-dbg; }
 	tests/stranger/stranger --help >/dev/null
 	tests/brokers/nats-server --version >/dev/null
 	tests/clients/mqttjs/mqttjs --install
+	examples/ready
 
 check: fmt clippy deny ## Formatting, lints, licences and advisories
 
@@ -124,6 +128,10 @@ soak: test-tools ## Kill -9 the broker SEALPOST_KILL_ROUNDS (100) times, then a 
 	$(CARGO) build --workspace --locked
 	SEALPOST_KILL_ROUNDS=$${SEALPOST_KILL_ROUNDS:-100} $(CARGO) test --locked -p sealpost-tests --test kills -- --nocapture
 	SEALPOST_SOAK_SECONDS=$${SEALPOST_SOAK_SECONDS:-600} $(CARGO) test --locked -p sealpost-tests --test storms -- --nocapture
+
+interop: test-tools ## The devices of examples/ and `sealpost`, each with each other, over a broker that is killed; and the vectors
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --locked -p sealpost-tests --test interop -- --nocapture
 
 run-broker: ## Run a broker on 127.0.0.1:1883 that the archiver of `make run-archiver` may read
 	$(CARGO) build --workspace --locked
