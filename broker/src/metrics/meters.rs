@@ -6,6 +6,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::access::admission::Denied;
 use crate::protocol::outcome::Outcome;
 use crate::protocol::packet::Version;
 
@@ -120,7 +121,9 @@ impl Default for EntranceMeter {
                 let _ = meter.connections.get_or_create(&kind(version, carrier));
             }
         }
-        let _ = meter.logins.get_or_create(&[("outcome", ACCEPTED)]);
+        for word in std::iter::once(ACCEPTED).chain(Denied::WORDS) {
+            let _ = meter.logins.get_or_create(&[("outcome", word)]);
+        }
         meter
     }
 }

@@ -88,7 +88,31 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// In a word, for metrics.
+    /// All words that there are, so that metrics have each from the start: what begins to be there did not grow, for Prometheus.
+    pub const WORDS: [&str; 20] = [
+        "no-login",
+        "bad-name",
+        "bad-token",
+        "clock",
+        "unbound",
+        "replayed",
+        "not-the-owner",
+        "bad-password",
+        "too-many-guesses",
+        "busy",
+        "other-certificate",
+        "not-registered",
+        "held",
+        "not-invited",
+        "reserved",
+        "disabled",
+        "removed",
+        "full",
+        "too-often",
+        "disk",
+    ];
+
+    /// In a word, for metrics: one of [`Denied::WORDS`].
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
