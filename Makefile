@@ -8,7 +8,7 @@ PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 STATE ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc vectors schema transcripts man device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,8 @@ test: test-tools ## Install what tests need, then run all of them
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
 # mqtt.js; mosquitto's clients; mosquitto and NATS, brokers that client and archiver also run against, and mkpasswd for NATS's users; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
-# terminal for it; a keyring with secret-tool, which holds a passphrase. What is there already is not asked for again, so that a machine which has everything needs
+# terminal for it; a keyring with secret-tool, which holds a passphrase; promtool, which checks the alerts, and what the pages of
+# docs/ use beside our programs. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
@@ -51,6 +52,10 @@ test-tools:
 	@command -v make >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists libmosquitto libcrypto jansson \
 		|| { apt-get update && apt-get install -y --no-install-recommends make pkg-config libmosquitto-dev libssl-dev libjansson-dev; }
 	@command -v valgrind >/dev/null || { apt-get update && apt-get install -y --no-install-recommends valgrind libc6-dbg; }
+	@command -v promtool >/dev/null || { apt-get update && apt-get install -y --no-install-recommends prometheus; }
+	@command -v unshare >/dev/null && command -v ip >/dev/null && command -v socat >/dev/null && command -v curl >/dev/null \
+		&& command -v openssl >/dev/null && command -v sqlite3 >/dev/null && command -v zstdcat >/dev/null && command -v pkill >/dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends util-linux iproute2 socat curl openssl sqlite3 zstd procps; }
 	tests/stranger/stranger --help >/dev/null
 	tests/brokers/nats-server --version >/dev/null
 	tests/clients/mqttjs/mqttjs --install
@@ -71,6 +76,12 @@ deny:
 
 doc: ## Build the API documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+# A debug build without its server takes a minute of a processor; it is kept in target, and in no other place.
+book: ## Build the book of docs/ into target/book
+	@test -x $(PROGRAMS)/mdbook/bin/mdbook || CARGO_TARGET_DIR=$(PROGRAMS)/mdbook/build $(CARGO) install --quiet --locked --debug \
+		--no-default-features --root $(PROGRAMS)/mdbook --version 0.5.4 mdbook && rm -rf $(PROGRAMS)/mdbook/build
+	$(PROGRAMS)/mdbook/bin/mdbook build docs
 
 vectors: ## Write the test vectors again (the same bytes, unless the format changed)
 	$(CARGO) run --locked -p sealpost-core --example make_vectors
