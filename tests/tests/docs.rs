@@ -98,10 +98,19 @@ fn commands_that_are_not_run_are_understood() {
     let mut wrong = Vec::new();
     for page in pages() {
         for step in page.steps() {
+            let at = format!("{}:{}", page.path().display(), step.line);
+            if step.language.is_empty() {
+                // Pages that are not of the book, whose blocks are not all commands.
+                let ours = step
+                    .text
+                    .lines()
+                    .filter(|line| line.starts_with("sealpost"));
+                let wrongs = ours.flat_map(misunderstood);
+                wrong.extend(wrongs.map(|what| format!("{at}: {what}")));
+            }
             if step.language != "sh" || step.action == Action::Hidden {
                 continue;
             }
-            let at = format!("{}:{}", page.path().display(), step.line);
             let mut shell = Command::new("sh")
                 .arg("-n")
                 .stdin(Stdio::piped())
