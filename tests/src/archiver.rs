@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::{PATIENCE, Process, program};
+use crate::{Clock, PATIENCE, Process, program};
 
 /// An archiver and its directory.
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub struct Archiver {
     _owned: Option<TempDir>,
     key: String,
     process: Option<Process>,
+    clock: Option<Arc<Clock>>,
 }
 
 impl Archiver {
@@ -57,7 +59,26 @@ impl Archiver {
             _owned: None,
             key,
             process: None,
+            clock: None,
         }
+    }
+
+    /// From now on its programs see this clock.
+    pub fn live_by(&mut self, clock: &Arc<Clock>) {
+        self.clock = Some(Arc::clone(clock));
+    }
+
+    /// Runs another of its commands on its directory, which has to succeed. Returns what it printed.
+    #[must_use]
+    pub fn administer(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program("sealpost-archiver"));
+        command.args(arguments).arg("--dir").arg(&self.dir);
+        if let Some(clock) = &self.clock {
+            clock.put_on(&mut command);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Its name.
@@ -92,6 +113,9 @@ impl Archiver {
             .args(options)
             .arg("--dir")
             .arg(&self.dir);
+        if let Some(clock) = &self.clock {
+            clock.put_on(&mut command);
+        }
         self.process
             .insert(Process::spawn("archiver", &mut command))
     }
