@@ -6,9 +6,14 @@ CARGO ?= cargo
 PROGRAMS := $(or $(CARGO_TARGET_DIR),target)
 # Data of the run-* targets lives here; nothing else is written outside of cargo's target directory.
 STATE ?= .demo
+# What is installed, and where: as GNU has it, and units of systemd and settings as the units name them.
+INSTALLED := sealpost sealpost-broker sealpost-archiver sealpost-device
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man programs install uninstall release deb deb-test fixtures device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,7 +32,7 @@ test: test-tools ## Install what tests need, then run all of them
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
 # mqtt.js; mosquitto's clients; mosquitto and NATS, brokers that client and archiver also run against, and mkpasswd for NATS's users; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
 # terminal for it; a keyring with secret-tool, which holds a passphrase; promtool, which checks the alerts, and what the pages of
-# docs/ use beside our programs. What is there already is not asked for again, so that a machine which has everything needs
+# docs/ use beside our programs; systemd-analyze, which judges the units. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
 	@command -v cc >/dev/null || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev; }
@@ -48,6 +53,7 @@ test-tools:
 	@command -v age >/dev/null || { apt-get update && apt-get install -y --no-install-recommends age; }
 	@command -v secret-tool >/dev/null && command -v gnome-keyring-daemon >/dev/null && command -v dbus-run-session >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends gnome-keyring libsecret-tools dbus-daemon; }
+	@command -v systemd-analyze >/dev/null || { apt-get update && apt-get install -y --no-install-recommends systemd; }
 	@command -v script >/dev/null || { apt-get update && apt-get install -y --no-install-recommends bsdutils; }
 	@command -v make >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists libmosquitto libcrypto jansson \
 		|| { apt-get update && apt-get install -y --no-install-recommends make pkg-config libmosquitto-dev libssl-dev libjansson-dev; }
@@ -94,16 +100,41 @@ transcripts: ## Write what the programs say into tests/transcripts again; read t
 	$(CARGO) build --workspace --locked
 	SEALPOST_WRITE_TRANSCRIPTS=1 $(CARGO) test --locked -p sealpost-tests --test transcripts
 
+fixtures: ## Keep what today's programs write as tests/fixtures/VERSION.tar.gz, for ever: after a change of a format, VERSION=the next number
+	@test -n "$(VERSION)" || { echo "VERSION=number is missing: tests/fixtures/README.md says which"; exit 2; }
+	$(CARGO) build --workspace --locked
+	SEALPOST_WRITE_FIXTURE=$(VERSION) $(CARGO) test --workspace --locked --test upgrade
+
 man: ## Write man pages and shell completions into target/man and target/completions
-	$(CARGO) build --locked -p sealpost
+	$(CARGO) build --workspace --locked
 	mkdir -p $(PROGRAMS)/man $(PROGRAMS)/completions
-	$(PROGRAMS)/debug/sealpost man $(PROGRAMS)/man
-	for shell in bash zsh fish; do \
-		$(PROGRAMS)/debug/sealpost completions $$shell >$(PROGRAMS)/completions/sealpost.$$shell || exit 1; \
-	done
-	$(CARGO) run --locked -p sealpost-broker --example broker_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
-	$(CARGO) run --locked -p sealpost-archiver --example archiver_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
-	$(CARGO) run --locked -p sealpost-device --example device_manual -- $(PROGRAMS)/man $(PROGRAMS)/completions
+	$(PROGRAMS)/debug/sealpost-manual $(PROGRAMS)/man $(PROGRAMS)/completions
+
+programs: ## Build the programs as they are installed (target/release), with man pages and completions (target/package)
+	$(CARGO) build --release --locked $(addprefix -p ,$(INSTALLED)) -p sealpost-manual
+	packaging/papers $(PROGRAMS)/release target/package
+
+# Builds only what was never built, so that `make programs && sudo make install` needs no cargo as root.
+install: ## Install programs, man pages, completions, units and settings below PREFIX (/usr/local), into DESTDIR
+	@test -x $(PROGRAMS)/release/sealpost-manual || $(MAKE) programs
+	@test -d target/package/sealpost || packaging/papers $(PROGRAMS)/release target/package
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" packaging/install install $(PROGRAMS)/release target/package
+
+uninstall: ## Remove what `make install` installed, but neither settings nor what the services kept
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" packaging/install uninstall
+
+release: programs ## Make a tar.gz of the programs and SHA256SUMS in target/dist, the same bytes from the same commit and compiler
+	packaging/release $(PROGRAMS)/release target/package target/dist
+
+deb: programs ## Build Debian packages (target/debian)
+	@command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
+	@command -v dpkg-shlibdeps >/dev/null || { apt-get update && apt-get install -y --no-install-recommends dpkg-dev; }
+	packaging/debian/prepare target/package
+	for program in $(INSTALLED); do $(CARGO) deb --locked --no-build -p $$program || exit 1; done
+
+deb-test: ## Install, use, remove and purge the packages of `make deb` in a fresh Debian 12 (needs root and debootstrap)
+	@command -v debootstrap >/dev/null || { apt-get update && apt-get install -y --no-install-recommends debootstrap; }
+	packaging/debian/try target/debian
 
 device: ## Build sealpost-device to be small (target/device), and check that it is: 10 MiB resident
 	$(CARGO) build --locked --profile device -p sealpost-device
