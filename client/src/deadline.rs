@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 /// Waits until then; without a moment, for ever.
-pub(crate) async fn at(moment: Option<Instant>) {
+pub async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

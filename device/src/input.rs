@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 
 use sealpost::clock;
+use sealpost::lines::skip_line;
 use sealpost::settings::Lines;
 use sealpost::store::{Fresh, LONGEST_READING};
 use sealpost_core::{Reading, Timestamp};
@@ -139,22 +140,6 @@ fn depth(json: &str) -> usize {
         }
     }
     deepest
-}
-
-/// Reads up to the end of a line, without keeping it.
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        let end = buffer.iter().position(|&b| b == b'\n');
-        let n = end.map_or(buffer.len(), |at| at + 1);
-        input.consume(n);
-        if end.is_some() {
-            return Ok(());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use sealpost::clock;
+use sealpost::deadline::at;
 use sealpost::event::{Event, Printer};
 use sealpost::exit::{Code, Failure, not_read};
+use sealpost::lines::next_lines;
 use sealpost::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
 use sealpost::session::{Happening, Manner, Parts, Session};
 use sealpost::store::{Fresh, OutboxEntry, PushError, Ring, SendState, Store};
@@ -243,7 +245,7 @@ impl Work {
             (None, _) => None,
         };
         tokio::select! {
-            lines = next_lines(&mut self.lines), if room => {
+            lines = next_lines(&mut self.lines, LINES), if room => {
                 self.take(lines);
                 Ok(false)
             }
@@ -455,26 +457,6 @@ fn passing(error: PushError) -> Result<Failure, Failure> {
     match failure.passes {
         true => Ok(failure),
         false => Err(failure),
-    }
-}
-
-/// The next lines, as many as are there; none at the end.
-async fn next_lines(lines: &mut Option<mpsc::Receiver<Line>>) -> Vec<Line> {
-    let mut some = Vec::new();
-    match lines {
-        Some(lines) => {
-            lines.recv_many(&mut some, LINES).await;
-        }
-        None => std::future::pending().await,
-    }
-    some
-}
-
-/// Waits until then; without a moment, for ever.
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

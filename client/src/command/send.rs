@@ -19,6 +19,7 @@ use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_connected, not_read};
 use crate::home::{Home, HomeError};
+use crate::lines::next_lines;
 use crate::outgoing::{enqueue_all, permit};
 use crate::session::{Happening, Manner, Parts, Session};
 use crate::store::{OutboxEntry, SendState, Store};
@@ -237,7 +238,7 @@ impl Errand {
                     }
                     self.disconnected = !session.is_connected();
                 }
-                lines = next_lines(&mut self.lines), if self.outstanding.len() < MAX_OUTSTANDING => {
+                lines = next_lines(&mut self.lines, LINES), if self.outstanding.len() < MAX_OUTSTANDING => {
                     let contents = self.read(lines)?;
                     let Session { store, printer, .. } = &mut *session;
                     self.enqueue(store, printer, &contents)?;
@@ -264,7 +265,7 @@ impl Errand {
             return Ok(Pause::Done);
         }
         tokio::select! {
-            lines = next_lines(&mut self.lines), if self.outstanding.len() < MAX_OUTSTANDING => {
+            lines = next_lines(&mut self.lines, LINES), if self.outstanding.len() < MAX_OUTSTANDING => {
                 let contents = self.read(lines)?;
                 self.enqueue(store, printer, &contents)?;
                 Ok(Pause::Again)
@@ -401,20 +402,6 @@ async fn wanted(home: &Home) {
 
 fn gave_way() -> Failure {
     Failure::new(Code::Pending, "gave way", "")
-}
-
-/// The next lines, as many as are there; none at the end.
-async fn next_lines(
-    lines: &mut Option<mpsc::Receiver<Result<String, Failure>>>,
-) -> Vec<Result<String, Failure>> {
-    let mut some = Vec::new();
-    match lines {
-        Some(lines) => {
-            lines.recv_many(&mut some, LINES).await;
-        }
-        None => std::future::pending().await,
-    }
-    some
 }
 
 fn parse(text: &str, input: Input) -> Result<Content, Failure> {

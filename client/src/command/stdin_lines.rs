@@ -6,6 +6,7 @@ use sealpost_core::MAX_PLAINTEXT;
 use tokio::sync::mpsc;
 
 use crate::exit::{Code, Failure, not_read};
+use crate::lines::skip_line;
 
 /// The longest line, in bytes: a message of the greatest size and its `msg NAME`.
 const MAX_LINE: u64 = MAX_PLAINTEXT as u64 + 128;
@@ -47,35 +48,4 @@ pub(super) fn read(ahead: usize) -> mpsc::Receiver<Result<String, Failure>> {
         }
     });
     rx
-}
-
-/// Reads up to the end of a line that is too long, without keeping it.
-fn skip_line(input: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        let end = buffer.iter().position(|&b| b == b'\n');
-        let n = end.map_or(buffer.len(), |at| at + 1);
-        input.consume(n);
-        if end.is_some() {
-            return Ok(());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_endless_line_is_skipped_without_being_kept() {
-        let mut input = std::io::Cursor::new(b"rest of a long line\nnext\n".to_vec());
-        skip_line(&mut input).unwrap();
-        let mut next = String::new();
-        input.read_line(&mut next).unwrap();
-        assert_eq!(next, "next\n");
-        skip_line(&mut input).unwrap();
-    }
 }

@@ -431,21 +431,7 @@ impl Store {
         until: Timestamp,
         problem: &Problem,
     ) -> Result<Vec<MessageId>, StoreError> {
-        let mut statement = self.db.prepare_cached(
-            "UPDATE outbox SET due = ?2, attempts = attempts + 1, problem_code = ?3, problem = ?4, hint = ?5
-             WHERE recipient = ?1 AND state = 0 RETURNING id",
-        )?;
-        let ids = statement.query_map(
-            params![
-                to.as_str(),
-                to_sql(until.millis()),
-                problem.code,
-                problem.message,
-                problem.hint
-            ],
-            |row| row.get::<_, Vec<u8>>(0),
-        )?;
-        ids.map(|id| message_id(&id?)).collect()
+        self.put_off("recipient = ?1 AND state = 0", to, until, problem)
     }
 
     /// The first message that waits for a recipient waits until then, for this reason, and keeps those behind it waiting.
@@ -455,10 +441,22 @@ impl Store {
         until: Timestamp,
         problem: &Problem,
     ) -> Result<Vec<MessageId>, StoreError> {
-        let mut statement = self.db.prepare_cached(
+        let first = "number = (SELECT min(number) FROM outbox WHERE recipient = ?1 AND state = 0)";
+        self.put_off(first, to, until, problem)
+    }
+
+    /// Puts off those of a recipient's messages that `which` names in SQL, and returns them.
+    fn put_off(
+        &mut self,
+        which: &'static str,
+        to: &UserId,
+        until: Timestamp,
+        problem: &Problem,
+    ) -> Result<Vec<MessageId>, StoreError> {
+        let mut statement = self.db.prepare_cached(&format!(
             "UPDATE outbox SET due = ?2, attempts = attempts + 1, problem_code = ?3, problem = ?4, hint = ?5
-             WHERE number = (SELECT min(number) FROM outbox WHERE recipient = ?1 AND state = 0) RETURNING id",
-        )?;
+             WHERE {which} RETURNING id"
+        ))?;
         let ids = statement.query_map(
             params![
                 to.as_str(),
