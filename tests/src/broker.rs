@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
-use crate::{Answer, Archiver, Clock, PATIENCE, Process, program};
+use crate::{Answer, Archiver, Clock, PATIENCE, Process, free_port, program};
 
 /// How to start a broker.
 #[derive(Debug, Default, Clone)]
@@ -48,7 +48,9 @@ impl Broker {
     pub fn start(options: BrokerOptions) -> Broker {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("broker.toml"), &options.settings).unwrap();
-        let process = launch(&options, dir.path().into(), "127.0.0.1:0");
+        // Not port 0: it has to be free still when the broker comes back.
+        let address = format!("127.0.0.1:{}", free_port());
+        let process = launch(&options, dir.path().into(), &address);
         let line = process.expect("listening on ");
         let address = line.trim_start_matches("listening on ").parse().unwrap();
         Broker {

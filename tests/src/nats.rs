@@ -81,7 +81,11 @@ impl Nats {
             log.iter()
                 .any(|line| line.contains("Self is new JetStream cluster metadata leader"))
         }) {
-            assert!(std::time::Instant::now() < until, "no leader");
+            assert!(
+                std::time::Instant::now() < until,
+                "no leader: {:#?}",
+                leaders.map(Process::stderr).collect::<Vec<_>>()
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         cluster

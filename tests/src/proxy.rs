@@ -1,12 +1,12 @@
 //! Real proxies: tinyproxy for HTTP CONNECT, microsocks for SOCKS5.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::{PATIENCE, Process};
+use crate::{PATIENCE, Process, free_port};
 
 /// A proxy on a port of its own.
 #[derive(Debug)]
@@ -16,13 +16,6 @@ pub struct Proxy {
     /// How it says, and where, that it has connected somebody.
     connected: &'static str,
     _dir: TempDir,
-}
-
-/// A port that nobody listens on. Somebody may take it before it is used, which no test has met yet.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Proxy {
