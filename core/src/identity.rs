@@ -5,6 +5,7 @@
 //! that verifies, and a key has one name.
 
 use alloc::string::String;
+use core::borrow::Borrow;
 use core::fmt;
 use core::str::FromStr;
 
@@ -132,6 +133,13 @@ impl IdentityKey {
         VerifyingKey::from_bytes(&self.0)
             .and_then(|key| key.verify_strict(message, &signature))
             .map_err(|_| BadSignature)
+    }
+}
+
+/// By its bytes, a set of keys can be asked for one.
+impl Borrow<[u8; 32]> for IdentityKey {
+    fn borrow(&self) -> &[u8; 32] {
+        &self.0
     }
 }
 

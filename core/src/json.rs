@@ -283,7 +283,20 @@ impl<'a> Fields<'a> {
 
     /// An identity key.
     pub(crate) fn identity(&self, member: &'static str) -> Result<IdentityKey, EncodingError> {
-        match IdentityKey::parse(&self.binary(member)?) {
+        self.identity_knowing(member, |_| None)
+    }
+
+    /// An identity key, which `known` may have from before, by its bytes.
+    pub(crate) fn identity_knowing(
+        &self,
+        member: &'static str,
+        known: impl FnOnce(&[u8; 32]) -> Option<IdentityKey>,
+    ) -> Result<IdentityKey, EncodingError> {
+        let bytes = self.array(member)?;
+        if let Some(key) = known(&bytes).filter(|key| *key.as_bytes() == bytes) {
+            return Ok(key);
+        }
+        match IdentityKey::parse(&bytes) {
             Ok(key) => Ok(key),
             Err(IdentityKeyError::WrongLength) => Err(EncodingError::WrongLength { member }),
             Err(reason) => Err(EncodingError::BadIdentityKey { member, reason }),

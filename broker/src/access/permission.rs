@@ -186,8 +186,14 @@ impl Permission {
         })
     }
 
-    /// What has to be right of everything on `inbox/<owner>`.
-    fn envelope(&self, owner: &UserId, payload: &[u8], retain: bool) -> Result<Envelope, Refused> {
+    /// What has to be right of everything on `inbox/<owner>`. It probably has this signer.
+    fn envelope(
+        &self,
+        owner: &UserId,
+        payload: &[u8],
+        retain: bool,
+        signer: Option<IdentityKey>,
+    ) -> Result<Envelope, Refused> {
         if retain {
             return refuse(
                 Outcome::NotAuthorized,
@@ -200,7 +206,7 @@ impl Permission {
                 format!("{owner} is not registered here"),
             );
         }
-        let envelope = match Envelope::parse(payload) {
+        let envelope = match Envelope::parse_knowing(payload, |_| signer) {
             Ok(envelope) => envelope,
             Err(error) => return refuse(Outcome::PayloadFormatInvalid, error.to_string()),
         };
@@ -227,7 +233,7 @@ impl Permission {
         payload: &[u8],
         retain: bool,
     ) -> Result<(), Refused> {
-        let envelope = self.envelope(owner, payload, retain)?;
+        let envelope = self.envelope(owner, payload, retain, identity)?;
         if envelope.from() != user {
             return refuse(
                 Outcome::NotAuthorized,
@@ -249,7 +255,7 @@ impl Permission {
     /// What an operator puts back verbatim, from an archive: the sender does not stand behind it on this connection, so the
     /// signature itself has to hold.
     fn replay(&self, owner: &UserId, payload: &[u8], retain: bool) -> Result<(), Refused> {
-        let envelope = self.envelope(owner, payload, retain)?;
+        let envelope = self.envelope(owner, payload, retain, None)?;
         if self.registry.identity(envelope.from()).as_ref() != Some(envelope.signer()) {
             return refuse(
                 Outcome::NotAuthorized,

@@ -159,6 +159,15 @@ proptest! {
     }
 
     #[test]
+    fn whom_a_reader_knows_changes_nothing_of_what_it_accepts(bytes in mutated(ENVELOPE.as_bytes())) {
+        let plain = Envelope::parse(&bytes);
+        let (signer, another) = (*ENVELOPE.signer(), *BUNDLE.identity());
+        for known in [signer, another] {
+            prop_assert_eq!(&Envelope::parse_knowing(&bytes, |_| Some(known)), &plain);
+        }
+    }
+
+    #[test]
     fn login_tokens_of_chance_never_panic(text in "\\PC{0,20}|[A-Za-z0-9_-]{160}") {
         if let Ok(token) = LoginToken::parse(&text) {
             let now = token.issued();
