@@ -139,7 +139,8 @@ pub async fn run(
         stopping.cancelled().await;
         manager::stopping();
     });
-    let ended = subscription.run(stop).await;
+    // On the thread that waits for the network: from any other, each packet would wake two.
+    let ended = tokio::spawn(subscription.run(stop)).await;
     match (ended, outcome.await) {
         (_, Ok(result)) => Ok(result?),
         (_, Err(_)) => Err(ArchiveError::WriterDied),

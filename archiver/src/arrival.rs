@@ -5,7 +5,9 @@ use bytes::Bytes;
 use sealpost_archive::digest::Digest;
 use sealpost_archive::layout::LogName;
 use sealpost_archive::line::Verified;
-use sealpost_core::{Envelope, KeyBundle, Topic, UserId};
+use sealpost_core::{KeyBundle, Topic, UserId};
+
+use crate::known_signers::KnownSigners;
 
 /// What one arrival costs in memory beside topic and payload, in bytes: a round figure for its own
 /// fields and its places in the queues.
@@ -46,8 +48,21 @@ impl Arrival {
     /// Judges a message.
     #[must_use]
     pub fn new(topic: Bytes, payload: Bytes, connection: u64, packet_id: Option<u16>) -> Arrival {
+        let nobody = &mut KnownSigners::default();
+        Arrival::knowing(topic, payload, connection, packet_id, nobody)
+    }
+
+    /// As [`Arrival::new`], with what is known of the signers of others.
+    #[must_use]
+    pub fn knowing(
+        topic: Bytes,
+        payload: Bytes,
+        connection: u64,
+        packet_id: Option<u16>,
+        signers: &mut KnownSigners,
+    ) -> Arrival {
         let digest = Digest::of(&topic, &payload);
-        let (log, fault) = judge(&topic, &payload);
+        let (log, fault) = judge(&topic, &payload, signers);
         let cost = topic.len() + payload.len() + OVERHEAD;
         Arrival {
             topic,
@@ -66,13 +81,13 @@ impl Arrival {
 }
 
 /// The log that a message belongs to, and why its payload is not an envelope (or bundle) for the owner of its topic.
-fn judge(topic: &[u8], payload: &[u8]) -> (LogName, Option<String>) {
+fn judge(topic: &[u8], payload: &[u8], signers: &mut KnownSigners) -> (LogName, Option<String>) {
     let messages = LogName::EncryptedLogs;
     let Ok(topic) = std::str::from_utf8(topic) else {
         return (messages, Some("the topic is not UTF-8".to_owned()));
     };
     let (log, fault) = match Topic::parse(topic) {
-        Ok(Topic::Inbox(owner)) => (messages, envelope_fault(&owner, payload)),
+        Ok(Topic::Inbox(owner)) => (messages, envelope_fault(&owner, payload, signers)),
         Ok(Topic::Keys(owner)) => (LogName::KeyHistory, bundle_fault(&owner, payload)),
         Err(error) => (messages, Some(error.to_string())),
     };
@@ -85,8 +100,8 @@ fn judge(topic: &[u8], payload: &[u8]) -> (LogName, Option<String>) {
     )
 }
 
-fn envelope_fault(owner: &UserId, payload: &[u8]) -> Option<String> {
-    match Envelope::parse(payload) {
+fn envelope_fault(owner: &UserId, payload: &[u8], signers: &mut KnownSigners) -> Option<String> {
+    match signers.read(payload) {
         Ok(envelope) if envelope.to() == owner => None,
         Ok(_) => Some("\"to\" is not the owner of the topic".to_owned()),
         Err(error) => Some(error.to_string()),

@@ -25,6 +25,7 @@ pub mod health;
 pub mod holds;
 pub mod keeper;
 pub mod key;
+pub mod known_signers;
 pub mod live;
 pub mod lock;
 pub mod moment;

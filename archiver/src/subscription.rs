@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{Arrival, Receipt};
 use crate::health::Health;
+use crate::known_signers::KnownSigners;
 use crate::share_name::ShareName;
 use crate::work::Work;
 
@@ -81,6 +82,7 @@ pub struct Subscription {
     arrivals: UnboundedSender<Work>,
     receipts: UnboundedReceiver<Vec<Receipt>>,
     health: Arc<Health>,
+    signers: KnownSigners,
     /// Bytes held by arrivals whose receipt has not come back.
     in_flight: usize,
     /// The number of the current connection.
@@ -119,6 +121,7 @@ impl Subscription {
             arrivals,
             receipts,
             health: Arc::default(),
+            signers: KnownSigners::default(),
             in_flight: 0,
             connection: 0,
             known,
@@ -316,7 +319,13 @@ impl Subscription {
             // Nothing above the QoS 1 that was asked for may come (MQTT 5, section 3.8.4).
             QoS::ExactlyOnce => return Err(ConnectionError::Unexpected("PUBLISH with QoS 2")),
         };
-        let arrival = Arrival::new(publish.topic, publish.payload, self.connection, packet_id);
+        let arrival = Arrival::knowing(
+            publish.topic,
+            publish.payload,
+            self.connection,
+            packet_id,
+            &mut self.signers,
+        );
         self.in_flight += arrival.receipt.cost;
         // A committer that is gone closes the receipts too, and that is where it is noticed.
         let _ = self.arrivals.send(arrival.into());
