@@ -1,4 +1,4 @@
-//! `archive`: the archiver beside a plain subscriber that writes to a file, each in turn on a fresh mosquitto, with the same
+//! `archive`: the archiver beside a plain subscriber that writes to a file, each in turn on a fresh broker, with the same
 //! envelopes. The one syncs before it acknowledges, the other never does.
 
 use std::collections::HashSet;
@@ -53,9 +53,9 @@ pub(crate) struct Archive {
     /// Envelopes that the sender may have unacknowledged
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..))]
     window: u16,
-    /// mosquitto's program [default: the installed one]
-    #[arg(long)]
-    mosquitto: Option<PathBuf>,
+    /// The broker between sender and file, as in `compare`
+    #[arg(long, value_name = "PEER", default_value = "mosquitto")]
+    through: Peer,
     /// mosquitto_sub's program [default: the installed one]
     #[arg(long)]
     mosquitto_sub: Option<PathBuf>,
@@ -157,8 +157,9 @@ impl Archive {
         let [ours, theirs] = turns;
         let mut report = Report {
             work: format!(
-                "archive: {} envelopes of {mean} bytes through mosquitto, window {}, {} rounds, medians",
+                "archive: {} envelopes of {mean} bytes through {}, window {}, {} rounds, medians",
                 envelopes.len(),
+                self.through.name(),
                 self.window,
                 self.rounds
             ),
@@ -246,7 +247,7 @@ impl Archive {
         envelopes: &[Ready],
         limits: Limits,
     ) -> Result<Turn, ArchiveError> {
-        let broker = Peer::Mosquitto(self.mosquitto.clone()).start()?;
+        let broker = self.through.start()?;
         let mut keeper = if archiver {
             let program = find("sealpost-archiver", self.archiver_program.as_deref())?;
             Keeper::Archiver(ArchiveDirectory::new(&program)?.run(broker.addr())?)

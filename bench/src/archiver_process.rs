@@ -84,6 +84,11 @@ impl ArchiveDirectory {
             "--dir",
         ]);
         command.arg(self.directory.path()).stdout(Stdio::null());
+        // All lines of a run are looked for in one file: it is full at 64 GiB.
+        command.env(
+            "SEALPOST_ARCHIVER_SEGMENT_BYTES",
+            (64_u64 << 30).to_string(),
+        );
         let child =
             ChildProcess::start(command, &self.directory.path().join("log")).map_err(|source| {
                 ArchiverError::Run {
