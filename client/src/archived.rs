@@ -163,6 +163,8 @@ impl<'a> Archived<'a> {
                         },
                         imported: true,
                         body: Zeroizing::new(body.into_bytes()),
+                        revised: None,
+                        expires: None,
                     };
                     if !take(entry, &content) {
                         break;

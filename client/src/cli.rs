@@ -28,7 +28,8 @@ were not shown yet come whatever their age, each message comes once, and none is
 --exec CMD runs `/bin/sh -c CMD` with the text on standard input (the JSON of other kinds), and in the environment
   SEALPOST_ID, SEALPOST_FROM, SEALPOST_TO, SEALPOST_TS (the sender's clock), SEALPOST_KIND,
   SEALPOST_TRUST (verified, known, or changed: another identity waits for your decision), SEALPOST_FINGERPRINT,
-  SEALPOST_ATTEMPT (from 1), and SEALPOST_USER, SEALPOST_HOME, SEALPOST_REALM and SEALPOST_BROKER, so that
+  SEALPOST_ATTEMPT (from 1), SEALPOST_EDITS and SEALPOST_REPLY (the id of the message in whose place the text is, or that it answers; else
+  empty), and SEALPOST_USER, SEALPOST_HOME, SEALPOST_REALM and SEALPOST_BROKER, so that
   `sealpost send \"$SEALPOST_FROM\" -` answers. SEALPOST_PASSPHRASE_COMMAND and SEALPOST_INVITATION are removed.
 A message is dealt with when CMD ends with 0. Otherwise it is tried again, then reported and left for the next `listen`, which ends
 this one with 1. Ctrl-C ends CMD and what it started; its message comes again. With --json its output goes to standard error.";
@@ -108,6 +109,12 @@ pub enum Command {
     Chat,
     /// Write a message into the outbox, on disk, and send it
     Send(SendArguments),
+    /// Send another text in place of one of yours; the other side sees that it was edited, and what it said before
+    Edit(EditArguments),
+    /// Ask the other side to delete a message of yours, and delete it here
+    Delete(DeleteArguments),
+    /// After how long the messages that you exchange with somebody from now on disappear, on both sides
+    Expire(ExpireArguments),
     /// Print messages as they arrive, until stopped; the broker may come later
     #[command(after_help = LISTEN_HELP)]
     Listen(ListenArguments),
@@ -244,6 +251,68 @@ pub struct SendArguments {
     /// The text; `-` or nothing reads standard input
     #[arg(value_name = "TEXT")]
     pub text: Vec<String>,
+    /// It answers this message, by its id, or the `last` one of USER
+    #[arg(long, value_name = "ID", conflicts_with_all = ["lines", "input"])]
+    pub reply: Option<String>,
+    /// How far to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
+    /// Read standard input and send each line as a message, as it comes
+    #[arg(long, conflicts_with = "text")]
+    pub lines: bool,
+    /// What standard input has: text, or one JSON object with a `kind`
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Input::Text)]
+    pub input: Input,
+}
+
+/// `sealpost edit …`
+#[derive(Debug, Args)]
+pub struct EditArguments {
+    /// Which message, by its id; or a USER: your last one to them
+    #[arg(value_name = "ID|USER")]
+    pub which: String,
+    /// The new text; `-` or nothing reads standard input
+    #[arg(value_name = "TEXT")]
+    pub text: Vec<String>,
+    /// How far to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `sealpost delete …`
+#[derive(Debug, Args)]
+pub struct DeleteArguments {
+    /// Which message, by its id; or a USER: your last one to them
+    #[arg(value_name = "ID|USER")]
+    pub which: String,
+    /// Only from the history of this home, theirs too; nobody is told
+    #[arg(long)]
+    pub here: bool,
+    /// The one that was exchanged with this user, should several have that id
+    #[arg(long, value_name = "USER")]
+    pub with: Option<String>,
+    /// How far to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `sealpost expire …`
+#[derive(Debug, Args)]
+pub struct ExpireArguments {
+    /// With whom
+    #[arg(value_name = "USER")]
+    pub with: String,
+    /// 5s to 365d, such as 90s, 5m, 1h or 7d; or `off`. Without it, says how it is
+    #[arg(value_name = "TIME|off")]
+    pub time: Option<String>,
+    /// How far to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// How far what is sent is waited for.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Waiting {
     /// Wait until the message has got so far, and fail with code 6 if it has not in time. Without this, send waits for the
     /// broker and is content if the message is kept here
     #[arg(long, value_name = "STATE", value_enum)]
@@ -251,12 +320,6 @@ pub struct SendArguments {
     /// How long to wait, such as 10s or 2m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Read standard input and send each line as a message, as it comes
-    #[arg(long, conflicts_with = "text")]
-    pub lines: bool,
-    /// What standard input has: text, or one JSON object with a `kind`
-    #[arg(long, value_name = "FORM", value_enum, default_value_t = Input::Text)]
-    pub input: Input,
 }
 
 /// How far a message is waited for.
@@ -442,7 +505,48 @@ pub enum ContactsCommand {
         #[arg(long, value_name = "TEXT", conflicts_with = "number")]
         scan: Option<String>,
     },
-    /// Let a contact know when their messages arrive: send them receipts, as if you had written to them
+    /// Who is new and asks to be let in, and what they wrote
+    Requests,
+    /// Let nothing of somebody in any more: what they send is dropped, and they learn nothing
+    Block {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
+    },
+    /// Let somebody in again who was blocked
+    Unblock {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
+    },
+    /// Alert nobody of somebody's messages: `chat` passes over them, and they wait for `listen` and `history`
+    Mute {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
+        /// For so long, such as 30m, 8h or 7d [default: until `unmute`]
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<String>,
+    },
+    /// Alert of somebody's messages again
+    Unmute {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
+    },
+    /// What is different for one contact; without options, says how you deal with them
+    Set {
+        /// Whom
+        #[arg(value_name = "USER")]
+        contact: String,
+        /// What they are told of their messages
+        #[arg(long, value_name = "WHAT", value_enum)]
+        receipts: Option<ReceiptsOf>,
+        /// What is said of their messages where somebody is alerted
+        #[arg(long, value_name = "WHAT", value_enum)]
+        notify: Option<NotifyOf>,
+    },
+    /// Let somebody in who is new, and let a contact know when their messages arrive, as if you had written to them
     Accept {
         /// Whom
         #[arg(value_name = "USER")]
@@ -460,6 +564,32 @@ pub enum ContactsCommand {
         #[arg(long, conflicts_with = "fingerprint")]
         yes: bool,
     },
+}
+
+/// What a contact is told of their messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReceiptsOf {
+    /// As everybody
+    Default,
+    /// Nothing
+    None,
+    /// That they arrived
+    Delivered,
+    /// That they arrived, and that they were shown
+    Read,
+}
+
+/// What is said of a contact's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum NotifyOf {
+    /// As of everybody's
+    Default,
+    /// Who wrote, and what
+    Full,
+    /// Who wrote
+    Name,
+    /// Nothing
+    None,
 }
 
 /// `10`, `10s`, `500ms`, `2m`, `1h`: at most a day, so that nobody waits for ever by a slip of the finger.

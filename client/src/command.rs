@@ -2,6 +2,7 @@
 
 mod agent;
 mod backup;
+mod change;
 mod chat;
 mod contacts;
 mod daemon;
@@ -31,7 +32,7 @@ use crate::keystore::KeystoreError;
 use crate::passphrase;
 use crate::reaching::become_receiver;
 use crate::session::Manner;
-use crate::settings::{Settings, check_environment, process_environment};
+use crate::settings::{Settings, Strangers, check_environment, process_environment};
 use crate::store::Store;
 
 /// What a command starts from.
@@ -81,7 +82,11 @@ impl Start {
     }
 
     fn open_store(&self, account: &Account) -> Result<Store, Failure> {
-        Ok(Store::open(&self.home.store(), account.store_key())?)
+        let mut store = Store::open(&self.home.store(), account.store_key())?;
+        store.belongs_to(account.user());
+        // What has outlived its time is not there any more for whatever runs.
+        store.expire(clock::now())?;
+        Ok(store)
     }
 
     /// For what a command says beside its session. Its remarks may go unread.
@@ -101,6 +106,7 @@ impl Start {
         Manner {
             receipts: self.settings.receipts,
             trust: self.settings.trust,
+            strangers: self.settings.strangers.unwrap_or(Strangers::Accept),
             ..Manner::default()
         }
     }
@@ -147,6 +153,9 @@ pub async fn run(
     let works = matches!(
         cli.command,
         Command::Send(_)
+            | Command::Edit(_)
+            | Command::Delete(_)
+            | Command::Expire(_)
             | Command::Chat
             | Command::Daemon { .. }
             | Command::Backup { .. }
@@ -180,6 +189,9 @@ pub async fn run(
     );
     let ended = match cli.command {
         Command::Send(errand) => send::run(start, errand, started).await,
+        Command::Edit(errand) => change::edit(start, errand, started).await,
+        Command::Delete(errand) => change::delete(start, errand, started).await,
+        Command::Expire(errand) => change::expire(start, errand, started).await,
         Command::Listen(wish) => listen::run(start, wish, started).await,
         Command::Daemon { socket } => daemon::run(start, socket, started).await,
         Command::Chat => chat::run(start, started).await,

@@ -40,6 +40,39 @@ pub fn listed(contact: &Contact) -> Event {
     event
 }
 
+/// What is said of a stranger who waits to be let in.
+#[must_use]
+pub fn request_event(contact: &Contact) -> Event {
+    let user = &contact.user;
+    Event::Request {
+        user: user.to_string(),
+        fingerprint: contact.pin.identity.fingerprint(),
+        messages: None,
+        text: None,
+        hint: format!(
+            "What they wrote is kept, and they learn nothing. sealpost contacts requests; then: sealpost contacts accept {user}, or: \
+             sealpost contacts block {user}"
+        ),
+    }
+}
+
+/// The strangers who wait to be let in, each with the number and the beginning of what they wrote.
+pub fn requests(store: &Store) -> Result<Vec<Event>, StoreError> {
+    let mut requests = Vec::new();
+    for (user, count) in store.requests()? {
+        let Some(contact) = store.contact(&user)? else {
+            continue;
+        };
+        let mut event = request_event(&contact);
+        if let Event::Request { messages, text, .. } = &mut event {
+            *messages = Some(count);
+            *text = store.requested_beginning(&user)?;
+        }
+        requests.push(event);
+    }
+    Ok(requests)
+}
+
 /// What was new about a believed bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

@@ -8,13 +8,18 @@ mod printer;
 mod time;
 
 use schemars::JsonSchema;
-use sealpost_core::{Content, IdentityKey, MessageId, Reading, ReadingGap, Timestamp, UserId};
+use sealpost_core::{
+    Content, Deletion, Expiry, IdentityKey, Lifetime, MessageId, MessageRef, Reading, ReadingGap,
+    Timestamp, UserId,
+};
 use serde::Serialize;
 
-use crate::store::{OutboxEntry, SendState};
+use crate::settings::Receipts;
+use crate::store::{Conversation, Notify, OutboxEntry, SendState};
 
 pub use human::date;
-pub(crate) use human::{counted, readable};
+pub use human::lifetime_words;
+pub(crate) use human::{counted, readable, relation_words};
 pub use printer::{Printer, json};
 pub use time::Time;
 
@@ -44,6 +49,9 @@ pub enum Event {
         /// Which readings a device dropped unsent, for kind `reading-gap`.
         #[serde(skip_serializing_if = "Option::is_none")]
         reading_gap: Option<ReadingGapInfo>,
+        /// Which other message it is about, and what it says of the conversation.
+        #[serde(flatten)]
+        relation: Box<Relation>,
     },
     /// Readings of this device are on disk, up to this one. Written at the start, and after each write.
     Taken {
@@ -159,6 +167,44 @@ pub enum Event {
         offered: Option<String>,
         /// Whether nothing of this contact is opened any more, until `contacts trust`.
         suspended: bool,
+    },
+    /// Somebody new has written, and waits to be let in: `contacts accept` or `contacts block`.
+    Request {
+        /// Who.
+        user: String,
+        /// The fingerprint of their identity.
+        fingerprint: String,
+        /// How many messages they wrote, where requests are listed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        messages: Option<u64>,
+        /// The beginning of the first one, on one line, where requests are listed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// What to do.
+        hint: String,
+    },
+    /// How we deal with somebody.
+    Conversation {
+        /// With whom.
+        user: String,
+        /// After how many seconds messages disappear; absent when they stay.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expiry: Option<u32>,
+        /// They wait to be let in.
+        request: bool,
+        /// Nothing of theirs is let in.
+        blocked: bool,
+        /// How many messages were dropped for that.
+        dropped: u64,
+        /// Until when nobody is alerted of their messages, seconds since the epoch.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        muted_until: Option<Time>,
+        /// What they are told of their messages: `none`, `delivered` or `read`; absent when it is as for everybody.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        receipts: Option<&'static str>,
+        /// What is said of their messages, where somebody is alerted; absent when it is as for everybody.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        notify: Option<Notify>,
     },
     /// A contact's safety number.
     SafetyNumber {
@@ -410,6 +456,72 @@ pub enum ContactChangeKind {
     Retired,
 }
 
+/// What a message says of others.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Relation {
+    /// Which message it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyInfo>,
+    /// The name of the earlier message of its sender in whose place its text is to be read, a UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edits: Option<String>,
+    /// The name of the earlier message that its sender takes back, a UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletes: Option<String>,
+    /// After how long messages of this conversation disappear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<ExpiryInfo>,
+}
+
+/// What a message answers.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct ReplyInfo {
+    /// Who wrote it.
+    pub from: String,
+    /// Its name, a UUID.
+    pub id: String,
+    /// The beginning of what it says here, on one line; absent when it is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quote: Option<String>,
+}
+
+/// How long messages stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ExpiryInfo {
+    /// In seconds; 0: for ever.
+    pub seconds: u32,
+    /// The number of the setting.
+    pub seq: u64,
+}
+
+impl Relation {
+    /// Of a content. `quote` finds what a message says, where it is here.
+    pub fn of(content: &Content, quote: impl FnOnce(&MessageRef) -> Option<String>) -> Relation {
+        match content {
+            Content::Reply(reply) => Relation {
+                reply: Some(ReplyInfo {
+                    from: reply.to.from.to_string(),
+                    id: reply.to.id.to_string(),
+                    quote: quote(&reply.to),
+                }),
+                ..Relation::default()
+            },
+            Content::Edit(edit) => Relation {
+                edits: Some(edit.of.to_string()),
+                ..Relation::default()
+            },
+            other => Relation {
+                deletes: Deletion::read(other).map(|deletion| deletion.message.to_string()),
+                expiry: Expiry::read(other).map(|expiry| ExpiryInfo {
+                    seconds: expiry.lifetime().map_or(0, Lifetime::seconds),
+                    seq: expiry.seq(),
+                }),
+                ..Relation::default()
+            },
+        }
+    }
+}
+
 /// A reading of a device.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReadingInfo {
@@ -453,6 +565,18 @@ impl Event {
     /// A message.
     #[must_use]
     pub fn message(from: &UserId, id: &MessageId, ts: Timestamp, content: &Content) -> Event {
+        Event::message_in(from, id, ts, content, |_| None)
+    }
+
+    /// A message in its conversation: `quote` finds what a message that it answers says, where that is here.
+    #[must_use]
+    pub fn message_in(
+        from: &UserId,
+        id: &MessageId,
+        ts: Timestamp,
+        content: &Content,
+        quote: impl FnOnce(&MessageRef) -> Option<String>,
+    ) -> Event {
         let (text, other) = Event::text_and_content(content);
         Event::Message {
             from: from.to_string(),
@@ -473,6 +597,7 @@ impl Event {
                 first_at: Time(gap.first_at()),
                 last_at: Time(gap.last_at()),
             }),
+            relation: Box::new(Relation::of(content, quote)),
         }
     }
 
@@ -493,9 +618,9 @@ impl Event {
     pub(crate) fn text_and_content(
         content: &Content,
     ) -> (Option<String>, Option<serde_json::Value>) {
-        match content {
-            Content::Text { text } => (Some(text.clone()), None),
-            other => (None, other.to_json().ok().map(value)),
+        match content.text() {
+            Some(text) => (Some(text.to_owned()), None),
+            None => (None, content.to_json().ok().map(value)),
         }
     }
 
@@ -529,6 +654,21 @@ impl Event {
                 problem: problem.unwrap_or_default(),
                 hint: hint.unwrap_or_default(),
             },
+        }
+    }
+
+    /// How we deal with somebody.
+    #[must_use]
+    pub fn conversation(conversation: &Conversation) -> Event {
+        Event::Conversation {
+            user: conversation.partner.to_string(),
+            expiry: conversation.lifetime().map(Lifetime::seconds),
+            request: conversation.request,
+            blocked: conversation.blocked,
+            dropped: conversation.dropped,
+            muted_until: conversation.muted_until.map(Time),
+            receipts: conversation.receipts.map(Receipts::as_str),
+            notify: conversation.notify,
         }
     }
 

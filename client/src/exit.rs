@@ -9,6 +9,7 @@ use crate::agent::HolderError;
 use crate::archived::ArchiveError;
 use crate::backup::{BackupError, RestoreError};
 use crate::contact::Disbelieved;
+use crate::conversation::ChangeError;
 use crate::daemon::DoorError;
 use crate::event::Event;
 use crate::history::{ExportError, ImportError};
@@ -427,6 +428,28 @@ impl From<RestoreError> for Failure {
     }
 }
 
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Failure {
+        let hint = match &error {
+            ChangeError::Store(_) => "",
+            ChangeError::NotHere => {
+                "The ids are those of: sealpost history --json. What was imported is not changed."
+            }
+            ChangeError::NotOurs(_) => {
+                "Others change what they wrote. To remove it from this history alone: sealpost delete --here ID"
+            }
+            ChangeError::Ambiguous => "Say whose with --with USER.",
+            ChangeError::NoText | ChangeError::Deleted | ChangeError::TooOften => {
+                "Send another message."
+            }
+        };
+        match error {
+            ChangeError::Store(error) => error.into(),
+            error => Failure::new(Code::Failed, error.to_string(), hint),
+        }
+    }
+}
+
 impl From<EnqueueError> for Failure {
     fn from(error: EnqueueError) -> Failure {
         match error {
@@ -663,6 +686,12 @@ impl From<PermitError> for Failure {
     fn from(error: PermitError) -> Failure {
         match error {
             PermitError::Retired(error) => error.into(),
+            PermitError::Blocked(ref user) => {
+                let hint = format!(
+                    "Nothing was sent. To let them in again: sealpost contacts unblock {user}"
+                );
+                Failure::new(Code::Failed, error.to_string(), hint)
+            }
             PermitError::Policy(error) => error.into(),
             PermitError::Store(error) => error.into(),
         }

@@ -6,14 +6,15 @@ mod line;
 use std::collections::HashMap;
 
 use schemars::JsonSchema;
-use sealpost_core::{Content, UserId};
+use sealpost_core::{Content, MessageRef, UserId};
 use serde::Serialize;
 
 pub use file::{ExportError, ImportError, Imports, export, import};
 pub use line::{HistoryLine, LineError, MAX_LINE};
 
 use crate::contact::offered_identity;
-use crate::event::{Event, Time, readable};
+use crate::conversation::ERASED;
+use crate::event::{Event, Relation, Time, readable, relation_words};
 use crate::moment;
 use crate::store::{Contact, HistoryEntry, Side, Store, StoreError, stored_content};
 use crate::terminal::headed;
@@ -67,16 +68,54 @@ pub struct Remembered {
     trust: &'static str,
     /// Whether it came from a file and not over a broker.
     imported: bool,
+    /// Which other message a message of ours is about, and what it says of the conversation.
+    #[serde(flatten)]
+    relation: Relation,
+    /// How often the text was edited; absent when it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edits_made: Option<u32>,
+    /// What an edited text said first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<String>,
+    /// Whether it was deleted: then nothing of it is left but this.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    /// When it disappears, seconds since the epoch; absent when it stays, or its time has not begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Time>,
     #[serde(skip)]
     human: String,
 }
 
 impl Remembered {
-    /// A message as it came out of the store.
-    pub fn new(entry: &HistoryEntry, trust: &Trust) -> Result<Remembered, StoreError> {
+    /// A message as it came out of the store, which also has what it answers.
+    pub fn new(
+        store: &Store,
+        entry: &HistoryEntry,
+        trust: &Trust,
+    ) -> Result<Remembered, StoreError> {
         let content = stored_content(&entry.body)
             .ok_or(StoreError::Damaged("a stored message is malformed"))?;
         let trust = trust.of(entry.partner());
+        let mut failed = None;
+        let mut quote = |name: &MessageRef| {
+            store.quote(entry.partner(), name).unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        };
+        let relation = Relation::of(&content, &mut quote);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut words = relation_words(&relation);
+        if entry.revised.is_some() {
+            words.push_str(", edited");
+        }
+        let original = entry
+            .revised
+            .as_ref()
+            .and_then(|revised| stored_content(&revised.original)?.text().map(str::to_owned));
         let remembered = |event, received, human| Remembered {
             event,
             kind: None,
@@ -85,6 +124,11 @@ impl Remembered {
             received,
             trust,
             imported: entry.imported,
+            relation: Relation::default(),
+            edits_made: entry.revised.as_ref().map(|revised| revised.edits),
+            original: original.clone(),
+            deleted: content.kind() == ERASED,
+            expires: entry.expires.map(Time),
             human,
         };
         Ok(match &entry.side {
@@ -94,18 +138,34 @@ impl Remembered {
                 ts,
                 received,
             } => {
-                let human = human(&format!("From {from}"), entry, trust, None, &content);
-                let event = Event::message(from, id, *ts, &content);
+                let human = human(
+                    &format!("From {from}"),
+                    &words,
+                    entry,
+                    trust,
+                    None,
+                    &content,
+                );
+                let quote = |_: &MessageRef| relation.reply.clone().and_then(|reply| reply.quote);
+                let event = Event::message_in(from, id, *ts, &content, quote);
                 remembered(event, Some(Time(*received)), human)
             }
             Side::Ours(ours) => {
                 let state = Some(ours.state.as_str());
-                let human = human(&format!("To {}", ours.to), entry, trust, state, &content);
+                let human = human(
+                    &format!("To {}", ours.to),
+                    &words,
+                    entry,
+                    trust,
+                    state,
+                    &content,
+                );
                 let (text, other) = Event::text_and_content(&content);
                 Remembered {
                     kind: Some(content.kind().to_owned()),
                     text,
                     content: other,
+                    relation: relation.clone(),
                     ..remembered(Event::outbox(ours), None, human)
                 }
             }
@@ -122,6 +182,7 @@ impl Remembered {
 
 fn human(
     whose: &str,
+    about: &str,
     entry: &HistoryEntry,
     trust: &str,
     state: Option<&str>,
@@ -133,7 +194,7 @@ fn human(
         .flatten()
         .collect();
     let heading = format!(
-        "{}  {whose} ({})",
+        "{}  {whose} ({}){about}",
         moment::shown(entry.at()),
         words.join(", ")
     );

@@ -39,6 +39,8 @@ pub enum Received {
     Message(Message),
     /// A receipt: these messages of ours got further.
     Receipted(Vec<OutboxEntry>),
+    /// Stored, for when its sender, a stranger until now, is let in.
+    Asks(UserId),
     /// Received before, or refused before: nothing to say.
     Nothing,
     /// It waits in the store.
@@ -136,6 +138,11 @@ pub fn receive(
     if let Err(error) = shape {
         return refuse(store, &digest, refused(Cause::Unopenable(error)), now);
     }
+    // Nothing of theirs costs more than this.
+    if store.is_blocked(envelope.from())? {
+        store.note_dropped(envelope.from())?;
+        return Ok(Received::Nothing);
+    }
     let seen = store.seen(envelope.from(), envelope.id())?;
     let Some(contact) = store.contact(envelope.from())? else {
         return hold(store, &digest, &envelope, WaitingFor::Bundle, now);
@@ -205,6 +212,7 @@ pub fn receive(
         ts: envelope.ts(),
         body: body.as_bytes(),
         digest: envelope.digest(),
+        signer: Some(signer),
     };
     match store.accept(&message, now)? {
         Acceptance::Stored => Ok(Received::Message(Message {
@@ -213,7 +221,12 @@ pub fn receive(
             ts: envelope.ts(),
             content,
         })),
-        Acceptance::Seen => Ok(Received::Nothing),
+        Acceptance::Seen | Acceptance::Quiet => Ok(Received::Nothing),
+        Acceptance::Asks => Ok(Received::Asks(envelope.from().clone())),
+        Acceptance::AsksTooMuch => {
+            store.note_stranger_dropped()?;
+            Ok(Received::Nothing)
+        }
     }
 }
 
@@ -329,12 +342,19 @@ pub fn gap_event(store: &Store, message: &Message) -> Result<Option<Event>, Stor
     }))
 }
 
-impl Message {
-    /// The event that shows it.
-    #[must_use]
-    pub fn event(&self) -> Event {
-        Event::message(&self.from, &self.id, self.ts, &self.content)
-    }
+/// The event that shows a message, with what it answers, where that is here.
+pub fn event(store: &Store, message: &Message) -> Result<Event, StoreError> {
+    let quote = match &message.content {
+        Content::Reply(reply) => store.quote(&message.from, &reply.to)?,
+        _ => None,
+    };
+    let Message {
+        from,
+        id,
+        ts,
+        content,
+    } = message;
+    Ok(Event::message_in(from, id, *ts, content, |_| quote))
 }
 
 fn open_with(

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod contact;
+pub mod conversation;
 pub mod daemon;
 pub mod deadline;
 pub mod event;

@@ -23,6 +23,9 @@ pub enum PermitError {
     /// Our own keys are withdrawn.
     #[error(transparent)]
     Retired(KeystoreError),
+    /// They are blocked.
+    #[error("you have blocked {0}")]
+    Blocked(UserId),
     /// The policy wants them known, or verified.
     #[error(transparent)]
     Policy(#[from] NotPermitted),
@@ -41,6 +44,9 @@ pub fn permit(
 ) -> Result<(), PermitError> {
     if retired {
         return Err(PermitError::Retired(KeystoreError::Retired));
+    }
+    if store.is_blocked(to)? {
+        return Err(PermitError::Blocked(to.clone()));
     }
     Ok(policy.permit(to, store.contact(to)?.as_ref())?)
 }

@@ -61,9 +61,11 @@ impl Search {
     #[must_use]
     pub fn matches(&self, content: &Content) -> bool {
         let folded = match content {
-            Content::Text { text } => fold(text),
             Content::Other { json, .. } => fold(json),
-            Content::Receipt(_) => return false,
+            content => match content.text() {
+                Some(text) => fold(text),
+                None => return false,
+            },
         };
         self.terms.iter().all(|term| folded.contains(term))
     }

@@ -34,7 +34,7 @@ const MAX_AGE: u64 = 3_650;
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 15] = [
+pub(crate) const KEYS: [&str; 16] = [
     "user",
     "broker",
     "ca",
@@ -49,11 +49,12 @@ pub(crate) const KEYS: [&str; 15] = [
     "trust",
     "rotate_keys_after",
     "receipts",
+    "strangers",
     "device",
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 18] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
@@ -69,6 +70,7 @@ const VARIABLES: [&str; 17] = [
     "SEALPOST_TRUST",
     "SEALPOST_ROTATE_KEYS_AFTER",
     "SEALPOST_RECEIPTS",
+    "SEALPOST_STRANGERS",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 ];
@@ -100,8 +102,22 @@ pub struct Settings {
     pub rotate_keys_after: Option<Duration>,
     /// What accepted senders are told of their messages.
     pub receipts: Receipts,
+    /// What becomes of mail of who is new; `None`: what suits the command.
+    pub strangers: Option<Strangers>,
     /// What the file says for `sealpost-device`.
     pub(crate) device: DeviceLayer,
+}
+
+/// What becomes of mail of somebody new: neither written to, nor verified, nor accepted, nor heard of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strangers {
+    /// It is shown.
+    Accept,
+    /// It is kept, and shown when they were let in: `contacts accept`.
+    Request,
+    /// It is dropped unopened.
+    Refuse,
 }
 
 /// What senders that we accepted are told of their messages.
@@ -114,6 +130,18 @@ pub enum Receipts {
     Delivered,
     /// That they arrived, and that they were shown.
     Read,
+}
+
+impl Receipts {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Receipts::None => "none",
+            Receipts::Delivered => "delivered",
+            Receipts::Read => "read",
+        }
+    }
 }
 
 /// Why the settings cannot be used.
@@ -221,6 +249,7 @@ struct Layer {
     trust: Option<TrustPolicy>,
     rotate_keys_after: Option<String>,
     receipts: Option<Receipts>,
+    strangers: Option<Strangers>,
     device: Option<DeviceLayer>,
 }
 
@@ -356,6 +385,7 @@ impl Settings {
                 )
             })
             .and_then(|b| b.set_override_option("receipts", environment("SEALPOST_RECEIPTS")))
+            .and_then(|b| b.set_override_option("strangers", environment("SEALPOST_STRANGERS")))
             .and_then(|b| b.build())
             .and_then(Config::try_deserialize::<Layer>)
             .map_err(|e| SettingsError::Malformed {
@@ -449,6 +479,7 @@ impl Settings {
             trust: layer.trust.unwrap_or_default(),
             rotate_keys_after,
             receipts: layer.receipts.unwrap_or(Receipts::Delivered),
+            strangers: layer.strangers,
             device: layer.device.unwrap_or_default(),
         })
     }

@@ -5,7 +5,9 @@
 //! transaction, and who comes second waits.
 
 mod change;
+mod changes;
 mod contacts;
+mod conversations;
 mod history;
 mod inbox;
 mod outbox;
@@ -29,7 +31,8 @@ use zeroize::Zeroizing;
 use change::Change;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
-pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Side};
+pub use conversations::{Conversation, MAX_REQUESTED, MAX_REQUESTS, Notify};
+pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Revised, Side};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
 pub use outbox::{
     Attempt, Due, GIVE_UP, LONGEST_WAIT, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem,
@@ -98,6 +101,10 @@ impl From<rusqlite::Error> for StoreError {
 pub struct Store {
     db: Connection,
     cipher: Aes256Gcm,
+    /// Whose it is, where that was said.
+    owner: Option<UserId>,
+    /// Whether who is new asks before anything of theirs is shown.
+    strangers_ask: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -132,10 +139,21 @@ impl Store {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::bring_up(&tx)?;
         tx.commit()?;
-        Ok(Store {
+        Ok(Store::over(db, key))
+    }
+
+    fn over(db: Connection, key: &Zeroizing<[u8; 32]>) -> Store {
+        Store {
             db,
             cipher: Aes256Gcm::new((&**key).into()),
-        })
+            owner: None,
+            strangers_ask: false,
+        }
+    }
+
+    /// Says whose it is, so that a message which answers one of ours can be shown with it.
+    pub fn belongs_to(&mut self, owner: &UserId) {
+        self.owner = Some(owner.clone());
     }
 
     /// Opens the file to look into it, and changes nothing. `None` when there is none, or one of an earlier version.
@@ -152,10 +170,7 @@ impl Store {
         if !schema::is_current(&db)? {
             return Ok(None);
         }
-        Ok(Some(Store {
-            db,
-            cipher: Aes256Gcm::new((&**key).into()),
-        }))
+        Ok(Some(Store::over(db, key)))
     }
 
     /// 16 hexadecimal digits that name this installation: two homes of one user are two MQTT sessions.
@@ -274,9 +289,9 @@ impl Store {
         &mut self,
         within: impl FnOnce(&mut Store) -> Result<T, E>,
     ) -> Result<T, E> {
-        Change::begin(&self.db)?.keep();
+        let part = Change::begin(&self.db)?.keep();
         let done = within(self);
-        let all = Change::resume(&self.db);
+        let all = Change::resume(&self.db, part);
         // Dropped without a commit, nothing of it is left.
         let done = done?;
         all.commit()?;

@@ -4,12 +4,14 @@
 //! length of compressed text tells about its content.
 
 use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::conversation::{Edit, Reply};
 use crate::envelope::TAG_LEN;
 use crate::json::{EncodingError, Object};
 use crate::padding::{MAX_PLAINTEXT, padded_length};
@@ -61,6 +63,10 @@ pub enum Content {
         /// The text.
         text: String,
     },
+    /// A text that answers a message.
+    Reply(Reply),
+    /// A text in place of that of an earlier message.
+    Edit(Edit),
     /// `{"kind":"receipt",…}`: messages of ours that arrived.
     Receipt(Receipt),
     /// Any other kind: `reading`, `file`, or one that is yet to be invented.
@@ -91,8 +97,13 @@ impl Content {
             .filter(|kind| is_kind(kind))
             .ok_or(ContentError::BadKind)?;
         if kind == TEXT {
-            return Ok(Self::Text {
-                text: string("text").ok_or(ContentError::BadText)?,
+            let text = string("text").ok_or(ContentError::BadText)?;
+            if let Some(of) = Edit::read_target(&object) {
+                return Ok(Self::Edit(Edit { text, of }));
+            }
+            return Ok(match Reply::read_target(&object) {
+                Some(to) => Self::Reply(Reply { text, to }),
+                None => Self::Text { text },
             });
         }
         if kind == RECEIPT {
@@ -110,9 +121,20 @@ impl Content {
     #[must_use]
     pub fn kind(&self) -> &str {
         match self {
-            Self::Text { .. } => TEXT,
+            Self::Text { .. } | Self::Reply(_) | Self::Edit(_) => TEXT,
             Self::Receipt(_) => RECEIPT,
             Self::Other { kind, .. } => kind,
+        }
+    }
+
+    /// The text of a text, be it an answer or an edit.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text { text } => Some(text),
+            Self::Reply(reply) => Some(&reply.text),
+            Self::Edit(edit) => Some(&edit.text),
+            Self::Receipt(_) | Self::Other { .. } => None,
         }
     }
 
@@ -122,13 +144,12 @@ impl Content {
     /// When [`Content::Other`] holds something that [`parse`](Self::parse) would not read as that kind.
     pub fn to_json(&self) -> Result<String, ContentError> {
         match self {
-            Self::Text { text } => {
-                let failed = |_| ContentError::BadText;
-                let mut json = String::from(r#"{"kind":"text","text":"#);
-                json.push_str(&serde_json::to_string(text).map_err(failed)?);
-                json.push('}');
-                Ok(json)
-            }
+            Self::Text { text } => text_json(text, ""),
+            Self::Reply(Reply { text, to }) => text_json(
+                text,
+                &format!(r#","reply":{{"from":"{}","id":"{}"}}"#, to.from, to.id),
+            ),
+            Self::Edit(Edit { text, of }) => text_json(text, &format!(r#","edits":"{of}""#)),
             Self::Receipt(receipt) => Ok(receipt.to_json()),
             Self::Other { kind, json } => match Self::parse(json)? {
                 Self::Other { kind: stated, .. } if stated == *kind => Ok(json.clone()),
@@ -158,6 +179,15 @@ impl Content {
     }
 }
 
+/// The JSON of a text, with more members behind it.
+fn text_json(text: &str, more: &str) -> Result<String, ContentError> {
+    let mut json = String::from(r#"{"kind":"text","text":"#);
+    json.push_str(&serde_json::to_string(text).map_err(|_| ContentError::BadText)?);
+    json.push_str(more);
+    json.push('}');
+    Ok(json)
+}
+
 /// `[a-z0-9][a-z0-9._-]{0,63}`: safe to show, to log and to match on.
 fn is_kind(text: &str) -> bool {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
@@ -175,7 +205,6 @@ impl fmt::Debug for Content {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
 
     fn text(text: &str) -> Content {
         Content::Text {

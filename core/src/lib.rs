@@ -88,6 +88,7 @@ mod aead;
 mod bundle;
 mod contact_link;
 mod content;
+mod conversation;
 mod encryption;
 mod envelope;
 mod identity;
@@ -118,6 +119,7 @@ pub use bundle::{
 };
 pub use contact_link::ContactLink;
 pub use content::{Content, ContentError};
+pub use conversation::{Deletion, Edit, Expiry, Lifetime, MAX_EDITS, MessageRef, Reply};
 pub use encryption::{
     DEFAULT_RSA_BITS, DecryptionKey, DecryptionKeyError, EncryptionKey, EncryptionKeyError, KeyId,
     MAX_RSA_BITS, MIN_RSA_BITS, RSA_OAEP_256, RsaDecryptionKey, UnwrapError, WrapError,

@@ -12,6 +12,7 @@ use sealpost::exit::{Code, Failure, not_read};
 use sealpost::lines::next_lines;
 use sealpost::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
 use sealpost::session::{Happening, Manner, Parts, Session};
+use sealpost::settings::Strangers;
 use sealpost::store::{Fresh, OutboxEntry, PushError, Ring, SendState, Store};
 use sealpost::trust_policy::TrustPolicy;
 use sealpost_core::{ReadingGap, UserId};
@@ -68,7 +69,7 @@ pub fn manner() -> Manner {
         trust: TrustPolicy::Known,
         gives_up: false,
         spares_disk: true,
-        strangers: false,
+        strangers: Strangers::Refuse,
         receive_maximum: RECEIVE_MAXIMUM,
         glance: GLANCE,
         ..Manner::default()

@@ -354,7 +354,7 @@ static const struct { const char *file; refusal (*run)(const json_t *); } files[
 	{ "signatures", signature }, { "encryption_keys", spki }, { "key_ids", id_of_key }, { "bundles", bundle }, { "trust", trust },
 	{ "envelopes", envelope }, { "openings", opening }, { "padding", padding }, { "content", content }, { "logins", login },
 	{ "invitations", not_a_devices }, { "uris", not_a_devices }, { "safety_numbers", not_a_devices },
-	{ "readings", not_a_devices },
+	{ "readings", not_a_devices }, { "conversation", not_a_devices }, { "expiries", not_a_devices },
 };
 
 int main(int argc, char **argv)

@@ -126,8 +126,8 @@ def login(c, people):  # the broker checks tokens; what is made here has to be t
 FILES = {"people": person, "names": name, "transcripts": transcript, "identity_keys": identity_key, "signatures": signature,
          "encryption_keys": encryption_key, "key_ids": key_id, "bundles": bundle, "trust": trust, "envelopes": envelope,
          "openings": opening, "padding": padding, "content": content, "logins": login}
-# What operators hand out, what people compare, and what those check who collect readings: nothing of a device's.
-LEFT_OUT = {"invitations", "uris", "safety_numbers", "readings"}
+# What operators hand out, what people compare and write, and what those check who collect readings: nothing of a device's.
+LEFT_OUT = {"invitations", "uris", "safety_numbers", "readings", "conversation", "expiries"}
 GOOD = {"ok", "first-contact", "unchanged", "newer", "linked-change"}
 
 

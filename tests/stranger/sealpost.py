@@ -6,6 +6,7 @@ Nothing here touches a socket, a file or a clock: time and stored state come in 
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 
@@ -522,6 +523,60 @@ def parse_reading(plaintext):
     elif found["first"] > found["last"]:
         return "other", None
     return kind, found
+
+
+def parse_conversation(plaintext):
+    """8.5, 8.6: `text`, `reply`, `edit`, `delete`, `expiry` or `other`, and what it says."""
+    kind, text = parse_content(plaintext)
+    raw = dict(read_object(utf8(plaintext).rstrip(" ")))
+    if kind == "text":
+        edits, reply = named(raw.get("edits")), answered(raw.get("reply"))
+        if edits:
+            return "edit", {"text": text, "id": edits}
+        return ("reply", {"text": text, **reply}) if reply else ("text", {"text": text})
+    if kind == "delete" and named(raw.get("message")):
+        return kind, {"id": named(raw["message"])}
+    if kind == "expiry":
+        found = {member: raw.get(member, "") for member in ("seconds", "seq")}
+        if all(re.fullmatch(r"0|[1-9][0-9]{0,15}", value) for value in found.values()):
+            found = {member: int(value) for member, value in found.items()}
+            if (found["seconds"] == 0 or 5 <= found["seconds"] <= 31_536_000) and 1 <= found["seq"] < 1 << 53:
+                return kind, found
+    return "other", {}
+
+
+def named(raw):
+    """A message's id as JSON, or None."""
+    text = string(raw)
+    try:
+        if text is not None:
+            message_id(text)
+    except Refused:
+        return None
+    return text
+
+
+def answered(raw):
+    """The message that a text answers, or None."""
+    try:
+        pairs = read_object(raw or "")
+        members = dict(pairs)
+        author, name = string(members.get("from")), named(members.get("id"))
+        if len(members) != len(pairs) or author is None or name is None:
+            return None
+        user_name(author)
+    except Refused:
+        return None
+    return {"from": author, "id": name}
+
+
+def later_expiry(known, came, now):
+    """8.6: which of two settings counts, the one known so far or the one that came."""
+    if came["seq"] > now // 1_000 + 86_400:
+        return known
+    if known is None or came["seq"] > known["seq"]:
+        return came
+    return min(known, came, key=lambda one: one["seconds"] or math.inf) if came["seq"] == known["seq"] else known
 
 
 def printable(text):

@@ -187,6 +187,19 @@ def reading(case, people):
     same("members", members, case.get("reading") or case.get("gap"))
 
 
+def conversation(case, people):
+    what, said = sealpost.parse_conversation(case["content"].encode("utf-8"))
+    same("form", what, case["expect"])
+    same("members", said, {member: case[member] for member in ("text", "from", "id", "seconds", "seq") if member in case})
+
+
+def expiry(case, people):
+    counts = None
+    for came in case["came"]:
+        counts = sealpost.later_expiry(counts, came, encoding.time_millis(case["now"]))
+    same("setting", counts, case["counts"])
+
+
 def login(case, people):
     outcome(
         case["expect"],
@@ -242,6 +255,8 @@ FILES = {
     "padding.json": padding,
     "content.json": content,
     "readings.json": reading,
+    "conversation.json": conversation,
+    "expiries.json": expiry,
     "logins.json": login,
     "invitations.json": invitation,
     "uris.json": uri,

@@ -55,6 +55,7 @@ impl House {
             ts: at(1),
             body,
             digest: [7; 32],
+            signer: None,
         };
         store.accept(&message, at(100)).unwrap();
         let text = Zeroizing::new(r#"{"kind":"text","text":"waits"}"#.to_owned());

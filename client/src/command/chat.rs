@@ -4,19 +4,21 @@ use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use sealpost_core::{Content, MessageId, UserId};
+use sealpost_core::{Content, MessageId, Timestamp, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Start, parse_user, stdin_lines};
 use crate::clock;
+use crate::conversation::{self, ChangeError, DELETION_WARNING, LIFETIME_WARNING, parse_lifetime};
 use crate::deadline::at;
-use crate::event::{Event, Printer};
+use crate::event::{Event, Printer, lifetime_words};
 use crate::exit::{Code, Failure};
+use crate::history::{Remembered, Trust};
 use crate::outgoing::{enqueue, permit};
 use crate::reaching::{Limits, Refusals, reach};
-use crate::session::{Happening, Parts, Session};
-use crate::store::{OutboxEntry, Store};
+use crate::session::{Happening, Manner, Parts, Session};
+use crate::store::{HistoryRange, OutboxEntry, Store};
 use crate::trust_policy::TrustPolicy;
 
 /// How many messages may be on their way before the next line is read: a pipe with a million lines waits.
@@ -24,15 +26,32 @@ const MAX_OUTSTANDING: usize = 64;
 /// Of how many messages the arrival is told at a terminal.
 const MAX_TYPED: usize = 1_024;
 const HELP: &str = "\
-msg USER TEXT   send a text
-/who            the people you know
-/help           this
-/quit           end (so does Ctrl-D)";
+msg USER TEXT           send a text
+/reply WHICH TEXT       answer a message: the last one of a USER, or that with an id
+/edit WHICH TEXT        put another text in place of your last one to a USER, or that with an id
+/delete WHICH           ask to delete your last message to a USER, or that with an id; it is a request
+/expire USER TIME|off   messages with USER disappear after a time, such as 1h or 7d
+/history USER           the last messages with USER, with their ids
+/requests               who is new and asks to be let in
+/accept USER            let them in
+/block USER, /unblock USER, /mute USER, /unmute USER
+/who                    the people you know
+/help                   this
+/quit                   end (so does Ctrl-D)";
+/// How many messages `/history` shows.
+const RECALLED: u32 = 20;
 
 /// One line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Line {
     Message { to: String, text: String },
+    Reply { which: String, text: String },
+    Edit { which: String, text: String },
+    Delete { which: String },
+    Expire { with: String, time: String },
+    History { with: String },
+    Requests,
+    Deal { how: Dealing, with: String },
     Who,
     Help,
     Quit,
@@ -40,10 +59,51 @@ enum Line {
     Unknown,
 }
 
+/// How somebody is to be dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dealing {
+    Accept,
+    Block,
+    Unblock,
+    Mute,
+    Unmute,
+}
+
 impl Line {
     fn parse(line: &str) -> Line {
         let line = line.trim();
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        let two = || {
+            let (one, other) = rest.split_once(char::is_whitespace)?;
+            Some((one.to_owned(), other.trim().to_owned()))
+        };
+        let one =
+            || (!rest.is_empty() && !rest.contains(char::is_whitespace)).then(|| rest.to_owned());
+        let line = match word {
+            "/reply" => two().map(|(which, text)| Line::Reply { which, text }),
+            "/edit" => two().map(|(which, text)| Line::Edit { which, text }),
+            "/delete" => one().map(|which| Line::Delete { which }),
+            "/expire" => two().map(|(with, time)| Line::Expire { with, time }),
+            "/history" => one().map(|with| Line::History { with }),
+            "/requests" if rest.is_empty() => Some(Line::Requests),
+            "/accept" | "/block" | "/unblock" | "/mute" | "/unmute" => {
+                one().map(|with| Line::Deal {
+                    how: match word {
+                        "/accept" => Dealing::Accept,
+                        "/block" => Dealing::Block,
+                        "/unblock" => Dealing::Unblock,
+                        "/mute" => Dealing::Mute,
+                        _ => Dealing::Unmute,
+                    },
+                    with,
+                })
+            }
+            _ => None,
+        };
+        if let Some(line) = line {
+            return line;
+        }
         match word {
             "" => Line::Empty,
             "/help" | "/?" | "help" => Line::Help,
@@ -90,7 +150,10 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     let store = start.open_store(&account)?;
     let _only_one = start.lock_receiving().await?;
     started();
-    let manner = start.manner();
+    let manner = Manner {
+        passes_over_muted: true,
+        ..start.manner()
+    };
     let mut chat = Chat {
         store: start.open_store(&account)?,
         printer: start.another_printer(),
@@ -237,6 +300,11 @@ impl Chat {
                 for contact in &contacts {
                     self.printer.print(&crate::contact::listed(contact))?;
                 }
+                for conversation in &self.store.conversations()? {
+                    if !conversation.is_ordinary(clock::now()) {
+                        self.printer.print(&Event::conversation(conversation))?;
+                    }
+                }
             }
             Line::Unknown => self.failed(&Failure::new(
                 Code::Usage,
@@ -250,19 +318,172 @@ impl Chat {
                     format!("{to} is you"),
                     "Name somebody else.",
                 ))?,
-                Ok(to) => match self.post(&to, &Content::Text { text }) {
-                    Ok(id) => {
-                        self.outstanding.insert(id);
-                        self.typed.push_back(id);
-                        if self.typed.len() > MAX_TYPED {
-                            self.typed.pop_front();
-                        }
-                    }
-                    Err(failure) => self.failed(&failure)?,
-                },
+                Ok(to) => {
+                    let posted = self.post(&to, &Content::Text { text });
+                    self.unless_failed(posted)?;
+                }
             },
+            Line::Reply { which, text } => {
+                let posted = self.reply(&which, text);
+                self.unless_failed(posted)?;
+            }
+            Line::Edit { which, text } => {
+                let posted = self.edit(&which, text);
+                self.unless_failed(posted)?;
+            }
+            Line::Delete { which } => {
+                let posted = self.delete(&which);
+                self.unless_failed(posted)?;
+            }
+            Line::Expire { with, time } => {
+                let posted = self.expire(&with, &time);
+                self.unless_failed(posted)?;
+            }
+            Line::History { with } => {
+                let shown = self.history(&with);
+                self.unless_failed(shown)?;
+            }
+            Line::Requests => {
+                let requests = crate::contact::requests(&self.store)?;
+                if requests.is_empty() {
+                    self.printer.note("nobody asks to be let in")?;
+                }
+                for request in &requests {
+                    self.printer.print(request)?;
+                }
+            }
+            Line::Deal { how, with } => {
+                let dealt = self.deal(how, &with);
+                self.unless_failed(dealt)?;
+            }
         }
         Ok(false)
+    }
+
+    /// Keeps account of what is on its way, or says why nothing is.
+    fn unless_failed(
+        &mut self,
+        posted: Result<impl Into<Option<MessageId>>, Failure>,
+    ) -> Result<(), Failure> {
+        let id = match posted {
+            Ok(posted) => posted.into(),
+            Err(failure) => return self.failed(&failure),
+        };
+        if let Some(id) = id {
+            self.outstanding.insert(id);
+            self.typed.push_back(id);
+            if self.typed.len() > MAX_TYPED {
+                self.typed.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, which: &str, text: String) -> Result<MessageId, Failure> {
+        let named = match MessageId::parse(which) {
+            Ok(id) => conversation::by_id(&self.store, &id, None)?,
+            Err(_) => conversation::last(&self.store, &self.other(which)?, false)?
+                .ok_or(ChangeError::NotHere)?,
+        };
+        let content = conversation::answer(&self.user, &named, text);
+        self.post(&named.partner, &content)
+    }
+
+    fn edit(&mut self, which: &str, text: String) -> Result<MessageId, Failure> {
+        let named = super::change::which(&self.store, which, None)?;
+        let content = conversation::edit(&self.store, &named, text)?;
+        self.post(&named.partner, &content)
+    }
+
+    fn delete(&mut self, which: &str) -> Result<Option<MessageId>, Failure> {
+        let named = super::change::which(&self.store, which, None)?;
+        let Some(content) = conversation::delete(&mut self.store, &named)? else {
+            self.printer.note("deleted before it left this machine")?;
+            return Ok(None);
+        };
+        let id = self.post(&named.partner, &content)?;
+        self.printer.note(&format!(
+            "{} is asked to delete it. {DELETION_WARNING}",
+            named.partner
+        ))?;
+        Ok(Some(id))
+    }
+
+    fn expire(&mut self, with: &str, time: &str) -> Result<MessageId, Failure> {
+        let with = self.other(with)?;
+        let lifetime = parse_lifetime(time)
+            .map_err(|problem| Failure::new(Code::Usage, "that is no such time", problem))?;
+        let content = conversation::set_lifetime(&self.store, &with, lifetime, clock::now())?;
+        let id = self.post(&with, &content)?;
+        self.printer.note(&match lifetime {
+            Some(lifetime) => format!(
+                "messages with {with} disappear from now on after {}. {LIFETIME_WARNING}",
+                lifetime_words(lifetime)
+            ),
+            None => format!("messages with {with} stay from now on"),
+        })?;
+        Ok(id)
+    }
+
+    fn history(&mut self, with: &str) -> Result<Option<MessageId>, Failure> {
+        let range = HistoryRange {
+            with: Some(self.other(with)?),
+            ..HistoryRange::default()
+        };
+        let trust = Trust::read(&self.store)?;
+        for place in self.store.history(&range, RECALLED)?.into_iter().rev() {
+            if let Some(entry) = self.store.history_entry(place)? {
+                if !self.printer.is_json() {
+                    self.printer.note(&format!("{}:", entry.id()))?;
+                }
+                self.printer
+                    .recall(&Remembered::new(&self.store, &entry, &trust)?)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn deal(&mut self, how: Dealing, with: &str) -> Result<Option<MessageId>, Failure> {
+        let with = self.other(with)?;
+        match how {
+            Dealing::Accept => {
+                if !self.store.accept_contact(&with)? {
+                    return Err(Failure::new(
+                        Code::Failed,
+                        format!("{with} is not a contact yet"),
+                        "Who asks: /requests",
+                    ));
+                }
+                self.printer.note(&format!(
+                    "{with} is let in, and learns when their messages arrive"
+                ))?;
+            }
+            Dealing::Block => {
+                self.store.block(&with)?;
+                self.printer.note(&format!(
+                    "{with} is blocked: what they send is dropped, and they are told nothing"
+                ))?;
+            }
+            Dealing::Unblock => {
+                self.store.unblock(&with)?;
+            }
+            Dealing::Mute => self.store.mute(&with, Some(Timestamp::MAX))?,
+            Dealing::Unmute => self.store.mute(&with, None)?,
+        }
+        if !matches!(how, Dealing::Accept | Dealing::Block) {
+            let how = Event::conversation(&self.store.conversation(&with)?);
+            self.printer.print(&how)?;
+        }
+        Ok(None)
+    }
+
+    /// Somebody, who is not us.
+    fn other(&self, name: &str) -> Result<UserId, Failure> {
+        let user = parse_user(name)?;
+        match user == self.user {
+            true => Err(super::send::is_you(&user)),
+            false => Ok(user),
+        }
     }
 
     /// A message got further, or does not.

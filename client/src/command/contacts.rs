@@ -2,15 +2,17 @@
 
 use std::io::IsTerminal;
 
-use sealpost_core::{IdentityKey, SafetyNumber, UserId, Verification};
+use sealpost_core::{IdentityKey, SafetyNumber, Timestamp, UserId, Verification};
 
 use super::{Start, ask, parse_user};
 use crate::account::Account;
-use crate::cli::ContactsCommand;
+use crate::cli::{ContactsCommand, NotifyOf, ReceiptsOf};
 use crate::contact::{self, Trusted, listed, offered_identity};
-use crate::event::{ContactChangeKind, Event};
+use crate::conversation::parse_time;
+use crate::event::{ContactChangeKind, Event, counted};
 use crate::exit::{Code, Failure};
-use crate::store::{Contact, Store};
+use crate::settings::Receipts;
+use crate::store::{Contact, Notify, Store};
 use crate::{clock, qr};
 
 pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<(), Failure> {
@@ -32,11 +34,88 @@ pub(super) fn run(mut start: Start, command: Option<ContactsCommand>) -> Result<
         ContactsCommand::Accept { contact } => {
             let user = parse_user(&contact)?;
             find(&store, &user)?;
+            let asked = store.conversation(&user)?.request;
             store.accept_contact(&user)?;
+            let let_in = if asked { " is let in, and" } else { "" };
             start.printer.note(&format!(
-                "sealpost: {user} learns from now on when their messages arrive"
+                "sealpost: {user}{let_in} learns from now on when their messages arrive"
             ))?;
             Ok(())
+        }
+        ContactsCommand::Requests => requests(&mut start, &store),
+        ContactsCommand::Block { contact } => {
+            let user = other(&start, &contact)?;
+            store.block(&user)?;
+            start.printer.note(&format!(
+                "sealpost: {user} is blocked: what they send is dropped, and they are told nothing. To let them in again: sealpost \
+                 contacts unblock {user}"
+            ))?;
+            Ok(())
+        }
+        ContactsCommand::Unblock { contact } => {
+            let user = parse_user(&contact)?;
+            let dropped = store.conversation(&user)?.dropped;
+            if !store.unblock(&user)? {
+                return Err(Failure::new(
+                    Code::Failed,
+                    format!("{user} is not blocked"),
+                    "Who is: sealpost contacts",
+                ));
+            }
+            start.printer.note(&format!(
+                "sealpost: {user} is let in again; {} dropped meanwhile",
+                match dropped {
+                    1 => "1 message was".to_owned(),
+                    more => format!("{more} messages were"),
+                }
+            ))?;
+            Ok(())
+        }
+        ContactsCommand::Mute { contact, time } => {
+            let user = other(&start, &contact)?;
+            let until = match time {
+                None => Timestamp::MAX,
+                Some(time) => clock::now().saturating_add(parse_time(&time).ok_or_else(|| {
+                    Failure::new(Code::Usage, "that is no such time", "Write 30m, 8h or 7d.")
+                })?),
+            };
+            store.mute(&user, Some(until))?;
+            say(&mut start, &store, &user)
+        }
+        ContactsCommand::Unmute { contact } => {
+            let user = parse_user(&contact)?;
+            store.mute(&user, None)?;
+            say(&mut start, &store, &user)
+        }
+        ContactsCommand::Set {
+            contact,
+            receipts,
+            notify,
+        } => {
+            let user = other(&start, &contact)?;
+            if let Some(receipts) = receipts {
+                store.set_receipts(
+                    &user,
+                    match receipts {
+                        ReceiptsOf::Default => None,
+                        ReceiptsOf::None => Some(Receipts::None),
+                        ReceiptsOf::Delivered => Some(Receipts::Delivered),
+                        ReceiptsOf::Read => Some(Receipts::Read),
+                    },
+                )?;
+            }
+            if let Some(notify) = notify {
+                store.set_notify(
+                    &user,
+                    match notify {
+                        NotifyOf::Default => None,
+                        NotifyOf::Full => Some(Notify::Full),
+                        NotifyOf::Name => Some(Notify::Name),
+                        NotifyOf::None => Some(Notify::None),
+                    },
+                )?;
+            }
+            say(&mut start, &store, &user)
         }
         ContactsCommand::Trust {
             contact,
@@ -61,6 +140,45 @@ fn list(start: &mut Start, store: &Store) -> Result<(), Failure> {
     }
     for contact in &contacts {
         start.printer.print(&listed(contact))?;
+    }
+    for conversation in &store.conversations()? {
+        if !conversation.is_ordinary(clock::now()) {
+            start.printer.print(&Event::conversation(conversation))?;
+        }
+    }
+    Ok(())
+}
+
+/// Somebody, who is not us.
+fn other(start: &Start, name: &str) -> Result<UserId, Failure> {
+    let user = parse_user(name)?;
+    match user == start.settings.user {
+        true => Err(super::send::is_you(&user)),
+        false => Ok(user),
+    }
+}
+
+/// How we deal with somebody now.
+fn say(start: &mut Start, store: &Store, user: &UserId) -> Result<(), Failure> {
+    let how = Event::conversation(&store.conversation(user)?);
+    start.printer.print(&how)?;
+    Ok(())
+}
+
+fn requests(start: &mut Start, store: &Store) -> Result<(), Failure> {
+    let requests = contact::requests(store)?;
+    if requests.is_empty() {
+        start.printer.note("sealpost: nobody asks to be let in")?;
+    }
+    for request in &requests {
+        start.printer.print(request)?;
+    }
+    let dropped = store.strangers_dropped()?;
+    if dropped > 0 {
+        start.printer.note(&format!(
+            "sealpost: {} of strangers were dropped so far",
+            counted(dropped)
+        ))?;
     }
     Ok(())
 }

@@ -77,7 +77,9 @@ fn show(
             return Err(Failure::interrupted());
         }
         if let Some(entry) = store.history_entry(place)? {
-            start.printer.recall(&Remembered::new(&entry, &trust)?)?;
+            start
+                .printer
+                .recall(&Remembered::new(store, &entry, &trust)?)?;
         }
     }
     Ok(())
@@ -109,7 +111,9 @@ fn show_archived(
     }
     let trust = Trust::read(store)?;
     for entry in &newest {
-        start.printer.recall(&Remembered::new(entry, &trust)?)?;
+        start
+            .printer
+            .recall(&Remembered::new(store, entry, &trust)?)?;
     }
     if newest.is_empty() {
         start.printer.note("sealpost: there is no such message")?;

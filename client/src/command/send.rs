@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{Start, parse_user, stdin_lines};
-use crate::cli::{Input, SendArguments, Wait};
+use crate::account::Account;
+use crate::cli::{Input, SendArguments, Wait, Waiting};
 use crate::clock;
+use crate::conversation::{self, ChangeError};
 use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_connected, not_read};
@@ -42,35 +44,80 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let to = parse_user(&arguments.to)?;
     if to == start.settings.user {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("{to} is you"),
-            "Name somebody else.",
-        ));
+        return Err(is_you(&to));
     }
     let account = start.unlock()?;
     let content = match arguments.lines {
         true => None,
-        false => Some(content(&arguments, &mut start.printer)?),
+        false => Some(content(
+            &arguments.text,
+            arguments.input,
+            &mut start.printer,
+        )?),
     };
     let store = start.open_store(&account)?;
+    let content = match (arguments.reply.as_deref(), content) {
+        (Some(which), Some(Content::Text { text })) => {
+            let which = match which {
+                "last" => conversation::last(&store, &to, false)?.ok_or(ChangeError::NotHere)?,
+                id => conversation::by_id(&store, &super::change::parse_id(id)?, Some(&to))?,
+            };
+            Some(conversation::answer(account.user(), &which, text))
+        }
+        (_, content) => content,
+    };
+    let parcel = Parcel {
+        to,
+        content,
+        input: arguments.input,
+        waiting: arguments.waiting,
+    };
+    carry_out(start, account, store, parcel, started).await
+}
+
+/// What is to be sent.
+pub(super) struct Parcel {
+    pub(super) to: UserId,
+    /// `None`: lines of standard input.
+    pub(super) content: Option<Content>,
+    pub(super) input: Input,
+    pub(super) waiting: Waiting,
+}
+
+/// Sends it, as far as was asked for.
+pub(super) async fn carry_out(
+    start: Start,
+    account: Account,
+    store: Store,
+    parcel: Parcel,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    let Parcel {
+        to,
+        content,
+        input,
+        waiting,
+    } = parcel;
+    if to == start.settings.user {
+        return Err(is_you(&to));
+    }
     permit(&store, start.settings.trust, account.is_retired(), &to)?;
     started();
-    let reach = match arguments.wait {
+    let reach = match waiting.wait {
         None | Some(Wait::Sent) => SendState::Sent,
         Some(Wait::Queued) => SendState::Queued,
         Some(Wait::Delivered) => SendState::Delivered,
         Some(Wait::Read) => SendState::Read,
     };
-    let timeout = arguments.timeout.unwrap_or(start.settings.timeout);
+    let timeout = waiting.timeout.unwrap_or(start.settings.timeout);
     let mut errand = Errand {
         to,
         reach,
-        demanded: arguments.wait.is_some(),
+        demanded: waiting.wait.is_some(),
         timeout,
         deadline: None,
         lines: None,
-        input: arguments.input,
+        input,
         outstanding: HashMap::new(),
         failed: None,
         manner: Manner {
@@ -392,6 +439,10 @@ fn remark(printer: &mut Printer, failure: &Failure) -> std::io::Result<()> {
     printer.note(&format!("sealpost: {}\n  {KEPT}", failure.message))
 }
 
+pub(super) fn is_you(user: &UserId) -> Failure {
+    Failure::new(Code::Usage, format!("{user} is you"), "Name somebody else.")
+}
+
 /// Until somebody waits for the lock.
 async fn wanted(home: &Home) {
     // A lock that cannot be looked at is not wanted; the one that we hold says more when it is taken again.
@@ -430,12 +481,15 @@ fn parse(text: &str, input: Input) -> Result<Content, Failure> {
 }
 
 /// What is to be sent: the words given, or standard input.
-fn content(arguments: &SendArguments, printer: &mut Printer) -> Result<Content, Failure> {
-    let words = &arguments.text;
+pub(super) fn content(
+    words: &[String],
+    input: Input,
+    printer: &mut Printer,
+) -> Result<Content, Failure> {
     if !words.is_empty() && *words != ["-"] {
-        return parse(&words.join(" "), arguments.input);
+        return parse(&words.join(" "), input);
     }
-    parse(&standard_input(printer)?, arguments.input)
+    parse(&standard_input(printer)?, input)
 }
 
 fn standard_input(printer: &mut Printer) -> Result<String, Failure> {

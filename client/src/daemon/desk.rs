@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sealpost_core::{Timestamp, UserId};
+use sealpost_core::{Content, Timestamp, UserId};
 
-use super::protocol::{self, Acknowledge, Call, Outcome, Refusal};
+use super::protocol::{self, Acknowledge, Call, Dealing, Outcome, Refusal};
 use super::{ClientId, Coming, Line, Lines, MessageName};
 use crate::clock;
-use crate::contact::listed;
+use crate::contact::{self, listed};
+use crate::conversation;
 use crate::event::{Event, Time};
 use crate::exit::{Code, Failure};
 use crate::incoming;
@@ -196,7 +197,7 @@ impl Desk {
                 if let Some(gap) = incoming::gap_event(&self.store, &message)? {
                     self.put(client, protocol::notification(&gap), None);
                 }
-                let text = protocol::notification(&message.event());
+                let text = protocol::notification(&incoming::event(&self.store, &message)?);
                 let name = (message.from, message.id);
                 let acknowledges = (acknowledge == Acknowledge::Auto).then(|| name.clone());
                 self.put(client, text, acknowledges);
@@ -229,12 +230,24 @@ impl Desk {
 
     fn answer(&mut self, client: ClientId, call: Call) -> Result<Outcome, Refusal> {
         match call {
-            Call::Send { to, content, key } => {
+            Call::Send {
+                to,
+                content,
+                key,
+                reply,
+            } => {
                 if to == self.manners.user {
                     return Err(
                         Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
                     );
                 }
+                let content = match (reply, content) {
+                    (Some(id), Content::Text { text }) => {
+                        let named = conversation::by_id(&self.store, &id, Some(&to))?;
+                        conversation::answer(&self.manners.user, &named, text)
+                    }
+                    (_, content) => content,
+                };
                 if let Some(key) = &key
                     && let Some(id) = enqueued_before(&self.store, key, &to, &content)?
                 {
@@ -251,6 +264,35 @@ impl Desk {
                 self.wrote = true;
                 Ok(Outcome::Sent { id: id.to_string() })
             }
+            Call::Edit { id, with, text } => {
+                let named = conversation::by_id(&self.store, &id, with.as_ref())?;
+                let content = conversation::edit(&self.store, &named, text)?;
+                self.post(&named.partner, &content)
+            }
+            Call::Delete { id, with, here } => {
+                let named = conversation::by_id(&self.store, &id, with.as_ref())?;
+                if here {
+                    conversation::erase_here(&mut self.store, &named)?;
+                    return Ok(Outcome::Done {});
+                }
+                match conversation::delete(&mut self.store, &named)? {
+                    Some(content) => self.post(&named.partner, &content),
+                    None => Ok(Outcome::Done {}),
+                }
+            }
+            Call::Expire { with, lifetime } => {
+                let now = clock::now();
+                let content = conversation::set_lifetime(&self.store, &with, lifetime, now)?;
+                self.post(&with, &content)
+            }
+            Call::Requests => Ok(Outcome::Listed(contact::requests(&self.store)?)),
+            Call::Conversations => {
+                let all = self.store.conversations()?;
+                Ok(Outcome::Listed(
+                    all.iter().map(Event::conversation).collect(),
+                ))
+            }
+            Call::Deal { user, how } => self.deal(&user, how),
             Call::Status => Ok(Outcome::Status {
                 user: self.manners.user.to_string(),
                 realm: self.manners.realm.clone(),
@@ -302,6 +344,56 @@ impl Desk {
                 Ok(Outcome::Done {})
             }
         }
+    }
+
+    /// Writes a message into the outbox.
+    fn post(&mut self, to: &UserId, content: &Content) -> Result<Outcome, Refusal> {
+        if *to == self.manners.user {
+            return Err(Failure::new(Code::Usage, "that is you", "Name somebody else.").into());
+        }
+        let (policy, retired) = (self.manners.trust, self.connection.retired);
+        permit(&self.store, policy, retired, to)?;
+        let id = enqueue(&mut self.store, to, content, clock::now())?;
+        self.wrote = true;
+        Ok(Outcome::Sent { id: id.to_string() })
+    }
+
+    fn deal(&mut self, user: &UserId, how: Dealing) -> Result<Outcome, Refusal> {
+        if *user == self.manners.user {
+            return Err(Failure::new(Code::Usage, "that is you", "Name somebody else.").into());
+        }
+        match how {
+            Dealing::Accept => {
+                if !self.store.accept_contact(user)? {
+                    return Err(Failure::new(
+                        Code::Failed,
+                        format!("{user} is not a contact yet"),
+                        "Who asks to be let in is among the requests.",
+                    )
+                    .into());
+                }
+            }
+            Dealing::Block => self.store.block(user)?,
+            Dealing::Unblock => drop(self.store.unblock(user)?),
+            Dealing::Mute(seconds) => {
+                let until = seconds.map_or(Timestamp::MAX, |seconds| {
+                    clock::now().saturating_add(std::time::Duration::from_secs(seconds))
+                });
+                self.store.mute(user, Some(until))?;
+            }
+            Dealing::Unmute => self.store.mute(user, None)?,
+            Dealing::Set { receipts, notify } => {
+                if let Some(receipts) = receipts {
+                    self.store.set_receipts(user, receipts)?;
+                }
+                if let Some(notify) = notify {
+                    self.store.set_notify(user, notify)?;
+                }
+            }
+        }
+        // Receipts, perhaps.
+        self.wrote = true;
+        Ok(Outcome::Done {})
     }
 
     /// Marks what was written to its reader, as far as that is possible now.

@@ -1,13 +1,15 @@
 //! JSON-RPC 2.0: requests from lines, answers to lines.
 
 use schemars::JsonSchema;
-use sealpost_core::{Content, MessageId, UserId};
+use sealpost_core::{Content, Lifetime, MessageId, UserId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::event::{self, Event, Time};
 use crate::exit::{Code, Failure};
+use crate::settings::Receipts;
+use crate::store::Notify;
 
 /// The longest key of a message to be sent, in bytes.
 const MAX_KEY: usize = 128;
@@ -21,7 +23,32 @@ pub(super) enum Call {
         content: Content,
         /// What the program calls it, so that asking again sends nothing twice.
         key: Option<String>,
+        /// The id of the message that it answers.
+        reply: Option<MessageId>,
     },
+    /// Another text in place of one of ours.
+    Edit {
+        id: MessageId,
+        with: Option<UserId>,
+        text: String,
+    },
+    /// Take a message of ours back, or remove one here alone.
+    Delete {
+        id: MessageId,
+        with: Option<UserId>,
+        here: bool,
+    },
+    /// How long messages stay; `None`: for ever.
+    Expire {
+        with: UserId,
+        lifetime: Option<Lifetime>,
+    },
+    /// Who asks to be let in.
+    Requests,
+    /// With whom we deal in some way of their own.
+    Conversations,
+    /// How somebody is to be dealt with.
+    Deal { user: UserId, how: Dealing },
     /// How things are.
     Status,
     /// What has not arrived.
@@ -32,6 +59,23 @@ pub(super) enum Call {
     Subscribe(Acknowledge),
     /// A message was dealt with.
     Ack { from: UserId, id: MessageId },
+}
+
+/// How somebody is to be dealt with.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Dealing {
+    /// Let them in, and let them know when messages arrive.
+    Accept,
+    Block,
+    Unblock,
+    /// For so many seconds; `None`: until they are unmuted.
+    Mute(Option<u64>),
+    Unmute,
+    /// What is different from everybody, where something is said: `None` within is as everybody.
+    Set {
+        receipts: Option<Option<Receipts>>,
+        notify: Option<Option<Notify>>,
+    },
 }
 
 /// When a message counts as shown.
@@ -125,6 +169,61 @@ struct SendParams {
     text: Option<String>,
     content: Option<Value>,
     key: Option<String>,
+    reply: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EditParams {
+    id: String,
+    with: Option<String>,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeleteParams {
+    id: String,
+    with: Option<String>,
+    #[serde(default)]
+    here: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpireParams {
+    with: String,
+    seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserParams {
+    user: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MuteParams {
+    user: String,
+    seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetParams {
+    user: String,
+    // A null is a word, too: as everybody.
+    #[serde(default, deserialize_with = "said")]
+    receipts: Option<Option<Receipts>>,
+    #[serde(default, deserialize_with = "said")]
+    notify: Option<Option<Notify>>,
+}
+
+fn said<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(from).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -178,6 +277,7 @@ fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
                 text,
                 content,
                 key,
+                reply,
             } = read(params)?;
             if key
                 .as_ref()
@@ -191,7 +291,67 @@ fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
                 _ => return Err(Refusal::params("give either text or content")),
             };
             let to = parse_user(&to)?;
-            Ok(Call::Send { to, content, key })
+            let reply = reply.as_deref().map(parse_id).transpose()?;
+            if reply.is_some() && !matches!(content, Content::Text { .. }) {
+                return Err(Refusal::params("only a text is an answer"));
+            }
+            Ok(Call::Send {
+                to,
+                content,
+                key,
+                reply,
+            })
+        }
+        "edit" => {
+            let EditParams { id, with, text } = read(params)?;
+            let with = with.as_deref().map(parse_user).transpose()?;
+            let id = parse_id(&id)?;
+            Ok(Call::Edit { id, with, text })
+        }
+        "delete" => {
+            let DeleteParams { id, with, here } = read(params)?;
+            let with = with.as_deref().map(parse_user).transpose()?;
+            let id = parse_id(&id)?;
+            Ok(Call::Delete { id, with, here })
+        }
+        "expire" => {
+            let ExpireParams { with, seconds } = read(params)?;
+            let lifetime = match seconds {
+                0 => None,
+                seconds => Some(
+                    Lifetime::from_seconds(seconds)
+                        .ok_or_else(|| Refusal::params("seconds are 0, or 5 to 31536000"))?,
+                ),
+            };
+            let with = parse_user(&with)?;
+            Ok(Call::Expire { with, lifetime })
+        }
+        "requests" => read::<NoParams>(params).map(|_| Call::Requests),
+        "conversations" => read::<NoParams>(params).map(|_| Call::Conversations),
+        "accept" | "block" | "unblock" | "unmute" => {
+            let UserParams { user } = read(params)?;
+            let how = match method {
+                "accept" => Dealing::Accept,
+                "block" => Dealing::Block,
+                "unblock" => Dealing::Unblock,
+                _ => Dealing::Unmute,
+            };
+            let user = parse_user(&user)?;
+            Ok(Call::Deal { user, how })
+        }
+        "mute" => {
+            let MuteParams { user, seconds } = read(params)?;
+            let (user, how) = (parse_user(&user)?, Dealing::Mute(seconds));
+            Ok(Call::Deal { user, how })
+        }
+        "set" => {
+            let SetParams {
+                user,
+                receipts,
+                notify,
+            } = read(params)?;
+            let (user, how) = (parse_user(&user)?, Dealing::Set { receipts, notify });
+            Ok(Call::Deal { user, how })
         }
         "status" => read::<NoParams>(params).map(|_| Call::Status),
         "outbox" => read::<NoParams>(params).map(|_| Call::Outbox),
@@ -200,7 +360,7 @@ fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
         "ack" => {
             let AckParams { from, id } = read(params)?;
             let from = parse_user(&from)?;
-            let id = MessageId::parse(&id).map_err(Refusal::params)?;
+            let id = parse_id(&id)?;
             Ok(Call::Ack { from, id })
         }
         _ => Err(Refusal::new(-32_601, "there is no such method")),
@@ -217,6 +377,10 @@ fn read<T: DeserializeOwned>(params: Option<Value>) -> Result<T, Refusal> {
 
 fn parse_user(name: &str) -> Result<UserId, Refusal> {
     UserId::parse(name).map_err(|error| Refusal::params(format!("no user name: {error}")))
+}
+
+fn parse_id(id: &str) -> Result<MessageId, Refusal> {
+    MessageId::parse(id).map_err(Refusal::params)
 }
 
 fn parse_content(content: &Value) -> Result<Content, Refusal> {
@@ -239,9 +403,9 @@ pub(crate) enum Version {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Outcome {
-    /// Of `outbox` and `contacts`.
+    /// Of `outbox`, `contacts`, `requests` and `conversations`.
     Listed(Vec<Event>),
-    /// Of `send`.
+    /// Of `send`, `edit`, `expire`, and `delete` where the other side is asked.
     Sent {
         /// The message's name, a UUID: it is on disk.
         id: String,
@@ -265,7 +429,7 @@ pub(crate) enum Outcome {
         /// How many messages are not with the broker yet.
         queued: u32,
     },
-    /// Of `subscribe` and `ack`.
+    /// Of what has nothing to say: `subscribe`, `ack`, `accept`, `block` and the like.
     Done {},
 }
 

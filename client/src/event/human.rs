@@ -1,10 +1,11 @@
 //! Events in words, for people. Whatever came from others is cleaned here.
 
-use sealpost_core::{Content, Reading, ReadingGap, Timestamp};
+use sealpost_core::{Content, Deletion, Expiry, Lifetime, Reading, ReadingGap, Timestamp};
 
-use super::{Check, ContactChangeKind, Event, ReadingGapInfo, ReadingInfo, Verdict};
+use super::{Check, ContactChangeKind, Event, ReadingGapInfo, ReadingInfo, Relation, Verdict};
 use crate::moment;
-use crate::terminal::{attributed, clean_line};
+use crate::store::Notify;
+use crate::terminal::{attributed, clean_line, headed};
 
 impl Event {
     /// The human form, without a line end at its end.
@@ -18,13 +19,24 @@ impl Event {
                 content,
                 reading,
                 reading_gap,
+                relation,
                 ..
             } => match (text, content) {
-                (Some(text), _) => attributed(from, text),
+                (Some(text), _) => {
+                    headed(&format!("From {from}{}", relation_words(relation)), text)
+                }
+                _ if relation.deletes.is_some() => format!("{from} has deleted a message"),
+                _ if relation.expiry.is_some() => {
+                    let seconds = relation.expiry.map_or(0, |expiry| expiry.seconds);
+                    attributed(from, &expiry_words(Lifetime::from_seconds(seconds.into())))
+                }
                 _ if reading.is_some() || reading_gap.is_some() => {
                     attributed(from, &readings(reading.as_ref(), reading_gap.as_ref()))
                 }
-                (None, Some(content)) => attributed(from, &format!("[{kind}] {content}")),
+                (None, Some(content)) => match content.get("text").and_then(|text| text.as_str()) {
+                    Some(text) => attributed(from, &format!("[{kind}] {text}")),
+                    None => attributed(from, &format!("[{kind}] {content}")),
+                },
                 (None, None) => attributed(from, &format!("[{kind}]")),
             },
             Event::Taken { number, .. } => format!("readings up to {number} are on disk"),
@@ -84,6 +96,23 @@ impl Event {
                 _ => format!("{state} to {broker}"),
             },
             Event::Contact { .. } => self.human_contact(),
+            Event::Request {
+                user,
+                fingerprint,
+                messages,
+                text,
+                hint,
+            } => {
+                let messages =
+                    messages.map_or_else(String::new, |count| format!(", with {}", counted(count)));
+                let text = text
+                    .as_deref()
+                    .map_or_else(String::new, |text| format!("\n  {}", clean_line(text)));
+                format!(
+                    "{user} is new ({fingerprint}) and asks to write to you{messages}{text}\n  {hint}"
+                )
+            }
+            Event::Conversation { .. } => self.human_conversation(),
             Event::SafetyNumber {
                 user,
                 number,
@@ -265,6 +294,58 @@ impl Event {
         }
     }
 
+    fn human_conversation(&self) -> String {
+        let Event::Conversation {
+            user,
+            expiry,
+            request,
+            blocked,
+            dropped,
+            muted_until,
+            receipts,
+            notify,
+        } = self
+        else {
+            return String::new();
+        };
+        let mut words = Vec::new();
+        if *request {
+            words.push("asks to be let in".to_owned());
+        }
+        if *blocked {
+            words.push(format!("BLOCKED, {} dropped", counted(*dropped)));
+        }
+        let now = crate::clock::now();
+        match muted_until {
+            Some(until) if until.0 == Timestamp::MAX => words.push("muted".to_owned()),
+            Some(until) if now < until.0 => {
+                words.push(format!("muted until {}", moment::shown(until.0)));
+            }
+            _ => {}
+        }
+        if let Some(lifetime) = expiry.and_then(|seconds| Lifetime::from_seconds(seconds.into())) {
+            words.push(format!(
+                "messages disappear after {}",
+                lifetime_words(lifetime)
+            ));
+        }
+        if let Some(receipts) = receipts {
+            words.push(format!("receipts: {receipts}"));
+        }
+        if let Some(notify) = notify {
+            let notify = match notify {
+                Notify::Full => "full",
+                Notify::Name => "name",
+                Notify::None => "none",
+            };
+            words.push(format!("notify: {notify}"));
+        }
+        if words.is_empty() {
+            words.push("as with everybody".to_owned());
+        }
+        format!("{user}  {}", words.join("; "))
+    }
+
     fn human_keys(&self) -> String {
         let Event::Keys {
             user,
@@ -317,9 +398,20 @@ impl Event {
 
 /// What a message of another kind than text says, for people. Not cleaned.
 pub(crate) fn readable(content: &Content) -> String {
+    if Deletion::read(content).is_some() {
+        return "[a message was deleted]".to_owned();
+    }
+    if let Some(expiry) = Expiry::read(content) {
+        return expiry_words(expiry.lifetime());
+    }
     match content {
         Content::Text { text } => text.clone(),
+        Content::Reply(reply) => reply.text.clone(),
+        Content::Edit(edit) => edit.text.clone(),
         Content::Receipt(_) => "[receipt]".to_owned(),
+        Content::Other { kind, .. } if kind == crate::conversation::ERASED => {
+            "[deleted]".to_owned()
+        }
         Content::Other { kind, json } => {
             match (Reading::read(content), ReadingGap::read(content)) {
                 (Some(reading), _) => {
@@ -330,10 +422,49 @@ pub(crate) fn readable(content: &Content) -> String {
                     gap.first_at(),
                     gap.last_at(),
                 ),
-                _ => format!("[{kind}] {json}"),
+                // What its sender says of it to those who do not know the kind.
+                _ => {
+                    let value = serde_json::from_str::<serde_json::Value>(json).ok();
+                    let text = value.as_ref().and_then(|value| value.get("text")?.as_str());
+                    format!("[{kind}] {}", text.unwrap_or(json))
+                }
             }
         }
     }
+}
+
+/// What stands behind the name of who wrote something: `, to "Hello"` or `, edited`.
+pub(crate) fn relation_words(relation: &Relation) -> String {
+    match (&relation.reply, &relation.edits) {
+        (Some(reply), _) => match &reply.quote {
+            Some(quote) => format!(", to \"{}\"", clean_line(quote)),
+            None => ", to a message that is not here".to_owned(),
+        },
+        (None, Some(_)) => ", edited".to_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+fn expiry_words(lifetime: Option<Lifetime>) -> String {
+    match lifetime {
+        Some(lifetime) => format!(
+            "[from now on messages disappear after {}]",
+            lifetime_words(lifetime)
+        ),
+        None => "[from now on messages stay]".to_owned(),
+    }
+}
+
+/// `90s`, `5m`, `1h` or `7d`, as it is typed.
+#[must_use]
+pub fn lifetime_words(lifetime: Lifetime) -> String {
+    let seconds = lifetime.seconds();
+    for (unit, letter) in [(86_400, 'd'), (3_600, 'h'), (60, 'm')] {
+        if seconds.is_multiple_of(unit) {
+            return format!("{}{letter}", seconds / unit);
+        }
+    }
+    format!("{seconds}s")
 }
 
 fn readings(reading: Option<&ReadingInfo>, gap: Option<&ReadingGapInfo>) -> String {

@@ -102,6 +102,7 @@ impl Printer {
             | Event::Read { .. }
             | Event::Keys { .. }
             | Event::SafetyNumber { .. }
+            | Event::Conversation { .. }
             | Event::ContactLink { .. }
             | Event::Agent { .. }
             | Event::Finding { .. } => {

@@ -46,6 +46,7 @@ fn text_message(text: &str) -> Event {
         content: None,
         reading: None,
         reading_gap: None,
+        relation: Box::default(),
     }
 }
 
@@ -67,6 +68,7 @@ fn the_json_of_every_event_is_stable() {
                 content: serde_json::from_str(r#"{"kind":"reading","value":21.5}"#).ok(),
                 reading: None,
                 reading_gap: None,
+                relation: Box::default(),
             },
             r#"{"event":"message","from":"meter","id":"i","ts":1700000000.000,"kind":"reading","content":{"kind":"reading","value":21.5}}"#,
         ),
@@ -257,6 +259,7 @@ fn people_never_see_a_control_sequence_of_others() {
             content: serde_json::from_str(r#"{"x":"\u001b[2J\u202e"}"#).ok(),
             reading: None,
             reading_gap: None,
+            relation: Box::default(),
         },
         Event::Status {
             state: "disconnected",

@@ -63,7 +63,7 @@ pub struct Imports {
     pub known: u64,
 }
 
-/// Writes a part of the history; returns how many messages it has.
+/// Writes a part of the history, edits and deletions by themselves, and nothing that is to disappear; returns how many messages it has.
 pub fn export(
     store: &Store,
     history: HistoryLine<'_>,
@@ -72,11 +72,11 @@ pub fn export(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<u64, ExportError> {
     let mut written = 0;
-    for place in store.history(range, u32::MAX)?.into_iter().rev() {
+    for place in store.history_rows(range, u32::MAX)?.into_iter().rev() {
         if is_stopped() {
             return Err(ExportError::Interrupted);
         }
-        if let Some(entry) = store.history_entry(place)? {
+        if let Some(entry) = store.history_row(place)? {
             out.write_all(history.write(&entry)?.as_bytes())?;
             out.write_all(b"\n")?;
             written += 1;
@@ -237,6 +237,7 @@ mod tests {
             ts: at(1),
             body: body.as_bytes(),
             digest: [7; 32],
+            signer: None,
         };
         store.accept(&message, at(100)).unwrap();
         let message = [(ours, Zeroizing::new(text("Hello")))];

@@ -265,6 +265,8 @@ mod tests {
                 side,
                 imported: false,
                 body: Zeroizing::new(body.as_bytes().to_vec()),
+                revised: None,
+                expires: None,
             };
             let line = history.write(&entry).unwrap();
             assert!(!line.chars().any(crate::terminal::is_hidden), "{line:?}");
@@ -321,6 +323,8 @@ mod tests {
             side: read(&theirs()).unwrap().side,
             imported: true,
             body: Zeroizing::new(json.into_bytes()),
+            revised: None,
+            expires: None,
         };
         let (realm, me) = (realm(), user("bob"));
         let history = HistoryLine {

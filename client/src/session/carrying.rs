@@ -54,6 +54,10 @@ pub(super) struct Carrying {
     /// When to send receipts.
     receipts: Option<Instant>,
     receipts_paused: Option<Instant>,
+    /// When to look again whether something disappears, or somebody was let in.
+    pub(super) tend: Option<Instant>,
+    /// The store as it was then: changes when another process, or another connection, changes something.
+    version: u32,
     /// What got further and was not told yet.
     pub(super) progress: VecDeque<OutboxEntry>,
 }
@@ -87,7 +91,7 @@ impl Carrying {
     /// When there is something to do without anything happening.
     pub(super) fn wake_at(&self) -> Option<Instant> {
         let asked = self.asked.values().min().copied();
-        [self.look, self.receipts, asked]
+        [self.look, self.receipts, self.tend, asked]
             .into_iter()
             .flatten()
             .min()
@@ -180,6 +184,9 @@ impl Session {
         if self.carrying.receipts.is_some_and(|at| at <= now) {
             self.send_receipts()?;
         }
+        if self.carrying.tend.is_some_and(|at| at <= now) {
+            self.tend()?;
+        }
         let late: Vec<UserId> = self
             .carrying
             .asked
@@ -200,6 +207,18 @@ impl Session {
                     self.give_up_keys(&user)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Erases what has outlived its time, and shows what waited for somebody to be let in.
+    fn tend(&mut self) -> Result<(), Failure> {
+        self.carrying.tend = Some(Instant::now() + self.manner.glance);
+        self.store.expire(clock::now())?;
+        let version = self.store.data_version()?;
+        if version != self.carrying.version {
+            self.carrying.version = version;
+            self.show_all_unshown()?;
         }
         Ok(())
     }
@@ -421,14 +440,16 @@ impl Session {
             .carrying
             .receipts_paused
             .is_some_and(|until| until > Instant::now());
-        if self.manner.receipts == Receipts::None
-            || paused
-            || !self.connected
-            || !self.is_own_bundle_settled()
-        {
+        if paused || !self.connected || !self.is_own_bundle_settled() {
             return Ok(());
         }
         for user in self.store.receipts_due()? {
+            // Who is told nothing as a rule may be an exception.
+            if self.manner.receipts == Receipts::None
+                && self.store.conversation(&user)?.receipts.is_none()
+            {
+                continue;
+            }
             if self.carrying.is_receipting(&user) {
                 continue;
             }

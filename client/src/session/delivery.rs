@@ -10,7 +10,7 @@ use crate::exit::Failure;
 use crate::incoming::{self, Cause, Message, Received, Refused};
 use crate::mqtt::{Delivery, MqttEvent};
 use crate::own_bundle::{self, OwnBundle};
-use crate::settings::Receipts;
+use crate::settings::{Receipts, Strangers};
 use crate::{clock, contact};
 
 /// How many envelopes are written to the disk together: as many as the broker may have with us unacknowledged, and so few
@@ -132,7 +132,7 @@ impl Session {
 
     /// Drops mail of who is no contact, where nobody is there to meet strangers.
     fn without_strangers(&mut self, mails: Vec<Mail>) -> Result<Vec<Mail>, Failure> {
-        if self.manner.strangers {
+        if self.manner.strangers != Strangers::Refuse {
             return Ok(mails);
         }
         let mut of_contacts = Vec::with_capacity(mails.len());
@@ -140,6 +140,7 @@ impl Session {
             match Envelope::parse(&mail.payload) {
                 Ok(envelope) if self.store.contact(envelope.from())?.is_none() => {
                     tracing::info!(from = %envelope.from(), "mail of a stranger is dropped");
+                    self.store.note_stranger_dropped()?;
                     self.mqtt.acknowledge(mail.receipt);
                 }
                 // What is no envelope is refused with the others.
@@ -159,6 +160,7 @@ impl Session {
             }
             // Perhaps a copy, which is receipted again.
             Received::Nothing => self.carrying.gather(),
+            Received::Asks(from) => self.say_request(&from)?,
             Received::Receipted(further) => {
                 self.carrying.progress.extend(further);
                 // What they overtook is due earlier now.
@@ -185,16 +187,33 @@ impl Session {
         Ok(false)
     }
 
+    /// Says that a stranger waits to be let in: once.
+    fn say_request(&mut self, from: &UserId) -> Result<(), Failure> {
+        let Some(contact) = self.store.contact(from)? else {
+            return Ok(());
+        };
+        self.alarm_once(from, contact::request_event(&contact))
+    }
+
+    /// Says of those who have asked before.
+    fn say_requests(&mut self) -> Result<(), Failure> {
+        for (from, _) in self.store.requests()? {
+            self.say_request(&from)?;
+        }
+        Ok(())
+    }
+
     /// Prints a message and remembers that it was. In this order: a crash in between shows it twice rather than never.
     fn show(&mut self, message: &Message) -> Result<(), Failure> {
         self.unsaid.retain(|(_, _, id, _)| *id != message.id);
-        if self.shown >= self.manner.limit {
+        if self.shown >= self.manner.limit || self.passes_over(&message.from)? {
             return Ok(());
         }
         if let Some(gap) = incoming::gap_event(&self.store, message)? {
             self.printer.print(&gap)?;
         }
-        self.printer.print(&message.event())?;
+        self.printer
+            .print(&incoming::event(&self.store, message)?)?;
         let receipt = self.manner.receipts == Receipts::Read;
         self.store
             .mark_printed(&message.from, &message.id, receipt)?;
@@ -205,16 +224,34 @@ impl Session {
         Ok(())
     }
 
+    /// What is to be seen to at the beginning.
     pub(super) fn show_unshown(&mut self) -> Result<(), Failure> {
-        loop {
-            let messages = incoming::unshown(&self.store, UNSHOWN_BATCH)?;
-            if messages.is_empty() || self.shown >= self.manner.limit {
-                return Ok(());
-            }
-            for message in messages {
+        self.store
+            .let_strangers_ask(self.manner.strangers == Strangers::Request);
+        self.store.expire(clock::now())?;
+        self.carrying.tend = Some(Instant::now() + self.manner.glance);
+        self.show_all_unshown()?;
+        self.say_requests()
+    }
+
+    pub(super) fn show_all_unshown(&mut self) -> Result<(), Failure> {
+        let mut after = 0;
+        while self.shown < self.manner.limit {
+            let messages = incoming::unshown_after(&self.store, after, UNSHOWN_BATCH)?;
+            let Some((last, _)) = messages.last() else {
+                break;
+            };
+            after = *last;
+            for (_, message) in messages {
                 self.show(&message)?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether messages of somebody are left for another command.
+    fn passes_over(&self, from: &UserId) -> Result<bool, Failure> {
+        Ok(self.manner.passes_over_muted && self.store.conversation(from)?.is_muted(clock::now()))
     }
 
     fn bundle(&mut self, user: &UserId, payload: &[u8]) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use crate::account::Account;
 use crate::event::Printer;
 use crate::exit::Failure;
 use crate::mqtt::RECEIVE_MAXIMUM;
-use crate::settings::Receipts;
+use crate::settings::{Receipts, Strangers};
 use crate::store::Store;
 use crate::trust_policy::TrustPolicy;
 
@@ -30,8 +30,10 @@ pub struct Manner {
     /// Whether few writes matter more than that none is repeated: that the broker has a message is then written down without a sync, and
     /// after a loss of power the same bytes may go to it again.
     pub spares_disk: bool,
-    /// Whether mail of who is no contact is kept until their keys are there. Otherwise it is dropped unopened.
-    pub strangers: bool,
+    /// What becomes of mail of who is new.
+    pub strangers: Strangers,
+    /// Whether messages of who is muted stay unshown, for another command. Otherwise they are shown as any.
+    pub passes_over_muted: bool,
     /// How many messages the broker may have with us unacknowledged. Bounds what mail takes of the memory.
     pub receive_maximum: u16,
     /// How often to look whether another process wrote something: a message into the outbox, a decision, new keys.
@@ -47,7 +49,8 @@ impl Default for Manner {
             trust: TrustPolicy::default(),
             gives_up: true,
             spares_disk: false,
-            strangers: true,
+            strangers: Strangers::Accept,
+            passes_over_muted: false,
             receive_maximum: RECEIVE_MAXIMUM,
             glance: GLANCE,
         }

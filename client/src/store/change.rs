@@ -28,18 +28,16 @@ impl<'a> Change<'a> {
         Ok(Change { db, part, over })
     }
 
-    /// Lets the transaction go on, for [`Change::resume`].
-    pub(super) fn keep(mut self) {
+    /// Lets it go on, for [`Change::resume`], which is to be told what this says.
+    pub(super) fn keep(mut self) -> bool {
         self.over = true;
+        self.part
     }
 
-    /// The transaction that goes on.
-    pub(super) fn resume(db: &'a Connection) -> Change<'a> {
-        Change {
-            db,
-            part: false,
-            over: false,
-        }
+    /// What goes on. `part`: of a transaction that goes on after it.
+    pub(super) fn resume(db: &'a Connection, part: bool) -> Change<'a> {
+        let over = false;
+        Change { db, part, over }
     }
 
     /// Makes it last: when this returns it is on disk, or will be with the transaction that it is part of.

@@ -4,12 +4,17 @@
 //! a message count as seen, nor give a receipt, nor change whom we trust.
 
 use rusqlite::{OptionalExtension, Row, params};
-use sealpost_core::{MessageId, Timestamp, UserId};
+use sealpost_core::{Content, Edit, MessageId, MessageRef, Reply, Timestamp, UserId};
 use zeroize::Zeroizing;
 
+use super::changes::Nature;
 use super::contacts::message_id;
 use super::outbox::{self, OutboxEntry, SendState};
-use super::{Store, StoreError, from_sql, inbox, timestamp_from, to_sql, user_from};
+use super::{
+    Store, StoreError, from_sql, inbox, stored_content, timestamp_from, to_sql, user_from,
+};
+use crate::event::readable;
+use crate::terminal::clean_line;
 
 /// Which part of the history is wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,11 +63,35 @@ pub struct HistoryEntry {
     pub side: Side,
     /// Whether it came from a file and not over a broker: nobody's signature was checked.
     pub imported: bool,
-    /// The plaintext JSON.
+    /// The plaintext JSON: of an edited text, what it says now.
     pub body: Zeroizing<Vec<u8>>,
+    /// What an edited text said before.
+    pub revised: Option<Revised>,
+    /// When it disappears; `None`: it stays, or its time has not begun.
+    pub expires: Option<Timestamp>,
+}
+
+/// What an edited text said before.
+#[derive(Debug)]
+pub struct Revised {
+    /// How often it was edited: 1 or more.
+    pub edits: u32,
+    /// When, by our clock, the edit came or was written that counts.
+    pub at: Timestamp,
+    /// As it was written first, the plaintext JSON.
+    pub original: Zeroizing<Vec<u8>>,
 }
 
 impl HistoryEntry {
+    /// Its id, which is its sender's own.
+    #[must_use]
+    pub fn id(&self) -> &MessageId {
+        match &self.side {
+            Side::Theirs { id, .. } => id,
+            Side::Ours(entry) => &entry.id,
+        }
+    }
+
     /// With whom it was exchanged.
     #[must_use]
     pub fn partner(&self) -> &UserId {
@@ -92,13 +121,41 @@ pub struct ImportedMessage {
 }
 
 /// The places of a part of the history, newest first. `imported` gives way to the same message that really came or was
-/// really written here.
+/// really written here; changes are left out where what they change is there, and so is what strangers wrote who are not let in.
 const PLACES: &str = "
+    SELECT 1 AS kind, number, received_at AS at FROM messages AS this
+    WHERE (?1 IS NULL OR sender = ?1) AND received_at >= ?2 AND received_at < ?3
+    AND (change IS NULL OR (change = 1
+        AND NOT EXISTS (SELECT 1 FROM messages WHERE sender = this.sender AND id = this.target)
+        AND NOT EXISTS (SELECT 1 FROM imported WHERE state IS NULL AND partner = this.sender AND id = this.target)))
+    AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)
+    UNION ALL
+    SELECT 2, number, written FROM outbox AS this
+    WHERE (?1 IS NULL OR recipient = ?1) AND written >= ?2 AND written < ?3
+    AND (change IS NULL OR (change = 1
+        AND NOT EXISTS (SELECT 1 FROM outbox WHERE recipient = this.recipient AND id = this.target)
+        AND NOT EXISTS (SELECT 1 FROM imported WHERE state IS NOT NULL AND partner = this.recipient AND id = this.target)))
+    UNION ALL
+    SELECT 0, number, at FROM imported AS this
+    WHERE (?1 IS NULL OR partner = ?1) AND at >= ?2 AND at < ?3
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE this.state IS NULL AND sender = partner AND id = this.id)
+    AND NOT EXISTS (SELECT 1 FROM outbox WHERE this.state IS NOT NULL AND id = this.id)
+    AND (change IS NULL OR (change = 1
+        AND NOT EXISTS (SELECT 1 FROM imported AS original WHERE (original.state IS NULL) = (this.state IS NULL)
+            AND original.partner = this.partner AND original.id = this.target)
+        AND NOT EXISTS (SELECT 1 FROM messages WHERE this.state IS NULL AND sender = partner AND id = this.target)
+        AND NOT EXISTS (SELECT 1 FROM outbox WHERE this.state IS NOT NULL AND recipient = partner AND id = this.target)))
+    ORDER BY at DESC, kind DESC, number DESC LIMIT ?4";
+
+/// Everything there is to be carried to another home: changes too, but nothing that disappears and nothing of strangers.
+const ROWS: &str = "
     SELECT 1 AS kind, number, received_at AS at FROM messages
     WHERE (?1 IS NULL OR sender = ?1) AND received_at >= ?2 AND received_at < ?3
+    AND lifetime IS NULL AND coalesce(change, 1) != 3
+    AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)
     UNION ALL
     SELECT 2, number, written FROM outbox
-    WHERE (?1 IS NULL OR recipient = ?1) AND written >= ?2 AND written < ?3
+    WHERE (?1 IS NULL OR recipient = ?1) AND written >= ?2 AND written < ?3 AND lifetime IS NULL
     UNION ALL
     SELECT 0, number, at FROM imported AS this
     WHERE (?1 IS NULL OR partner = ?1) AND at >= ?2 AND at < ?3
@@ -109,9 +166,23 @@ const PLACES: &str = "
 impl Store {
     /// Where the messages of a part of the history are, newest first, at most `limit` of them.
     pub fn history(&self, range: &HistoryRange, limit: u32) -> Result<Vec<Place>, StoreError> {
+        self.places(PLACES, range, limit)
+    }
+
+    /// The same of every row as it was received or written, edits and deletions by themselves: for a file. Without what disappears.
+    pub fn history_rows(&self, range: &HistoryRange, limit: u32) -> Result<Vec<Place>, StoreError> {
+        self.places(ROWS, range, limit)
+    }
+
+    fn places(
+        &self,
+        sql: &str,
+        range: &HistoryRange,
+        limit: u32,
+    ) -> Result<Vec<Place>, StoreError> {
         let bound =
             |at: Option<Timestamp>, otherwise| at.map_or(otherwise, |at| to_sql(at.millis()));
-        let mut statement = self.db.prepare_cached(PLACES)?;
+        let mut statement = self.db.prepare_cached(sql)?;
         let rows = statement.query_map(
             params![
                 range.with.as_ref().map(UserId::as_str),
@@ -131,8 +202,147 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The message there; `None` when it was dropped in the meantime.
+    /// The message there, as it reads now; `None` when it was dropped in the meantime.
     pub fn history_entry(&self, place: Place) -> Result<Option<HistoryEntry>, StoreError> {
+        let Some(entry) = self.history_row(place)? else {
+            return Ok(None);
+        };
+        self.revise(entry).map(Some)
+    }
+
+    /// Where a message is: one of theirs, or of ours to them.
+    pub fn find(
+        &self,
+        partner: &UserId,
+        ours: bool,
+        id: &MessageId,
+    ) -> Result<Option<Place>, StoreError> {
+        let (own, imported) = match ours {
+            true => (
+                "SELECT number FROM outbox WHERE recipient = ?1 AND id = ?2",
+                "SELECT number FROM imported WHERE state IS NOT NULL AND partner = ?1 AND id = ?2",
+            ),
+            false => (
+                "SELECT number FROM messages WHERE sender = ?1 AND id = ?2
+                 AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)",
+                "SELECT number FROM imported WHERE state IS NULL AND partner = ?1 AND id = ?2",
+            ),
+        };
+        let number = |sql| {
+            self.db
+                .prepare_cached(sql)?
+                .query_row(params![partner.as_str(), id.as_bytes()], |row| {
+                    row.get::<_, i64>(0)
+                })
+                .optional()
+        };
+        if let Some(number) = number(own)? {
+            return Ok(Some(match ours {
+                true => Place::Written(number),
+                false => Place::Received(number),
+            }));
+        }
+        Ok(number(imported)?.map(Place::Imported))
+    }
+
+    /// Who sent a message of that id here: one name as a rule, for ids are random, and more where somebody took another's.
+    pub fn senders_of(&self, id: &MessageId) -> Result<Vec<UserId>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT sender FROM messages WHERE id = ?1
+             AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)
+             UNION SELECT partner FROM imported WHERE id = ?1 AND state IS NULL",
+        )?;
+        let rows = statement.query_map([id.as_bytes()], |row| row.get::<_, String>(0))?;
+        rows.map(|row| user_from(&row?)).collect()
+    }
+
+    /// To whom we sent a message of that id.
+    pub fn recipient_of(&self, id: &MessageId) -> Result<Option<UserId>, StoreError> {
+        let to: Option<String> = self
+            .db
+            .prepare_cached(
+                "SELECT recipient FROM outbox WHERE id = ?1
+                 UNION ALL SELECT partner FROM imported WHERE id = ?1 AND state IS NOT NULL LIMIT 1",
+            )?
+            .query_row([id.as_bytes()], |row| row.get(0))
+            .optional()?;
+        to.map(|to| user_from(&to)).transpose()
+    }
+
+    /// The beginning of what a message says that another one of this conversation answers, cleaned, on one line; `None` when it is not here.
+    pub fn quote(&self, partner: &UserId, name: &MessageRef) -> Result<Option<String>, StoreError> {
+        let ours = name.from != *partner;
+        if ours && self.owner.as_ref() != Some(&name.from) {
+            return Ok(None);
+        }
+        let Some(place) = self.find(partner, ours, &name.id)? else {
+            return Ok(None);
+        };
+        let Some(entry) = self.history_entry(place)? else {
+            return Ok(None);
+        };
+        Ok(stored_content(&entry.body).map(|content| snippet(&readable(&content))))
+    }
+
+    /// What counts of the edits of a message.
+    fn revise(&self, mut entry: HistoryEntry) -> Result<HistoryEntry, StoreError> {
+        let (ours, id) = match &entry.side {
+            Side::Theirs { id, .. } => (false, *id),
+            Side::Ours(ours) => (true, ours.id),
+        };
+        let partner = entry.partner().clone();
+        let mut statement = self.db.prepare_cached(match ours {
+            false => {
+                "SELECT 1 AS kind, number, ts, id FROM messages WHERE sender = ?1 AND target = ?2 AND change = 1
+                 UNION ALL SELECT 0, number, ts, id FROM imported
+                 WHERE state IS NULL AND partner = ?1 AND target = ?2 AND change = 1 ORDER BY ts, id"
+            }
+            true => {
+                "SELECT 2 AS kind, number, written AS ts, id FROM outbox WHERE recipient = ?1 AND target = ?2 AND change = 1
+                 UNION ALL SELECT 0, number, ts, id FROM imported
+                 WHERE state IS NOT NULL AND partner = ?1 AND target = ?2 AND change = 1 ORDER BY ts, id"
+            }
+        })?;
+        let edits = statement
+            .query_map(params![partner.as_str(), id.as_bytes()], |row| {
+                let number = row.get(1)?;
+                Ok(match row.get::<_, u8>(0)? {
+                    0 => Place::Imported(number),
+                    1 => Place::Received(number),
+                    _ => Place::Written(number),
+                })
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(last) = edits.last() else {
+            return Ok(entry);
+        };
+        let Some(edit) = self.history_row(*last)? else {
+            return Ok(entry);
+        };
+        let (Some(before), Some(Content::Edit(Edit { text, .. }))) =
+            (stored_content(&entry.body), stored_content(&edit.body))
+        else {
+            return Ok(entry);
+        };
+        let now = match before {
+            Content::Text { .. } => Content::Text { text },
+            Content::Reply(Reply { to, .. }) => Content::Reply(Reply { text, to }),
+            _ => return Ok(entry),
+        };
+        let body = now
+            .to_json()
+            .map_err(|_| StoreError::Damaged("an edit is malformed"))?;
+        let body = Zeroizing::new(body.into_bytes());
+        entry.revised = Some(Revised {
+            edits: u32::try_from(edits.len()).unwrap_or(u32::MAX),
+            at: edit.at(),
+            original: std::mem::replace(&mut entry.body, body),
+        });
+        Ok(entry)
+    }
+
+    /// One row as it was received or written.
+    pub fn history_row(&self, place: Place) -> Result<Option<HistoryEntry>, StoreError> {
         match place {
             Place::Received(number) => self.received_entry(number),
             Place::Written(number) => self.written_entry(number),
@@ -143,7 +353,8 @@ impl Store {
     /// How many messages there are, in both directions.
     pub fn count_messages(&self) -> Result<u64, StoreError> {
         let count: i64 = self.db.query_row(
-            "SELECT (SELECT count(*) FROM messages) + (SELECT count(*) FROM outbox) + (SELECT count(*) FROM imported)",
+            "SELECT (SELECT count(*) FROM messages WHERE change IS NULL) + (SELECT count(*) FROM outbox WHERE change IS NULL)
+             + (SELECT count(*) FROM imported WHERE change IS NULL)",
             [],
             |row| row.get(0),
         )?;
@@ -154,11 +365,13 @@ impl Store {
         let row = self
             .db
             .prepare_cached(
-                "SELECT sender, id, ts, received_at, body FROM messages WHERE number = ?1",
+                "SELECT sender, id, ts, received_at, body, expires FROM messages WHERE number = ?1",
             )?
-            .query_row([number], raw_theirs)
+            .query_row([number], |row| {
+                Ok((raw_theirs(row)?, row.get::<_, Option<i64>>(5)?))
+            })
             .optional()?;
-        let Some((from, id, ts, received, body)) = row else {
+        let Some(((from, id, ts, received, body), expires)) = row else {
             return Ok(None);
         };
         let (from, id) = (user_from(&from)?, message_id(&id)?);
@@ -172,6 +385,8 @@ impl Store {
             },
             imported: false,
             body,
+            revised: None,
+            expires: moment(expires)?,
         }))
     }
 
@@ -179,14 +394,18 @@ impl Store {
         let row = self
             .db
             .prepare_cached(&format!(
-                "SELECT {}, body FROM outbox WHERE number = ?1",
+                "SELECT {}, body, expires FROM outbox WHERE number = ?1",
                 outbox::ENTRY
             ))?
             .query_row([number], |row| {
-                Ok((outbox::raw_entry(row)?, row.get::<_, Vec<u8>>("body")?))
+                Ok((
+                    outbox::raw_entry(row)?,
+                    row.get::<_, Vec<u8>>("body")?,
+                    row.get::<_, Option<i64>>("expires")?,
+                ))
             })
             .optional()?;
-        let Some((raw, body)) = row else {
+        let Some((raw, body, expires)) = row else {
             return Ok(None);
         };
         let entry = outbox::entry(raw)?;
@@ -195,6 +414,8 @@ impl Store {
             side: Side::Ours(entry),
             imported: false,
             body,
+            revised: None,
+            expires: moment(expires)?,
         }))
     }
 
@@ -237,6 +458,8 @@ impl Store {
             side,
             imported: true,
             body,
+            revised: None,
+            expires: None,
         }))
     }
 
@@ -250,6 +473,7 @@ impl Store {
         let tx = self.immediate()?;
         let mut fresh = 0;
         for (message, body) in messages.iter().zip(&sealed) {
+            let (target, change) = Nature::of(message.body.as_bytes()).change();
             fresh += match &message.side {
                 Side::Theirs {
                     from,
@@ -258,7 +482,7 @@ impl Store {
                     received,
                 } => tx
                     .prepare_cached(
-                        "INSERT OR IGNORE INTO imported (partner, id, ts, at, body) SELECT ?1, ?2, ?3, ?4, ?5
+                        "INSERT OR IGNORE INTO imported (partner, id, ts, at, body, target, change) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7
                          WHERE NOT EXISTS (SELECT 1 FROM messages WHERE sender = ?1 AND id = ?2)",
                     )?
                     .execute(params![
@@ -266,11 +490,13 @@ impl Store {
                         id.as_bytes(),
                         to_sql(ts.millis()),
                         to_sql(received.millis()),
-                        body
+                        body,
+                        target,
+                        change
                     ])?,
                 Side::Ours(entry) => tx
                     .prepare_cached(
-                        "INSERT OR IGNORE INTO imported (partner, id, ts, at, body, state) SELECT ?1, ?2, ?3, ?3, ?4, ?5
+                        "INSERT OR IGNORE INTO imported (partner, id, ts, at, body, state, target, change) SELECT ?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7
                          WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE id = ?2)",
                     )?
                     .execute(params![
@@ -278,13 +504,35 @@ impl Store {
                         entry.id.as_bytes(),
                         to_sql(entry.written.millis()),
                         body,
-                        entry.state.number()
+                        entry.state.number(),
+                        target,
+                        change
                     ])?,
             };
         }
         tx.commit()?;
         Ok(fresh)
     }
+}
+
+/// The longest quotation, in characters: it is to be known again, on a line with other words.
+const QUOTED: usize = 48;
+
+/// The beginning of a text on one line, cleaned.
+pub(super) fn snippet(text: &str) -> String {
+    // Of the longest text, only the beginning is looked at.
+    let beginning: String = text.chars().take(QUOTED * 4).collect();
+    let line = clean_line(&beginning);
+    let line = line.trim();
+    match line.char_indices().nth(QUOTED) {
+        None if beginning.len() == text.len() => line.to_owned(),
+        None => format!("{line}\u{2026}"),
+        Some((end, _)) => format!("{}\u{2026}", line.get(..end).unwrap_or_default()),
+    }
+}
+
+fn moment(at: Option<i64>) -> Result<Option<Timestamp>, StoreError> {
+    at.map(|at| timestamp_from(from_sql(at)?)).transpose()
 }
 
 type RawTheirs = (String, Vec<u8>, i64, i64, Vec<u8>);
@@ -327,6 +575,7 @@ mod tests {
             ts: at(7),
             body: text.as_bytes(),
             digest: [7; 32],
+            signer: None,
         };
         store.accept(&message, at(now)).unwrap()
     }

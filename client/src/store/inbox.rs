@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sealpost_core::{MessageId, Timestamp, UserId};
+use sealpost_core::{IdentityKey, MessageId, Timestamp, UserId};
 use zeroize::Zeroizing;
 
+use super::changes::{DELETION, EARLY_DELETION, EDIT, Fate, Nature, erased};
 use super::contacts::message_id;
 use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
 
@@ -33,6 +34,8 @@ pub struct Incoming<'a> {
     pub body: &'a [u8],
     /// [`Envelope::digest`](sealpost_core::Envelope::digest), for the receipt.
     pub digest: [u8; 32],
+    /// Who signed it: who may edit and delete it. `None`: nobody may.
+    pub signer: Option<IdentityKey>,
 }
 
 /// What became of it.
@@ -42,6 +45,12 @@ pub enum Acceptance {
     Stored,
     /// It was there already.
     Seen,
+    /// Marked seen, and there is nothing to show: one edit too many, or of no concern any more.
+    Quiet,
+    /// Stored, for when its sender is let in.
+    Asks,
+    /// Neither stored nor marked seen: its sender, or too many others, have asked often enough.
+    AsksTooMuch,
 }
 
 /// A message as it comes out of the store.
@@ -129,31 +138,82 @@ impl Store {
         now: Timestamp,
         max_seen: u32,
     ) -> Result<Acceptance, StoreError> {
-        let body = self.encrypt(&theirs(message.from, message.id), message.body)?;
-        let tx = self.immediate()?;
-        let sender = message.from.as_str();
-        if !mark_seen_bounded(&tx, message.from, message.id, message.ts, now, max_seen)? {
+        self.group(|store| store.take(message, now, max_seen))
+    }
+
+    fn take(
+        &mut self,
+        message: &Incoming<'_>,
+        now: Timestamp,
+        max_seen: u32,
+    ) -> Result<Acceptance, StoreError> {
+        let Incoming { from, id, .. } = *message;
+        let sender = from.as_str();
+        if self.seen(from, id)?.contains {
             return Ok(Acceptance::Seen);
         }
-        tx.prepare_cached(
-            "INSERT INTO messages (sender, id, prev, ts, received_at, body, digest) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            sender,
-            message.id.as_bytes(),
-            message.prev.map(MessageId::as_bytes),
-            to_sql(message.ts.millis()),
-            to_sql(now.millis()),
-            body,
-            message.digest,
-        ])?;
-        tx.prepare_cached(
-            "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
-             SELECT user, ?2, ?3, 0 FROM contacts WHERE user = ?1 AND accepted = 1",
-        )?
-        .execute(params![sender, message.id.as_bytes(), message.digest])?;
-        tx.commit()?;
-        Ok(Acceptance::Stored)
+        let Some(asks) = self.is_request(from)? else {
+            return Ok(Acceptance::AsksTooMuch);
+        };
+        if !mark_seen_bounded(&self.db, from, id, message.ts, now, max_seen)? {
+            return Ok(Acceptance::Seen);
+        }
+        let nature = Nature::of(message.body);
+        let fate = self.fate(from, id, nature, message.signer)?;
+        // A setting says itself how long messages stay, and stays.
+        let lifetime = match nature {
+            Nature::Expiry(expiry) => {
+                self.take_expiry(from, expiry, now)?;
+                None
+            }
+            _ => self.conversation(from)?.lifetime(),
+        };
+        let (target, change) = match fate {
+            Fate::Edits(of) => (Some(of), Some(EDIT)),
+            Fate::Deletes(of) => (Some(of), Some(DELETION)),
+            Fate::Awaits(of) => (Some(of), Some(EARLY_DELETION)),
+            Fate::Keep | Fate::Erased | Fate::Drop => (None, None),
+        };
+        let quiet = matches!(fate, Fate::Awaits(_) | Fate::Erased | Fate::Drop);
+        if fate != Fate::Drop {
+            let erased = erased();
+            let body = match fate {
+                Fate::Erased => erased.as_bytes(),
+                _ => message.body,
+            };
+            let body = self.encrypt(&theirs(from, id), body)?;
+            self.db
+                .prepare_cached(
+                    "INSERT INTO messages (sender, id, prev, ts, received_at, body, digest, signer, target, change, lifetime, shown)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                )?
+                .execute(params![
+                    sender,
+                    id.as_bytes(),
+                    message.prev.map(MessageId::as_bytes),
+                    to_sql(message.ts.millis()),
+                    to_sql(now.millis()),
+                    body,
+                    message.digest,
+                    message.signer.as_ref().map(IdentityKey::as_bytes),
+                    target.as_ref().map(MessageId::as_bytes),
+                    change,
+                    lifetime.map(sealpost_core::Lifetime::seconds),
+                    quiet,
+                ])?;
+        }
+        self.db
+            .prepare_cached(
+                "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
+                 SELECT user, ?2, ?3, 0 FROM contacts WHERE user = ?1 AND accepted = 1
+                 AND coalesce((SELECT receipts FROM conversations WHERE partner = ?1), 1) > 0",
+            )?
+            .execute(params![sender, id.as_bytes(), message.digest])?;
+        Ok(match (quiet, asks) {
+            (true, _) => Acceptance::Quiet,
+            (false, true) => Acceptance::Asks,
+            (false, false) => Acceptance::Stored,
+        })
     }
 
     /// Notes that a copy of a received message came again; says whether it has come so often that it is worth a word,
@@ -175,6 +235,7 @@ impl Store {
     pub fn unshown(&self, after: i64, limit: u32) -> Result<Vec<StoredMessage>, StoreError> {
         self.read(
             "SELECT sender, id, ts, body, number, shown FROM messages WHERE shown = 0 AND number > ?1
+             AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)
              ORDER BY number LIMIT ?2",
             params![after, limit],
         )
@@ -195,12 +256,14 @@ impl Store {
         };
         self.read(
             "SELECT sender, id, ts, body, number, shown FROM messages
-             WHERE number > ?1 AND (received_at >= ?3 OR (shown = 0 AND ?4)) ORDER BY number LIMIT ?2",
+             WHERE number > ?1 AND (received_at >= ?3 OR (shown = 0 AND ?4)) AND coalesce(change, 1) != 3
+             AND sender NOT IN (SELECT partner FROM conversations WHERE request = 1)
+             ORDER BY number LIMIT ?2",
             params![after, limit, to_sql(since.millis()), wanted.unshown],
         )
     }
 
-    fn read(
+    pub(super) fn read(
         &self,
         sql: &str,
         parameters: impl rusqlite::Params,
@@ -239,13 +302,14 @@ impl Store {
         from: &UserId,
         id: &MessageId,
     ) -> Result<Option<MessageId>, StoreError> {
-        // `messages` forgets nothing, unlike `seen`. Where nothing is missing, two look-ups are all.
+        // `messages` forgets what has disappeared, and `seen` what is long ago. Where nothing is missing, two look-ups are all.
         let prev: Option<Vec<u8>> = self
             .db
             .prepare_cached(
                 "SELECT prev FROM messages AS this
                  WHERE sender = ?1 AND id = ?2 AND prev IS NOT NULL
                  AND NOT EXISTS (SELECT 1 FROM messages WHERE sender = ?1 AND id = this.prev)
+                 AND NOT EXISTS (SELECT 1 FROM seen WHERE sender = ?1 AND id = this.prev)
                  AND EXISTS (SELECT 1 FROM messages WHERE sender = ?1 AND number < this.number)
                  AND NOT EXISTS (SELECT 1 FROM messages WHERE number BETWEEN this.number - ?3 AND this.number - 1
                                  AND +sender = ?1 AND prev = this.prev)",
@@ -277,16 +341,19 @@ impl Store {
         receipt: bool,
     ) -> Result<(), StoreError> {
         let tx = self.immediate()?;
-        tx.prepare_cached("UPDATE messages SET shown = 1 WHERE sender = ?1 AND id = ?2")?
-            .execute(params![from.as_str(), id.as_bytes()])?;
-        if receipt {
-            tx.prepare_cached(
-                "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
-                 SELECT sender, id, messages.digest, 1 FROM messages JOIN contacts ON user = sender
-                 WHERE sender = ?1 AND id = ?2 AND messages.digest IS NOT NULL AND accepted = 1",
-            )?
-            .execute(params![from.as_str(), id.as_bytes()])?;
-        }
+        // What disappears has its time from now on, whatever was known when it came.
+        let now = to_sql(crate::clock::now().millis());
+        tx.prepare_cached(
+            "UPDATE messages SET shown = 1, expires = coalesce(expires, ?3 + lifetime * 1000) WHERE sender = ?1 AND id = ?2",
+        )?
+        .execute(params![from.as_str(), id.as_bytes(), now])?;
+        tx.prepare_cached(
+            "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
+             SELECT sender, id, messages.digest, 1 FROM messages JOIN contacts ON user = sender
+             WHERE sender = ?1 AND id = ?2 AND messages.digest IS NOT NULL AND accepted = 1
+             AND coalesce((SELECT receipts FROM conversations WHERE partner = ?1), iif(?3, 2, 1)) = 2",
+        )?
+        .execute(params![from.as_str(), id.as_bytes(), receipt])?;
         tx.commit()?;
         Ok(())
     }
@@ -377,6 +444,7 @@ mod tests {
             ts: at(ts),
             body,
             digest: [7; 32],
+            signer: None,
         }
     }
 

@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Row, params};
-use sealpost_core::{MessageId, ReceiptState, Receipted, Timestamp, UserId};
+use sealpost_core::{Lifetime, MessageId, ReceiptState, Receipted, Timestamp, UserId};
 use zeroize::Zeroizing;
 
+use super::changes::Nature;
 use super::contacts::message_id;
 use super::{Store, StoreError, from_sql, timestamp_from, to_sql, user_from};
 
@@ -36,7 +37,7 @@ const UNWATCHED_MILLIS: u64 = 7 * 24 * 60 * 60 * 1_000;
 const WATCH_MILLIS: u64 = 60 * 60 * 1_000;
 
 /// When what is not sent again is due, ms since the epoch.
-const NEVER: i64 = Timestamp::MAX.millis().cast_signed();
+pub(super) const NEVER: i64 = Timestamp::MAX.millis().cast_signed();
 
 /// How far a message of ours has got. Later ones include the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,11 +227,20 @@ impl Store {
         messages: &[(MessageId, Zeroizing<String>)],
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        self.group(|store| store.take_over(to, messages, now))
+    }
+
+    fn take_over(
+        &mut self,
+        to: &UserId,
+        messages: &[(MessageId, Zeroizing<String>)],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let sealed = messages
             .iter()
             .map(|(id, body)| self.encrypt(&ours(to, id), body.as_bytes()))
             .collect::<Result<Vec<_>, _>>()?;
-        let tx = self.immediate()?;
+        let tx = &self.db;
         let (count, bytes): (u32, i64) = tx.query_row(
             "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox WHERE state = 0",
             [],
@@ -242,21 +252,34 @@ impl Store {
         {
             return Err(StoreError::OutboxFull);
         }
-        {
-            let mut insert = tx.prepare_cached(
-                "INSERT INTO outbox (recipient, id, written, body, changed) VALUES (?1, ?2, ?3, ?4, ?3)",
-            )?;
-            for ((id, _), body) in messages.iter().zip(&sealed) {
-                insert.execute(params![
-                    to.as_str(),
-                    id.as_bytes(),
-                    to_sql(now.millis()),
-                    body
-                ])?;
+        let lifetime = self.conversation(to)?.lifetime().map(Lifetime::seconds);
+        let mut insert = tx.prepare_cached(
+            "INSERT INTO outbox (recipient, id, written, body, changed, target, change, lifetime)
+             VALUES (?1, ?2, ?3, ?4, ?3, ?5, ?6, ?7)",
+        )?;
+        for ((id, text), body) in messages.iter().zip(&sealed) {
+            let nature = Nature::of(text.as_bytes());
+            let mut lifetime = lifetime;
+            match nature {
+                Nature::Deletion(of) => drop(self.erase_ours(to, &of)?),
+                Nature::Expiry(expiry) => {
+                    self.take_expiry(to, expiry, now)?;
+                    lifetime = None;
+                }
+                _ => {}
             }
+            let (target, change) = nature.change();
+            insert.execute(params![
+                to.as_str(),
+                id.as_bytes(),
+                to_sql(now.millis()),
+                body,
+                target,
+                change,
+                lifetime
+            ])?;
         }
-        super::receipts::accept(&tx, to)?;
-        tx.commit()?;
+        super::receipts::accept(tx, to)?;
         Ok(())
     }
 
@@ -371,6 +394,7 @@ impl Store {
                     tx.prepare_cached(
                         "UPDATE outbox SET changed = iif(state = 0, ?2, changed), attempts = iif(state = 0, 1, attempts + 1),
                              due = min(?2 + (?3 << min(iif(state = 0, 0, attempts), ?5)), ?4),
+                             expires = coalesce(expires, ?2 + lifetime * 1000),
                              state = max(state, 1), problem = NULL, hint = NULL, problem_code = NULL
                          WHERE number = ?1 AND state IN (0, 1)",
                     )?
@@ -567,7 +591,7 @@ impl Store {
             // The envelope is of no use any more; the text stays as history.
             let row = tx
                 .prepare_cached(&format!(
-                    "UPDATE outbox SET state = ?2, changed = ?3, envelope = NULL,
+                    "UPDATE outbox SET state = ?2, changed = ?3, envelope = NULL, expires = coalesce(expires, ?3 + lifetime * 1000),
                          problem = NULL, hint = NULL, problem_code = NULL
                      WHERE id = ?1 RETURNING {ENTRY}"
                 ))?

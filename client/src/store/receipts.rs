@@ -35,7 +35,8 @@ impl Store {
             .prepare_cached(
                 "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
                  SELECT sender, id, messages.digest, 0 FROM messages JOIN contacts ON user = sender
-                 WHERE sender = ?1 AND id = ?2 AND messages.digest IS NOT NULL AND accepted = 1",
+                 WHERE sender = ?1 AND id = ?2 AND messages.digest IS NOT NULL AND accepted = 1
+                 AND coalesce((SELECT receipts FROM conversations WHERE partner = ?1), 1) > 0",
             )?
             .execute(params![from.as_str(), id.as_bytes()])?;
         Ok(())
@@ -114,10 +115,13 @@ pub(super) fn accept(tx: &Connection, user: &UserId) -> Result<bool, StoreError>
         tx.execute(
             "INSERT OR IGNORE INTO receipts (sender, id, digest, read)
              SELECT sender, id, digest, 0 FROM messages WHERE sender = ?1 AND digest IS NOT NULL
+             AND coalesce((SELECT receipts FROM conversations WHERE partner = ?1), 1) > 0
              ORDER BY number DESC LIMIT ?2",
             params![user.as_str(), MAX_LATE],
         )?;
     }
+    tx.prepare_cached("UPDATE conversations SET request = 0 WHERE partner = ?1 AND request = 1")?
+        .execute([user.as_str()])?;
     Ok(tx
         .prepare_cached("SELECT 1 FROM contacts WHERE user = ?1")?
         .exists([user.as_str()])?)

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction};
 use super::StoreError;
 
 /// What each version added to the one before. The number of those that were done is SQLite's `user_version`.
-const STEPS: [&str; 4] = [FIRST, OUTBOX, HISTORY, SEND_KEYS];
+const STEPS: [&str; 5] = [FIRST, OUTBOX, HISTORY, SEND_KEYS, CONVERSATIONS];
 
 pub(super) const FIRST: &str = "
 CREATE TABLE meta (
@@ -138,6 +138,42 @@ CREATE TABLE send_keys (
     key    TEXT NOT NULL UNIQUE,
     id     BLOB NOT NULL
 ) STRICT;
+";
+
+const CONVERSATIONS: &str = "
+-- `signer`: whose signature a message had; NULL for those of earlier versions, which are nobody's to edit or delete. `target` is the
+-- earlier message that this one is about, and `change` what it does to it: 1 edits, 2 deletes, 3 deletes what has not come yet. `lifetime`
+-- in seconds begins when a message was shown, or taken by the broker, and ends at `expires`.
+ALTER TABLE messages ADD COLUMN signer BLOB;
+ALTER TABLE messages ADD COLUMN target BLOB;
+ALTER TABLE messages ADD COLUMN change INTEGER;
+ALTER TABLE messages ADD COLUMN lifetime INTEGER;
+ALTER TABLE messages ADD COLUMN expires INTEGER;
+CREATE INDEX messages_changes ON messages (sender, target) WHERE target IS NOT NULL;
+CREATE INDEX messages_expiring ON messages (expires) WHERE expires IS NOT NULL;
+ALTER TABLE outbox ADD COLUMN target BLOB;
+ALTER TABLE outbox ADD COLUMN change INTEGER;
+ALTER TABLE outbox ADD COLUMN lifetime INTEGER;
+ALTER TABLE outbox ADD COLUMN expires INTEGER;
+CREATE INDEX outbox_changes ON outbox (recipient, target) WHERE target IS NOT NULL;
+CREATE INDEX outbox_expiring ON outbox (expires) WHERE expires IS NOT NULL;
+ALTER TABLE imported ADD COLUMN target BLOB;
+ALTER TABLE imported ADD COLUMN change INTEGER;
+CREATE INDEX imported_changes ON imported (partner, target) WHERE target IS NOT NULL;
+
+-- How we deal with somebody, contact or not. `seconds` and `expiry_seq` are the setting of how long messages stay, none when the number is 0;
+-- `receipts` and `notify` are NULL where they are as for everybody.
+CREATE TABLE conversations (
+    partner     TEXT PRIMARY KEY,
+    seconds     INTEGER NOT NULL DEFAULT 0,
+    expiry_seq  INTEGER NOT NULL DEFAULT 0,
+    request     INTEGER NOT NULL DEFAULT 0,
+    blocked     INTEGER NOT NULL DEFAULT 0,
+    dropped     INTEGER NOT NULL DEFAULT 0,
+    muted_until INTEGER,
+    receipts    INTEGER,
+    notify      INTEGER
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Whether nothing is missing.

@@ -5,19 +5,20 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sealpost_core::{
-    Assessment, BurstCache, ContactLink, Content, DecryptionKey, EncryptionKey, Envelope, Identity,
-    IdentityKey, Invitation, KeyBundle, KeyId, LoginError, LoginPassword, LoginToken, MessageId,
-    Pin, Reading, ReadingGap, Realm, Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature,
-    Timestamp, Topic, TopicFilter, UserId, Verification, assess, padded_length,
+    Assessment, BurstCache, ContactLink, Content, DecryptionKey, Deletion, EncryptionKey, Envelope,
+    Expiry, Identity, IdentityKey, Invitation, KeyBundle, KeyId, Lifetime, LoginError,
+    LoginPassword, LoginToken, MessageId, Pin, Reading, ReadingGap, Realm, Recipient,
+    RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic, TopicFilter, UserId,
+    Verification, assess, padded_length,
 };
 use serde::de::DeserializeOwned;
 
 use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
-    BundleCase, ContentCase, ContentSays, EnvelopeCase, File, GapSays, InvitationCase, KeyCase,
-    KeyIdCase, LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase, ReadingCase,
-    ReadingSays, ReceiptSays, ReceiptedSays, SafetyCase, SignatureCase, TranscriptCase, TrustCase,
-    UriCase, Wire,
+    BundleCase, ContentCase, ContentSays, ConversationCase, ConversationSays, EnvelopeCase,
+    ExpiryCase, ExpirySays, File, GapSays, InvitationCase, KeyCase, KeyIdCase, LoginCase, NameCase,
+    OpeningCase, PaddingCase, PersonCase, PinCase, ReadingCase, ReadingSays, ReceiptSays,
+    ReceiptedSays, SafetyCase, SignatureCase, TranscriptCase, TrustCase, UriCase, Wire,
 };
 use crate::{outcome, path};
 
@@ -282,9 +283,9 @@ impl Seen for Remembered<'_> {
 fn says(content: &Content) -> ContentSays {
     let kind = content.kind().to_owned();
     match content {
-        Content::Text { text } => ContentSays {
+        Content::Text { .. } | Content::Reply(_) | Content::Edit(_) => ContentSays {
             kind,
-            text: Some(text.clone()),
+            text: content.text().map(str::to_owned),
             json: None,
             receipt: None,
         },
@@ -427,6 +428,76 @@ fn readings() {
         assert_eq!(came_out, case.expect, "{}", case.name);
         assert_eq!(reading, case.reading, "{}", case.name);
         assert_eq!(gap, case.gap, "{}", case.name);
+    }
+}
+
+#[test]
+fn conversation() {
+    for case in cases::<ConversationCase>("conversation.json") {
+        let content = Content::parse(&case.content).unwrap();
+        let text = content.text().map(str::to_owned);
+        let (expect, says) = match &content {
+            Content::Text { .. } => ("text", ConversationSays::default()),
+            Content::Reply(reply) => (
+                "reply",
+                ConversationSays {
+                    from: Some(reply.to.from.to_string()),
+                    id: Some(reply.to.id.to_string()),
+                    ..ConversationSays::default()
+                },
+            ),
+            Content::Edit(edit) => (
+                "edit",
+                ConversationSays {
+                    id: Some(edit.of.to_string()),
+                    ..ConversationSays::default()
+                },
+            ),
+            other => match (Deletion::read(other), Expiry::read(other)) {
+                (Some(deletion), _) => (
+                    "delete",
+                    ConversationSays {
+                        id: Some(deletion.message.to_string()),
+                        ..ConversationSays::default()
+                    },
+                ),
+                (_, Some(expiry)) => (
+                    "expiry",
+                    ConversationSays {
+                        seconds: Some(expiry.lifetime().map_or(0, |time| time.seconds().into())),
+                        seq: Some(expiry.seq()),
+                        ..ConversationSays::default()
+                    },
+                ),
+                (None, None) => ("other", ConversationSays::default()),
+            },
+        };
+        assert_eq!(expect, case.expect, "{}", case.name);
+        assert_eq!(
+            ConversationSays { text, ..says },
+            case.says,
+            "{}",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn expiries() {
+    for case in cases::<ExpiryCase>("expiries.json") {
+        let now = Timestamp::parse(&case.now).unwrap();
+        let mut counts: Option<Expiry> = None;
+        for came in &case.came {
+            let came = Expiry::with_seq(Lifetime::from_seconds(came.seconds), came.seq).unwrap();
+            if came.counts_after(counts.as_ref(), now) {
+                counts = Some(came);
+            }
+        }
+        let counts = counts.map(|expiry| ExpirySays {
+            seconds: expiry.lifetime().map_or(0, |time| time.seconds().into()),
+            seq: expiry.seq(),
+        });
+        assert_eq!(counts, case.counts, "{}", case.name);
     }
 }
 

@@ -176,10 +176,15 @@ impl Handler {
         attempt: u32,
         over: &CancellationToken,
     ) -> Result<Ended, Failure> {
-        let input = match &message.content {
-            Content::Text { text } => text.clone(),
+        let input = match message.content.text() {
+            Some(text) => text.to_owned(),
             // It was read from JSON.
-            other => other.to_json().unwrap_or_default(),
+            None => message.content.to_json().unwrap_or_default(),
+        };
+        let (edits, reply) = match &message.content {
+            Content::Edit(edit) => (edit.of.to_string(), String::new()),
+            Content::Reply(reply) => (String::new(), reply.to.id.to_string()),
+            _ => (String::new(), String::new()),
         };
         // What the sender is to us now, which may have changed since the message came.
         let contact = self.store.contact(&message.from)?;
@@ -197,6 +202,8 @@ impl Handler {
             ("SEALPOST_TS", message.ts.to_string().into()),
             // The sender's word: a zero byte would be no variable.
             ("SEALPOST_KIND", clean_line(message.content.kind()).into()),
+            ("SEALPOST_EDITS", edits.into()),
+            ("SEALPOST_REPLY", reply.into()),
             ("SEALPOST_TRUST", trust.into()),
             ("SEALPOST_FINGERPRINT", fingerprint.into()),
             ("SEALPOST_ATTEMPT", attempt.to_string().into()),

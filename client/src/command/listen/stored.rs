@@ -29,7 +29,7 @@ pub(super) fn look_back(
             if printed == limit || stop.is_cancelled() {
                 return Ok(printed);
             }
-            printer.print(&message.event())?;
+            printer.print(&incoming::event(store, &message)?)?;
             printed += 1;
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn show(
             if !shown && let Some(gap) = incoming::gap_event(store, &message)? {
                 printer.print(&gap)?;
             }
-            printer.print(&message.event())?;
+            printer.print(&incoming::event(store, &message)?)?;
             if !shown {
                 store.mark_shown(&message.from, &message.id, receipt)?;
             }

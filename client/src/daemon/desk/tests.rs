@@ -72,6 +72,7 @@ fn receive(folder: &tempfile::TempDir, count: u64) -> Vec<String> {
                 ts: at(n + 1),
                 body: br#"{"kind":"text","text":"hi"}"#,
                 digest: [0; 32],
+                signer: None,
             };
             store.accept(&message, at(n + 1)).unwrap();
             id.to_string()

@@ -242,6 +242,51 @@ pub(crate) struct GapSays {
     pub(crate) last_at: String,
 }
 
+/// `conversation.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ConversationCase {
+    pub(crate) name: String,
+    pub(crate) content: String,
+    pub(crate) expect: String,
+    #[serde(flatten)]
+    pub(crate) says: ConversationSays,
+}
+
+/// What it says: the members that its kind has.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ConversationSays {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) text: Option<String>,
+    /// Who wrote what is answered.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) from: Option<String>,
+    /// Of what is answered, edited or deleted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) seq: Option<u64>,
+}
+
+/// `expiries.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ExpiryCase {
+    pub(crate) name: String,
+    /// The reader's clock.
+    pub(crate) now: String,
+    /// In this order.
+    pub(crate) came: Vec<ExpirySays>,
+    /// The one that counts then.
+    pub(crate) counts: Option<ExpirySays>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExpirySays {
+    pub(crate) seconds: u64,
+    pub(crate) seq: u64,
+}
+
 /// `logins.json`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LoginCase {

@@ -4,6 +4,7 @@ mod bundle;
 mod bundles;
 pub(crate) mod cases;
 mod content;
+mod conversation;
 mod envelope;
 mod envelopes;
 mod invitations;
@@ -115,6 +116,20 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
         file(
             "Contents: readings of a device, gaps of them, or neither.",
             readings::all(),
+        ),
+    );
+    add(
+        "conversation.json",
+        file(
+            "Contents: answers, edits, deletions, how long messages stay, or none of these.",
+            conversation::all(),
+        ),
+    );
+    add(
+        "expiries.json",
+        file(
+            "Settings of how long messages stay, in the order they came: which one counts.",
+            conversation::expiries(),
         ),
     );
     add(
