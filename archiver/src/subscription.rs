@@ -222,7 +222,7 @@ impl Subscription {
         };
         let connecting = self.broker.connect(&hello, &mut *self.sign_in);
         let connection = Box::pin(connecting).await?;
-        tracing::info!(broker = %connection.broker, "connected");
+        tracing::info!(broker = %connection.broker, version = %connection.welcome.version, "connected");
         self.connection += 1;
         Ok(connection)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sealpost_core::{Topic, TopicFilter};
-use sealpost_mqtt::{ChannelBinding, Route};
+use sealpost_mqtt::{ChannelBinding, Route, Version};
 use tokio::sync::{mpsc, oneshot};
 
 use self::driver::Driver;
@@ -72,7 +72,10 @@ pub struct Receipt {
 #[derive(Debug)]
 pub enum MqttEvent {
     /// Connected, and subscribed again to everything.
-    Connected,
+    Connected {
+        /// What the broker speaks.
+        version: Version,
+    },
     /// Disconnected; another attempt follows.
     Disconnected {
         /// What happened.

@@ -237,7 +237,7 @@ impl Session {
                     Some(MqttEvent::Ended(error)) => return Err(error.into()),
                     // The broker may go away right now: said at once, for the answer comes only when it is back, and what
                     // came before comes again.
-                    Some(event @ (MqttEvent::Connected | MqttEvent::Disconnected { .. })) => {
+                    Some(event @ (MqttEvent::Connected { .. } | MqttEvent::Disconnected { .. })) => {
                         self.backlog.clear();
                         self.happened(event)?;
                     }
@@ -445,7 +445,7 @@ impl Session {
 
     fn happened(&mut self, event: MqttEvent) -> Result<Happening, Failure> {
         match event {
-            MqttEvent::Connected => {
+            MqttEvent::Connected { .. } => {
                 self.connected = true;
                 self.connected_as = self.identity.borrow().key();
                 self.wanted.begin_again(Instant::now());

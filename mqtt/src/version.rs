@@ -4,6 +4,8 @@
 //! to be kept (the broker decides), how much may come unacknowledged and how large (whoever reads takes what comes), and
 //! reasons: a PUBACK of 3.1.1 says nothing, not even that the message was thrown away.
 
+use std::fmt;
+
 use bytes::BytesMut;
 use rumqttc::mqttbytes::{self, QoS as QoS4, v4};
 use rumqttc::v5::mqttbytes::QoS;
@@ -26,6 +28,15 @@ pub enum Version {
     V5,
     /// MQTT 3.1.1, for brokers that refuse MQTT 5 with the code for it.
     V311,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Version::V5 => "MQTT 5",
+            Version::V311 => "MQTT 3.1.1",
+        })
+    }
 }
 
 /// The next packet, if all its bytes are there.

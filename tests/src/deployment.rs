@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use crate::{Archiver, Broker, BrokerOptions, Mosquitto, Nats, Person};
+use crate::{Archiver, Broker, BrokerOptions, Mosquitto, Nats, Person, Sensor};
 
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Deployment {
     running: Running,
     /// The archiver's password, where the broker wants one.
     password: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Deployment {
@@ -59,7 +59,7 @@ impl Deployment {
             kind,
             running,
             password,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -81,6 +81,22 @@ impl Deployment {
             Kind::Sealpost => person,
             _ => person.with(&["--broker-password-command", &format!("echo {name}")]),
         }
+    }
+
+    /// A device without keys, that can log in.
+    #[must_use]
+    pub fn sensor(&self, name: &str) -> Sensor {
+        let sensor = Sensor::new(name, &self.url());
+        if self.kind == Kind::Sealpost {
+            return sensor;
+        }
+        let settings = self.dir.path().join(format!("{name}.toml"));
+        std::fs::write(
+            &settings,
+            format!("broker_password_command = \"echo {name}\"\n"),
+        )
+        .unwrap();
+        sensor.with(&["--config".as_ref(), settings.as_os_str()])
     }
 
     /// Somebody with keys, published there.

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sealpost_tests::{Archiver, Deployment, Kind, Person, Process, Program, program};
+use sealpost_tests::{Archiver, Deployment, Kind, Person, Process, Program, events_of, program};
 use serde_json::{Value, json};
 
 /// Makes a test of each promise for each broker.
@@ -25,11 +25,12 @@ with_each_broker!(
     nobody_writes_anothers_keys_or_reads_anothers_mail,
     a_second_broker_connection_of_the_same_home_takes_over_its_session,
     a_daemon_sends_and_receives_for_programs,
+    a_device_reports_over_a_broker_that_goes_and_comes_back,
 );
 
 fn world(kind: Kind) -> (Deployment, Archiver, Person, Person) {
     let mut archiver = Archiver::prepare();
-    let deployment = Deployment::start(kind, &["alice", "bob", "mallory"], &archiver);
+    let deployment = Deployment::start(kind, &["alice", "bob", "mallory", "thermo"], &archiver);
     deployment.run(&mut archiver);
     let (alice, bob) = (deployment.settle("alice"), deployment.settle("bob"));
     (deployment, archiver, alice, bob)
@@ -92,6 +93,14 @@ fn people_talk_and_the_archive_has_every_envelope(kind: Kind) {
     };
     assert!(from("alice") && from("bob"), "{lines:#?}");
     verified(&archiver);
+    // NATS knows no MQTT 5, and whoever looks for a reason of something is told.
+    let version = match kind {
+        Kind::Nats => "MQTT 3.1.1",
+        Kind::Sealpost | Kind::Mosquitto => "MQTT 5",
+    };
+    let doctor = alice.run(&["doctor"]);
+    let login = format!("lets alice in, and speaks {version}");
+    assert!(doctor.stdout.contains(&login), "{doctor:?}");
 }
 
 fn mail_waits_for_who_is_away_and_its_sender_learns_that_it_came(kind: Kind) {
@@ -314,4 +323,35 @@ fn a_daemon_sends_and_receives_for_programs(kind: Kind) {
     let begun = Instant::now();
     assert_eq!(daemon.terminate().code(), Some(0), "{:?}", daemon.stderr());
     assert!(begun.elapsed() < Duration::from_secs(30));
+}
+
+fn a_device_reports_over_a_broker_that_goes_and_comes_back(kind: Kind) {
+    const READINGS: usize = 60;
+    let (mut deployment, _archiver, alice, _bob) = world(kind);
+    let device = deployment.sensor("thermo").reporting_to(&alice);
+    let added = alice.run(&["add", &device.link()]);
+    assert_eq!(added.code, 0, "{added:?}");
+    let reader = alice.start(&["--json", "listen"]);
+    let mut readings = device.start();
+    for number in 1..=READINGS {
+        readings.say(&format!("{{\"n\":{number}}}"));
+        if number == READINGS / 2 {
+            reader.expect("\"kind\":\"reading\"");
+            deployment.lose_and_return();
+        }
+    }
+    // What a broker has acknowledged and lost is sent again when a later reading has its receipt, as long as the device runs.
+    for number in 1..=READINGS {
+        reader.expect(&format!("\"number\":{number},"));
+    }
+    readings.hush();
+    assert!(readings.wait().success(), "{:?}", readings.stderr());
+    let mut numbers: Vec<u64> = events_of(&reader, "message")
+        .iter()
+        .map(|event| event["reading"]["number"].as_u64().unwrap())
+        .collect();
+    if !deployment.keeps_the_order_over_a_loss() {
+        numbers.sort_unstable();
+    }
+    assert_eq!(numbers, (1..=READINGS as u64).collect::<Vec<_>>());
 }

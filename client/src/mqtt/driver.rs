@@ -171,7 +171,7 @@ impl Driver {
             Err(error) => return Err(self.not_connected(&error)),
         };
         let welcome = &connection.welcome;
-        tracing::info!(broker = %connection.broker, session_present = welcome.session_present, "connected");
+        tracing::info!(broker = %connection.broker, version = %welcome.version, session_present = welcome.session_present, "connected");
         self.connection += 1;
         self.window
             .connected(welcome.receive_maximum, welcome.session_present);
@@ -222,8 +222,10 @@ impl Driver {
         let broker = connection.broker.clone();
         let mut live = Live {
             keep_alive: KeepAlive::new(connection.welcome.keep_alive, KEEP_ALIVE),
+            held: Some(MqttEvent::Connected {
+                version: connection.welcome.version,
+            }),
             connection,
-            held: Some(MqttEvent::Connected),
         };
         loop {
             match self.step(&mut live).await {

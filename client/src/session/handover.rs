@@ -74,7 +74,7 @@ async fn log_in(
     let credentials = credentials(account, identity, client_id).await?;
     let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
-        Some(MqttEvent::Connected) => {
+        Some(MqttEvent::Connected { .. }) => {
             // Nothing is subscribed, so nothing but the end of the connection can come; its answers tell of that.
             tokio::spawn(async move { while events.recv().await.is_some() {} });
             Ok(Ok(mqtt))

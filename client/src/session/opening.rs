@@ -36,7 +36,7 @@ pub(super) async fn start(
     let credentials = credentials(account, identity, client_id).await?;
     let (mqtt, mut events) = Mqtt::start(connect, credentials);
     match events.recv().await {
-        Some(MqttEvent::Connected) => Ok((mqtt, events)),
+        Some(MqttEvent::Connected { .. }) => Ok((mqtt, events)),
         Some(MqttEvent::Ended(error)) => Err(error.into()),
         _ => Err(closed()),
     }

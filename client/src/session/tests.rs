@@ -11,8 +11,15 @@ use crate::outgoing::tests::seal;
 use crate::settings::Receipts;
 use crate::store::SendState;
 use sealpost_core::Identity;
+use sealpost_mqtt::Version;
 use std::collections::HashSet;
 use std::io::{self, Write};
+
+fn connected() -> MqttEvent {
+    MqttEvent::Connected {
+        version: Version::V5,
+    }
+}
 
 /// A person at the other end, of whom only the keys matter.
 pub(crate) fn peer(folder: &tempfile::TempDir, name: &str) -> Account {
@@ -167,7 +174,7 @@ async fn a_flood_before_the_first_answer_is_bounded_and_what_came_before_a_loss_
         };
         script.deliver("inbox/bob", b"before").await;
         script.event(lost).await;
-        script.event(MqttEvent::Connected).await;
+        script.event(connected()).await;
         for _ in 0..MAX_BACKLOG + 10 {
             script.deliver("inbox/bob", b"after").await;
         }
@@ -231,7 +238,7 @@ async fn somebody_elses_keys_under_our_name_alarm_once() {
             .deliver("keys/bob", impostor.bundle().as_bytes())
             .await;
         step(&mut world).await;
-        world.script.event(MqttEvent::Connected).await;
+        world.script.event(connected()).await;
         step(&mut world).await;
     }
     let err = world.err.text();

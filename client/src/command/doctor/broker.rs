@@ -156,16 +156,22 @@ impl Doctor {
             }
         };
         let (mqtt, mut events) = Mqtt::start(connect, login);
-        let refused = match timeout_at(until, events.recv()).await {
-            Ok(Some(MqttEvent::Connected)) => None,
-            Ok(Some(MqttEvent::Ended(error))) => Some(error.into()),
-            _ => Some(crate::exit::not_connected(url, BROKER_TIME)),
+        let answer = match timeout_at(until, events.recv()).await {
+            Ok(Some(MqttEvent::Connected { version })) => Ok(version),
+            Ok(Some(MqttEvent::Ended(error))) => Err(error.into()),
+            _ => Err(crate::exit::not_connected(url, BROKER_TIME)),
         };
-        if let Some(failure) = refused {
-            self.failed(Check::Login, &failure)?;
-            return Ok(false);
-        }
-        self.good(Check::Login, format!("{url} lets {} in", account.user()))?;
+        let version = match answer {
+            Ok(version) => version,
+            Err(failure) => {
+                self.failed(Check::Login, &failure)?;
+                return Ok(false);
+            }
+        };
+        self.good(
+            Check::Login,
+            format!("{url} lets {} in, and speaks {version}", account.user()),
+        )?;
         let there = their_copy(&mqtt, &mut events, account).await;
         mqtt.disconnect().await;
         match there {

@@ -122,7 +122,8 @@ impl Doctor {
                 self.good(Check::Agent, "no agent holds your key: commands ask")?;
             }
         }
-        Ok(Some(account))
+        let password = self.settings.broker_password_command.clone();
+        Ok(Some(account.with_broker_password_command(password)))
     }
 
     fn look_at_keys(&self, home: &Home) -> Result<Account, KeystoreError> {

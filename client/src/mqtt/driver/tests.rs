@@ -101,7 +101,7 @@ impl World {
         assert!(matches!(peer.packet().await, Packet::Connect(..)));
         peer.answer(ConnectReturnCode::Success, session_present, None)
             .await;
-        assert!(matches!(self.event().await, MqttEvent::Connected));
+        assert!(matches!(self.event().await, MqttEvent::Connected { .. }));
         peer
     }
 
@@ -238,7 +238,7 @@ async fn each_connection_has_a_login_of_its_own_bound_to_its_channel() {
         assert_eq!(login.username, "bob");
         assert_eq!(login.password, format!("for [{number}, {number}]"));
         peer.answer(ConnectReturnCode::Success, true, None).await;
-        assert!(matches!(world.event().await, MqttEvent::Connected));
+        assert!(matches!(world.event().await, MqttEvent::Connected { .. }));
         drop(peer);
         assert_eq!(
             world.disconnected().await,
