@@ -13,7 +13,7 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man programs install uninstall release deb deb-test fixtures device bench bench-tools conformance fuzz soak interop run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man programs install uninstall release deb deb-test fixtures device bench bench-quick bench-tools conformance fuzz soak interop run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -142,15 +142,20 @@ device: ## Build sealpost-device to be small (target/device), and check that it 
 	SEALPOST_TEST_DEVICE=$(abspath $(PROGRAMS))/device/sealpost-device \
 		$(CARGO) test --workspace --locked --test devices -- --nocapture small_with_a_full_ring
 
-bench: bench-tools ## Measure beside mosquitto in the same run, every message counted (release build, minutes)
-	$(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench
-	$(PROGRAMS)/release/sealpost-bench compare
-	$(PROGRAMS)/release/sealpost-bench pipe
-	$(PROGRAMS)/release/sealpost-bench archive
+bench: bench-tools ## Measure beside mosquitto and NATS in the same run, every message counted, and write docs/benchmarks.md (release build; some 15 minutes)
+	$(BENCH) --page docs/benchmarks.md
+
+bench-quick: bench-tools ## The same in single short rounds, into target/bench (release build, then under three minutes)
+	mkdir -p target/bench
+	$(BENCH) --page target/bench/benchmarks.md --quick
+
+BENCH = $(CARGO) build --release --locked -p sealpost-broker -p sealpost-archiver -p sealpost-bench \
+	&& $(PROGRAMS)/release/sealpost-bench document --nats tests/brokers/.venv/bin/nats-server
 
 bench-tools:
 	@{ command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null && command -v mosquitto_sub >/dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends mosquitto mosquitto-clients; }
+	@tests/brokers/nats-server --version >/dev/null
 
 conformance: ## Run a public MQTT suite found at SUITE=path (see docs/conformance.md); BROKER=mosquitto to compare
 	@test -n "$(SUITE)" || { echo "SUITE=path is missing: docs/conformance.md says where the suites are"; exit 2; }

@@ -33,6 +33,8 @@ pub(crate) enum Peer {
     Mosquitto(Option<PathBuf>),
     /// Our broker with `--open`: any topic, no checks, as mosquitto does.
     Sealpost(Option<PathBuf>),
+    /// One node of NATS with JetStream, and MQTT on top of it.
+    Nats(Option<PathBuf>),
     /// A broker that runs already.
     Running {
         /// What to call it.
@@ -47,7 +49,7 @@ pub(crate) enum Peer {
 pub(crate) enum PeerError {
     /// Not one of the forms.
     #[error(
-        "{0:?} is none of mosquitto, mosquitto:PATH, sealpost, sealpost:PATH and NAME@HOST:PORT"
+        "{0:?} is none of mosquitto, sealpost, nats, each perhaps with :PATH, and NAME@HOST:PORT"
     )]
     Unknown(String),
     /// The address of a running broker.
@@ -72,6 +74,7 @@ impl FromStr for Peer {
         match kind {
             "mosquitto" => Ok(Self::Mosquitto(path)),
             "sealpost" => Ok(Self::Sealpost(path)),
+            "nats" => Ok(Self::Nats(path)),
             _ => Err(PeerError::Unknown(given.to_owned())),
         }
     }
@@ -117,6 +120,7 @@ impl Peer {
         match self {
             Self::Mosquitto(_) => "mosquitto",
             Self::Sealpost(_) => "sealpost",
+            Self::Nats(_) => "nats",
             Self::Running { name, .. } => name,
         }
     }
@@ -126,6 +130,7 @@ impl Peer {
         let (program, argument) = match self {
             Self::Mosquitto(path) => (find("mosquitto", path.as_deref())?, "-h"),
             Self::Sealpost(path) => (find("sealpost-broker", path.as_deref())?, "--version"),
+            Self::Nats(path) => (find("nats-server", path.as_deref())?, "--version"),
             Self::Running { .. } => return Ok(String::new()),
         };
         let output = Command::new(&program)
@@ -154,16 +159,12 @@ impl Peer {
                 start_sealpost(&find("sealpost-broker", path.as_deref())?, &["--open"])
             }
             Self::Mosquitto(path) => {
-                let program = find("mosquitto", path.as_deref())?;
-                let mut attempt = 1;
-                loop {
-                    match start_mosquitto(&program) {
-                        Err(BrokerError::NotReady { .. }) if attempt < PORT_ATTEMPTS => {
-                            attempt += 1
-                        }
-                        result => return result,
-                    }
-                }
+                start_on_free_port(&find("mosquitto", path.as_deref())?, |port, _| {
+                    mosquitto_config(port)
+                })
+            }
+            Self::Nats(path) => {
+                start_on_free_port(&find("nats-server", path.as_deref())?, nats_config)
             }
         }
     }
@@ -190,11 +191,38 @@ fn mosquitto_config(port: u16) -> String {
     )
 }
 
-fn start_mosquitto(program: &Path) -> Result<BrokerProcess, BrokerError> {
+/// A NATS configuration of a comparison, for `port`, with its files in `directory`. As it comes, but that more may be unacknowledged
+/// than 1,024 messages a subscription, so that it is not that which is measured.
+fn nats_config(port: u16, directory: &Path) -> String {
+    format!(
+        "server_name: bench\nhost: 127.0.0.1\nport: -1\njetstream {{ store_dir: {:?} }}\n\
+         mqtt {{ host: 127.0.0.1, port: {port}, max_ack_pending: 10000 }}\n",
+        directory.join("store")
+    )
+}
+
+/// A broker that has to be told its port, by the configuration for it.
+fn start_on_free_port(
+    program: &Path,
+    config: impl Fn(u16, &Path) -> String,
+) -> Result<BrokerProcess, BrokerError> {
+    let mut attempt = 1;
+    loop {
+        match start_configured(program, &config) {
+            Err(BrokerError::NotReady { .. }) if attempt < PORT_ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+    }
+}
+
+fn start_configured(
+    program: &Path,
+    text: impl Fn(u16, &Path) -> String,
+) -> Result<BrokerProcess, BrokerError> {
     let directory = TempDir::new().map_err(BrokerError::Files)?;
     let port = free_port().map_err(BrokerError::Files)?;
-    let config = directory.path().join("mosquitto.conf");
-    fs::write(&config, mosquitto_config(port)).map_err(BrokerError::Files)?;
+    let config = directory.path().join("broker.conf");
+    fs::write(&config, text(port, directory.path())).map_err(BrokerError::Files)?;
     let log = directory.path().join("log");
     let mut command = Command::new(program);
     command.arg("-c").arg(&config).stdout(Stdio::null());
@@ -218,6 +246,9 @@ fn start_mosquitto(program: &Path) -> Result<BrokerProcess, BrokerError> {
     Ok(broker)
 }
 
+/// Our broker's configuration: ten thousand clients, and who writes to them.
+const SEALPOST_CONFIG: &str = "[limits]\nconnections = 20000\n";
+
 /// Our broker on a port of its own choice, with further arguments.
 pub(crate) fn start_sealpost(
     program: &Path,
@@ -225,10 +256,14 @@ pub(crate) fn start_sealpost(
 ) -> Result<BrokerProcess, BrokerError> {
     let directory = TempDir::new().map_err(BrokerError::Files)?;
     let log = directory.path().join("log");
+    let config = directory.path().join("broker.toml");
+    fs::write(&config, SEALPOST_CONFIG).map_err(BrokerError::Files)?;
     let mut command = Command::new(program);
     command
         .args(["--listen", "127.0.0.1:0", "--data"])
-        .arg(directory.path().join("data"));
+        .arg(directory.path().join("data"))
+        .arg("--config")
+        .arg(&config);
     command.args(arguments).stdout(Stdio::piped());
     let mut child = spawn(command, program, &log)?;
     let (sender, receiver) = mpsc::channel();

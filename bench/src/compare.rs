@@ -7,13 +7,17 @@ use clap::{Args, Parser};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::bars::Bar;
 use crate::broker_process::{BrokerError, Peer};
 use crate::connection::Limits;
+use crate::idle::Idle;
 use crate::latency::Latency;
 use crate::load::LoadError;
 use crate::loopback::LoopbackAddr;
+use crate::new_topic::NewTopic;
 use crate::report::{Report, Spread, Unit};
 use crate::slow_reader::SlowReader;
+use crate::storm::Storm;
 use crate::throughput::Throughput;
 
 /// The work of a comparison that names none.
@@ -33,11 +37,17 @@ pub(crate) enum Work {
     Latency(Latency),
     /// A durable subscriber that takes its time
     SlowReader(SlowReader),
+    /// Connections that are only there
+    Idle(Idle),
+    /// The first message on topics that are new
+    NewTopic(NewTopic),
+    /// Clients that return at once
+    Storm(Storm),
 }
 
 impl Work {
     /// Reads it as it is written on the command line, without the program's name.
-    fn parse_words(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse_words(text: &str) -> Result<Self, String> {
         Self::try_parse_from(text.split_whitespace()).map_err(|error| error.to_string())
     }
 
@@ -52,6 +62,9 @@ impl Work {
             Self::Throughput(throughput) => throughput.run(broker, pid, limits),
             Self::Latency(latency) => latency.run(broker, pid, limits),
             Self::SlowReader(slow_reader) => slow_reader.run(broker, pid, limits),
+            Self::Idle(idle) => idle.run(broker, pid, limits),
+            Self::NewTopic(new_topic) => new_topic.run(broker, pid, limits),
+            Self::Storm(storm) => storm.run(broker, pid, limits),
         }
     }
 }
@@ -62,13 +75,13 @@ pub(crate) struct Compare {
     /// The brokers; the first is what the others are measured against. `mosquitto[:PATH]`, `sealpost[:PATH]` or
     /// NAME@HOST:PORT for one that runs already
     #[arg(long = "peer", default_values = ["mosquitto", "sealpost"])]
-    peers: Vec<Peer>,
+    pub(crate) peers: Vec<Peer>,
     /// What they do, as a subcommand with its settings; can be given several times
     #[arg(long = "work", value_parser = Work::parse_words, default_values = DEFAULT_WORK)]
-    works: Vec<Work>,
+    pub(crate) works: Vec<Work>,
     /// How often each does it, in turn
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
+    pub(crate) rounds: u32,
 }
 
 /// Why a comparison could not be made.
@@ -153,19 +166,24 @@ impl Compare {
             }
             series.push(Series { reports });
         }
-        let command = std::env::args()
-            .skip(1)
-            .map(|argument| quoted(&argument))
-            .collect::<Vec<_>>()
-            .join(" ");
         Ok(Comparison {
-            command,
+            command: command(),
             rounds: self.rounds,
             machine: machine(),
             peers,
             series,
         })
     }
+}
+
+/// What this program was called with, as it can be typed again.
+pub(crate) fn command() -> String {
+    let arguments = std::env::args().skip(1);
+    ["sealpost-bench".to_owned()]
+        .into_iter()
+        .chain(arguments.map(|argument| quoted(&argument)))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// An argument as a shell reads it.
@@ -178,7 +196,7 @@ fn quoted(argument: &str) -> String {
 }
 
 /// Processor and system, as Linux names them.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
@@ -282,10 +300,59 @@ impl Comparison {
             .collect()
     }
 
-    /// As tables in Markdown.
+    /// The middle of a figure for a peer by its place, of the first work that has it.
+    pub(crate) fn median(&self, figure: &str, peer: usize) -> Option<(f64, Unit)> {
+        let line = self.line(figure)?;
+        let spread = line.spreads.get(peer).copied().flatten()?;
+        Some((spread.median, line.unit))
+    }
+
+    /// What a peer by its place, which is not the first, has of the first's.
+    pub(crate) fn ratio(&self, figure: &str, peer: usize) -> Option<f64> {
+        let line = self.line(figure)?;
+        line.ratios.get(peer.checked_sub(1)?).copied().flatten()
+    }
+
+    /// A figure of all peers, to be drawn.
+    pub(crate) fn bars(&self, figure: &str) -> (Vec<Bar>, Unit) {
+        let Some(line) = self.line(figure) else {
+            return (Vec::new(), Unit::Count);
+        };
+        let bar = |(name, spread): (&String, &Option<Spread>)| {
+            spread.map(|Spread { median, min, max }| Bar {
+                name: name.clone(),
+                median,
+                min,
+                max,
+            })
+        };
+        let bars = self.peers.iter().zip(&line.spreads).filter_map(bar);
+        (bars.collect(), line.unit)
+    }
+
+    fn line(&self, figure: &str) -> Option<Line> {
+        self.series
+            .iter()
+            .flat_map(Series::lines)
+            .find(|line| line.figure == figure)
+    }
+
+    /// As tables in Markdown, and what they mean.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
         let first = self.peers.first().map_or("", String::as_str);
+        format!(
+            "{}Median (min to max) of {} rounds, the brokers in turn; ratio: median of each round's, to {first}.\n\
+             Machine: {}.\nCommand: {}\n",
+            self.tables(),
+            self.rounds,
+            self.machine,
+            self.command
+        )
+    }
+
+    /// As tables in Markdown.
+    pub(crate) fn tables(&self) -> String {
+        let mut text = String::new();
         for series in &self.series {
             let _ = writeln!(text, "{}\n", series.work());
             let mut rows = vec![vec!["".to_owned()]];
@@ -313,12 +380,6 @@ impl Comparison {
             }
             text.push('\n');
         }
-        let _ = writeln!(
-            text,
-            "Median (min to max) of {} rounds, the brokers in turn; ratio: median of each round's, to {first}.\n\
-             Machine: {}.\nCommand: sealpost-bench {}",
-            self.rounds, self.machine, self.command
-        );
         text
     }
 
@@ -341,7 +402,7 @@ impl Comparison {
             })
             .collect();
         json!({
-            "command": format!("sealpost-bench {}", self.command),
+            "command": self.command,
             "machine": self.machine,
             "rounds": self.rounds,
             "peers": self.peers,

@@ -233,6 +233,26 @@ impl Connection {
         self.next_packet()?.ok_or(ConnectionError::Closed)
     }
 
+    /// Waits within the limits for a packet that is wanted; others are passed over.
+    pub(crate) fn wait_for<T>(
+        &mut self,
+        wanted: impl Fn(&Packet<'_>) -> Option<T>,
+    ) -> Result<T, ConnectionError> {
+        let asked = Instant::now();
+        loop {
+            while let Some(packet) = self.next_packet()? {
+                if let Some(found) = wanted(&packet) {
+                    return Ok(found);
+                }
+            }
+            if self.fill()? == 0
+                && let Some(exceeded) = self.limits.exceeded(asked)
+            {
+                return Err(exceeded);
+            }
+        }
+    }
+
     /// The limits this connection keeps.
     pub(crate) fn limits(&self) -> Limits {
         self.limits

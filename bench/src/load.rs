@@ -13,6 +13,9 @@ use crate::publisher::{Final, Published, Publisher, Quota};
 use crate::stamp::Clock;
 use crate::subscriber::{Received, Subscriber};
 
+/// Bytes of the read buffer of one of very many connections. It grows when something larger comes.
+const SMALL_BUFFER: usize = 128;
+
 /// Why a run could not be made at all. What goes wrong later is a flaw in its report.
 #[derive(Debug, Error)]
 pub(crate) enum LoadError {
@@ -68,15 +71,43 @@ impl Run {
         self.open(role, false)
     }
 
+    /// A session for one of very many, which reads little.
+    pub(crate) fn connect_small(
+        &self,
+        role: &str,
+        clean_session: bool,
+    ) -> Result<Connection, LoadError> {
+        self.open_small(role, clean_session)
+            .map_err(|source| failed(role, source))
+    }
+
+    /// As [`Run::connect_small`], for threads that do not end a run.
+    pub(crate) fn open_small(
+        &self,
+        role: &str,
+        clean_session: bool,
+    ) -> Result<Connection, ConnectionError> {
+        self.introduce(role, clean_session, SMALL_BUFFER)
+    }
+
     fn open(&self, role: &str, clean_session: bool) -> Result<Connection, LoadError> {
+        self.introduce(role, clean_session, READ_BUFFER)
+            .map_err(|source| failed(role, source))
+    }
+
+    fn introduce(
+        &self,
+        role: &str,
+        clean_session: bool,
+        read_buffer: usize,
+    ) -> Result<Connection, ConnectionError> {
         let client_id = self.client_id(role);
         let introduction = Introduction {
             client_id: &client_id,
             clean_session,
             credentials: None,
         };
-        Connection::open(self.broker, &introduction, self.limits, READ_BUFFER)
-            .map_err(|source| failed(role, source))
+        Connection::open(self.broker, &introduction, self.limits, read_buffer)
     }
 }
 

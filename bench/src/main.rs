@@ -8,16 +8,20 @@
 mod archive;
 mod archive_reader;
 mod archiver_process;
+mod bars;
 mod broker_process;
 mod child_process;
 mod compare;
 mod connection;
 mod decryption_key;
+mod document;
 mod frames;
+mod idle;
 mod latency;
 mod ledger;
 mod load;
 mod loopback;
+mod new_topic;
 mod opener;
 mod opening_subscriber;
 mod packet;
@@ -31,6 +35,7 @@ mod sealed_text;
 mod sealing_publisher;
 mod slow_reader;
 mod stamp;
+mod storm;
 mod subscriber;
 mod throughput;
 #[cfg(test)]
@@ -41,16 +46,20 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::archive::Archive;
 use crate::compare::{Compare, Work};
 use crate::connection::Limits;
+use crate::document::Document;
+use crate::idle::Idle;
 use crate::latency::Latency;
 use crate::loopback::LoopbackAddr;
+use crate::new_topic::NewTopic;
 use crate::pipe::Pipe;
 use crate::report::Report;
 use crate::slow_reader::SlowReader;
+use crate::storm::Storm;
 use crate::throughput::Throughput;
 
 /// Measures MQTT brokers on this machine, and counts every message: a run that lost one says so in capitals.
@@ -75,32 +84,34 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Publishers at full speed, each with its own topic and subscriber: messages a second
-    Throughput {
-        #[command(flatten)]
-        broker: Broker,
-        #[command(flatten)]
-        throughput: Throughput,
-    },
+    Throughput(Once<Throughput>),
     /// One message at a time through an idle broker: microseconds from publish to delivery and to PUBACK
-    Latency {
-        #[command(flatten)]
-        broker: Broker,
-        #[command(flatten)]
-        latency: Latency,
-    },
+    Latency(Once<Latency>),
     /// A durable subscriber that takes its time while a publisher does not: is any message lost?
-    SlowReader {
-        #[command(flatten)]
-        broker: Broker,
-        #[command(flatten)]
-        slow_reader: SlowReader,
-    },
+    SlowReader(Once<SlowReader>),
+    /// Connections that are only there: what each costs the broker in memory
+    Idle(Once<Idle>),
+    /// The first message on topics that are new, beside many subscriptions: microseconds
+    NewTopic(Once<NewTopic>),
+    /// Clients with kept sessions that return at once: how long until each has what waited for it
+    Storm(Once<Storm>),
     /// The same work on several brokers in turn: a table of medians and ratios
     Compare(Compare),
     /// The archiver beside a plain subscriber that writes to a file: lines a second, and what each costs
     Archive(Archive),
     /// The whole way of a text, with login, broker and archiver: sealed, routed, archived, opened
     Pipe(Pipe),
+    /// All of it, written as a page with pictures
+    Document(Document),
+}
+
+/// Work that is done once, on a broker that runs already.
+#[derive(Args)]
+struct Once<W: Args> {
+    #[command(flatten)]
+    broker: Broker,
+    #[command(flatten)]
+    work: W,
 }
 
 /// The broker that is measured.
@@ -131,24 +142,12 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
     let seconds = |seconds: f64| Duration::from_secs_f64(seconds.clamp(0.1, 86_400.0));
     let (deadline, patience) = (seconds(cli.deadline), seconds(cli.patience));
     let (text, json, flawless) = match &cli.command {
-        Command::Throughput { broker, throughput } => run_once(
-            &Work::Throughput(throughput.clone()),
-            broker,
-            deadline,
-            patience,
-        )?,
-        Command::Latency { broker, latency } => {
-            run_once(&Work::Latency(latency.clone()), broker, deadline, patience)?
-        }
-        Command::SlowReader {
-            broker,
-            slow_reader,
-        } => run_once(
-            &Work::SlowReader(slow_reader.clone()),
-            broker,
-            deadline,
-            patience,
-        )?,
+        Command::Throughput(once) => once.run(Work::Throughput, deadline, patience)?,
+        Command::Latency(once) => once.run(Work::Latency, deadline, patience)?,
+        Command::SlowReader(once) => once.run(Work::SlowReader, deadline, patience)?,
+        Command::Idle(once) => once.run(Work::Idle, deadline, patience)?,
+        Command::NewTopic(once) => once.run(Work::NewTopic, deadline, patience)?,
+        Command::Storm(once) => once.run(Work::Storm, deadline, patience)?,
         Command::Compare(compare) => {
             let comparison = compare.run(deadline, patience, |progress| eprintln!("{progress}"))?;
             (
@@ -171,6 +170,13 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
                 flawless,
             )
         }
+        Command::Document(document) => {
+            let page = document.run(deadline, patience, |progress| eprintln!("{progress}"))?;
+            for flaw in &page.flaws {
+                eprintln!("{flaw}");
+            }
+            (page.text.clone(), json!(page.flaws), page.flaws.is_empty())
+        }
     };
     if cli.json {
         println!("{json}");
@@ -180,18 +186,18 @@ fn run(cli: &Cli) -> Result<bool, Box<dyn Error>> {
     Ok(flawless)
 }
 
-fn run_once(
-    work: &Work,
-    broker: &Broker,
-    deadline: Duration,
-    patience: Duration,
-) -> Result<(String, Value, bool), Box<dyn Error>> {
-    let report = work.run(
-        broker.broker,
-        broker.pid,
-        Limits::from_now(deadline, patience),
-    )?;
-    Ok((report.text(), report.json(), report.flaws.is_empty()))
+impl<W: Args + Clone> Once<W> {
+    fn run(
+        &self,
+        work: fn(W) -> Work,
+        deadline: Duration,
+        patience: Duration,
+    ) -> Result<(String, Value, bool), Box<dyn Error>> {
+        let Broker { broker, pid } = self.broker;
+        let limits = Limits::from_now(deadline, patience);
+        let report = work(self.work.clone()).run(broker, pid, limits)?;
+        Ok((report.text(), report.json(), report.flaws.is_empty()))
+    }
 }
 
 #[cfg(test)]

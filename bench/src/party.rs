@@ -1,6 +1,6 @@
 //! A user of the measured pipe: name, identity, login, key bundle.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealpost_core::{
     BundleError, BundleFields, BundleRefused, EncryptionKey, Identity, KeyBundle, LoginToken,
@@ -134,9 +134,7 @@ impl Party {
             bundle.as_bytes(),
         );
         let acknowledged = connection.send(&publish).and_then(|()| {
-            wait_for(&mut connection, |packet| {
-                matches!(packet, Packet::PubAck { id: 1 }).then_some(())
-            })
+            connection.wait_for(|packet| matches!(packet, Packet::PubAck { id: 1 }).then_some(()))
         });
         acknowledged.map_err(|source| self.failed(source))?;
         connection.close();
@@ -150,11 +148,12 @@ impl Party {
         limits: Limits,
     ) -> Result<KeyBundle, PartyError> {
         let mut connection = self.listen(&Topic::Keys(of.clone()), limits)?;
-        let bytes = wait_for(&mut connection, |packet| match packet {
-            Packet::Publish { payload, .. } => Some(payload.to_vec()),
-            _ => None,
-        })
-        .map_err(|source| self.failed(source))?;
+        let bytes = connection
+            .wait_for(|packet| match packet {
+                Packet::Publish { payload, .. } => Some(payload.to_vec()),
+                _ => None,
+            })
+            .map_err(|source| self.failed(source))?;
         connection.close();
         let bundle = KeyBundle::parse(&bytes).map_err(|source| PartyError::Bundle {
             user: of.clone(),
@@ -173,26 +172,6 @@ impl Party {
         PartyError::Connection {
             user: self.user.clone(),
             source,
-        }
-    }
-}
-
-/// Waits within the limits for a packet that is wanted.
-fn wait_for<T>(
-    connection: &mut Connection,
-    wanted: impl Fn(&Packet<'_>) -> Option<T>,
-) -> Result<T, ConnectionError> {
-    let asked = Instant::now();
-    loop {
-        while let Some(packet) = connection.next_packet()? {
-            if let Some(found) = wanted(&packet) {
-                return Ok(found);
-            }
-        }
-        if connection.fill()? == 0
-            && let Some(exceeded) = connection.limits().exceeded(asked)
-        {
-            return Err(exceeded);
         }
     }
 }

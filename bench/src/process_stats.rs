@@ -12,6 +12,8 @@ pub(crate) struct ProcessStats {
     pub(crate) cpu_seconds: f64,
     /// The most memory it ever had resident, in bytes (`VmHWM`).
     pub(crate) peak_memory: u64,
+    /// What it has resident now, in bytes (`VmRSS`).
+    pub(crate) memory: u64,
 }
 
 impl ProcessStats {
@@ -21,7 +23,8 @@ impl ProcessStats {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         Some(Self {
             cpu_seconds: cpu_seconds(&stat)?,
-            peak_memory: peak_memory(&status)?,
+            peak_memory: bytes(&status, "VmHWM:")?,
+            memory: bytes(&status, "VmRSS:")?,
         })
     }
 
@@ -40,10 +43,8 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) / TICKS_PER_SECOND)
 }
 
-fn peak_memory(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn bytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }

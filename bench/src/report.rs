@@ -15,6 +15,8 @@ pub(crate) enum Unit {
     Seconds,
     /// Processor cores kept busy.
     Cores,
+    /// Kibibytes.
+    Kibibytes,
     /// Mebibytes.
     Mebibytes,
     /// Parts of a hundred.
@@ -32,6 +34,7 @@ impl Unit {
             Self::Micros => format!("{number} µs"),
             Self::Seconds => format!("{number} s"),
             Self::Cores => format!("{number} cores"),
+            Self::Kibibytes => format!("{number} KiB"),
             Self::Mebibytes => format!("{number} MiB"),
             Self::Percent => format!("{number} %"),
             Self::Count => number,
@@ -43,7 +46,7 @@ impl Unit {
         match self {
             Self::PerSecond | Self::Micros | Self::Percent | Self::Count => grouped(value),
             Self::Seconds | Self::Cores => format!("{value:.2}"),
-            Self::Mebibytes => format!("{value:.1}"),
+            Self::Kibibytes | Self::Mebibytes => format!("{value:.1}"),
         }
     }
 
@@ -54,6 +57,7 @@ impl Unit {
             Self::Micros => "us",
             Self::Seconds => "s",
             Self::Cores => "cores",
+            Self::Kibibytes => "KiB",
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
             Self::Count => "1",
