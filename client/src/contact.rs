@@ -50,8 +50,8 @@ pub fn request_event(contact: &Contact) -> Event {
         messages: None,
         text: None,
         hint: format!(
-            "What they wrote is kept, and they learn nothing. sealpost contacts requests; then: sealpost contacts accept {user}, or: \
-             sealpost contacts block {user}"
+            "They learn nothing yet. To let them in: sealpost contacts accept {user} (in a chat /accept {user}); to hear no more of \
+             them: block in place of accept. What they wrote: sealpost contacts requests"
         ),
     }
 }

@@ -191,8 +191,8 @@ pub fn set_lifetime(
 }
 
 /// What who sets a lifetime is to know, in a sentence or two.
-pub const LIFETIME_WARNING: &str = "Its time begins when a message is read, and on the side of who wrote it when it was sent. The other side's program does it or not, and an archive \
-     keeps the ciphertext.";
+pub const LIFETIME_WARNING: &str = "That counts from when a message was read, for who wrote it from when it was sent. The other side's program keeps to it or \
+     not, and an archive keeps the ciphertext.";
 
 /// What who deletes a message is to know.
 pub const DELETION_WARNING: &str =

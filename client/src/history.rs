@@ -16,7 +16,7 @@ use crate::contact::offered_identity;
 use crate::conversation::ERASED;
 use crate::event::{Event, Relation, Time, readable, relation_words};
 use crate::moment;
-use crate::store::{Contact, HistoryEntry, Side, Store, StoreError, stored_content};
+use crate::store::{Contact, HistoryEntry, Side, Store, StoreError, snippet, stored_content};
 use crate::terminal::headed;
 
 /// Whom we trust how far, as of now.
@@ -109,13 +109,14 @@ impl Remembered {
             return Err(error);
         }
         let mut words = relation_words(&relation);
-        if entry.revised.is_some() {
-            words.push_str(", edited");
-        }
         let original = entry
             .revised
             .as_ref()
             .and_then(|revised| stored_content(&revised.original)?.text().map(str::to_owned));
+        if let Some(original) = &original {
+            let original = snippet(original);
+            words.push_str(&format!(", edited (first \"{original}\")"));
+        }
         let remembered = |event, received, human| Remembered {
             event,
             kind: None,

@@ -32,6 +32,7 @@ use change::Change;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use conversations::{Conversation, MAX_REQUESTED, MAX_REQUESTS, Notify};
+pub(crate) use history::snippet;
 pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Revised, Side};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
 pub use outbox::{

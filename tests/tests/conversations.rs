@@ -180,7 +180,7 @@ fn a_chat_answers_edits_deletes_and_lets_people_in_line_by_line() {
     his.say("/reply alice Hi");
     hers.expect("From bob, to \"Hello\": Hi");
     his.say("/history alice");
-    his.expect("From alice (known), edited: Hello");
+    his.expect("From alice (known), edited (first \"Helo\"): Hello");
     hers.say("/expire bob 1h");
     hers.expect_error("archive keeps the ciphertext");
     his.expect("From alice: [from now on messages disappear after 1h]");

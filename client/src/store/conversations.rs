@@ -412,7 +412,7 @@ impl Store {
         Ok(first
             .first()
             .and_then(|first| super::stored_content(&first.body))
-            .map(|content| super::history::snippet(&crate::event::readable(&content))))
+            .map(|content| super::snippet(&crate::event::readable(&content))))
     }
 
     /// What somebody wrote who waits to be let in, oldest first, at most `limit`: for who decides about them.

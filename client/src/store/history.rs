@@ -519,7 +519,7 @@ impl Store {
 const QUOTED: usize = 48;
 
 /// The beginning of a text on one line, cleaned.
-pub(super) fn snippet(text: &str) -> String {
+pub(crate) fn snippet(text: &str) -> String {
     // Of the longest text, only the beginning is looked at.
     let beginning: String = text.chars().take(QUOTED * 4).collect();
     let line = clean_line(&beginning);
