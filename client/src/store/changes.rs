@@ -3,6 +3,8 @@
 //! An edit or a deletion is a row like any message, so that it is seen once, receipted, shown and carried like one. `target` is the
 //! message that it names, `change` what it does to that. The history leaves out what was done to a message that is there.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use sealpost_core::{
     Content, Deletion, Edit, Expiry, IdentityKey, MAX_EDITS, MessageId, Timestamp, UserId,
@@ -364,12 +366,24 @@ impl Store {
             }
             Ok::<_, StoreError>(theirs.len() + ours.len())
         })?;
-        // Who reads at this moment keeps the journal; then it is emptied the next time.
         if self.db.is_autocommit() {
-            self.db
-                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+            self.empty_journal()?;
         }
         Ok(gone)
+    }
+
+    /// Leaves nothing in the journal of what was overwritten. Who reads at this moment, as a backup does, is not waited for: then it is done
+    /// the next time, or when the last process closes the store.
+    fn empty_journal(&self) -> Result<(), StoreError> {
+        self.db.busy_timeout(Duration::ZERO)?;
+        let emptied = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.db.busy_timeout(super::BUSY_TIME)?;
+        match emptied.map_err(StoreError::from) {
+            Ok(()) | Err(StoreError::Busy) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// When something disappears next.

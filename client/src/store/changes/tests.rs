@@ -316,3 +316,26 @@ fn a_message_that_answers_another_is_shown_with_it_as_it_reads_now() {
         None
     );
 }
+
+#[test]
+fn somebody_who_reads_for_long_holds_up_nothing_that_disappears() {
+    let mut world = world();
+    let alice = world.alice.clone();
+    let setting = Expiry::after(None, Lifetime::from_seconds(5), at(1));
+    world.takes(id(), 10, &setting.to_content());
+    let message = id();
+    world.takes(message, 20, &text("soon gone"));
+    world.store.mark_shown(&alice, &message, false).unwrap();
+    let reader = Connection::open(world._folder.path().join("store.sqlite")).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = |db: &Connection| -> u32 {
+        db.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(count(&reader), 2);
+    let before = std::time::Instant::now();
+    let later = crate::clock::now().saturating_add(Duration::from_secs(60));
+    assert_eq!(world.store.expire(later).unwrap(), 1);
+    assert!(before.elapsed() < super::super::BUSY_TIME / 2);
+    assert_eq!(world.rows(), 1);
+}
