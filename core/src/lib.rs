@@ -91,6 +91,7 @@ mod content;
 mod conversation;
 mod encryption;
 mod envelope;
+mod file;
 mod identity;
 mod invitation;
 mod json;
@@ -125,6 +126,10 @@ pub use encryption::{
     MAX_RSA_BITS, MIN_RSA_BITS, RSA_OAEP_256, RsaDecryptionKey, UnwrapError, WrapError,
 };
 pub use envelope::{Envelope, EnvelopeError, MAX_ENVELOPE, NONCE_LEN, SUITE, TAG_LEN};
+pub use file::{
+    ChunkRefused, Chunking, FileChunk, FileEnd, FileKey, FileOffer, FileOutcome, FileRequest,
+    MAX_CHUNK, MAX_FILE, MAX_FILE_NAME, MAX_REQUESTED, MAX_SAVED_NAME, MIN_CHUNK, saved_name,
+};
 pub use identity::{BadSignature, Identity, IdentityKey, IdentityKeyError, Signature};
 pub use invitation::{Acceptance, Invitation, LoginPassword, NotAnInvitation};
 pub use json::EncodingError;

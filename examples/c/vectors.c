@@ -355,6 +355,7 @@ static const struct { const char *file; refusal (*run)(const json_t *); } files[
 	{ "envelopes", envelope }, { "openings", opening }, { "padding", padding }, { "content", content }, { "logins", login },
 	{ "invitations", not_a_devices }, { "uris", not_a_devices }, { "safety_numbers", not_a_devices },
 	{ "readings", not_a_devices }, { "conversation", not_a_devices }, { "expiries", not_a_devices },
+	{ "files", not_a_devices }, { "file_chunks", not_a_devices }, { "file_names", not_a_devices },
 };
 
 int main(int argc, char **argv)

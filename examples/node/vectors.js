@@ -95,7 +95,10 @@ const FILES = {
   safety_numbers: () => LEFT_OUT,
   readings: () => LEFT_OUT,
   conversation: () => LEFT_OUT,
-  expiries: () => LEFT_OUT
+  expiries: () => LEFT_OUT,
+  files: () => LEFT_OUT,
+  file_chunks: () => LEFT_OUT,
+  file_names: () => LEFT_OUT
 }
 const GOOD = ['ok', 'first-contact', 'unchanged', 'newer', 'linked-change', undefined]
 

@@ -127,7 +127,8 @@ FILES = {"people": person, "names": name, "transcripts": transcript, "identity_k
          "encryption_keys": encryption_key, "key_ids": key_id, "bundles": bundle, "trust": trust, "envelopes": envelope,
          "openings": opening, "padding": padding, "content": content, "logins": login}
 # What operators hand out, what people compare and write, and what those check who collect readings: nothing of a device's.
-LEFT_OUT = {"invitations", "uris", "safety_numbers", "readings", "conversation", "expiries"}
+LEFT_OUT = {"invitations", "uris", "safety_numbers", "readings", "conversation", "expiries", "files", "file_chunks",
+            "file_names"}
 GOOD = {"ok", "first-contact", "unchanged", "newer", "linked-change"}
 
 

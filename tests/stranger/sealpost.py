@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import struct
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -577,6 +578,111 @@ def later_expiry(known, came, now):
     if known is None or came["seq"] > known["seq"]:
         return came
     return min(known, came, key=lambda one: one["seconds"] or math.inf) if came["seq"] == known["seq"] else known
+
+
+def binary(text, name, lengths):
+    """A member in standard base64 with padding, with so many bytes."""
+    quoted = re.fullmatch(r'"([A-Za-z0-9+/]*={0,2})"', text or "")
+    try:
+        data = base64.b64decode(quoted[1], validate=True) if quoted else None
+    except ValueError:
+        data = None
+    if data is None or b64(data) != quoted[1] or len(data) not in lengths:
+        raise Refused(f"bad-file {name}")
+    return data
+
+
+def count(raw, name, most):
+    text = raw.get(name, "")
+    if not re.fullmatch(r"0|[1-9][0-9]{0,15}", text) or int(text) > most:
+        raise Refused(f"bad-file {name}")
+    return int(text)
+
+
+def parse_file(plaintext):
+    """8.7: one of the four kinds or `other`, and the members."""
+    kind, text = parse_content(plaintext)
+    if not kind.startswith("file"):
+        return "other", None
+    raw = dict(read_object(text))
+    try:
+        if kind == "file":
+            name = json.loads(raw.get("name", "null"))
+            if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "strict")) <= 255:
+                return "other", None
+            size, chunk = count(raw, "size", 1 << 40), count(raw, "chunk", 48_000)
+            if chunk < 1_024:
+                return "other", None
+            sha256, key = binary(raw.get("sha256"), "sha256", [32]), binary(raw.get("key"), "key", [32])
+            return kind, {
+                "name": name, "size": size, "sha256": b64(sha256), "chunk": chunk, "key": b64(key),
+                "chunks": chunk_count(size, chunk),
+            }
+        if kind not in ("file-request", "file-chunk", "file-end"):
+            return "other", None
+        found = {"file": json.loads(raw.get("file", "null"))}
+        if not isinstance(found["file"], str):
+            return "other", None
+        message_id(found["file"])
+        if kind == "file-request":
+            found |= {member: count(raw, member, (1 << 32) - 1) for member in ("have", "first", "until")}
+            if not (found["have"] <= found["first"] < found["until"] <= found["first"] + 64):
+                return "other", None
+        elif kind == "file-chunk":
+            found["index"] = count(raw, "index", (1 << 32) - 1)
+            found["data"] = b64(binary(raw.get("data"), "data", range(16, 48_017)))
+        else:
+            state = json.loads(raw.get("state", "null"))
+            if not isinstance(state, str):
+                return "other", None
+            known = state in ("received", "declined", "damaged", "withdrawn")
+            found["state"] = state if known else "other"
+        return kind, found
+    except (Refused, UnicodeEncodeError):
+        return "other", None
+
+
+def chunk_count(size, chunk):
+    return max(1, -(-size // chunk))
+
+
+def open_chunk(key, size, chunk, index, data):
+    """8.7: the chunk's bytes."""
+    chunks = chunk_count(size, chunk)
+    if index >= chunks or len(data) != min(chunk, size - index * chunk) + 16:
+        raise Refused("chunk")
+    nonce = bytes(7) + struct.pack(">IB", index, index + 1 == chunks)
+    try:
+        return AESGCM(key).decrypt(nonce, data, None)
+    except InvalidTag:
+        raise Refused("chunk") from None
+
+
+UNSEEN = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
+)
+# Unicode's property White_Space.
+WHITE = "\x09-\x0d \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+
+def saved_name(name):
+    """8.7: the name under which a file is saved."""
+    ends = f"[.{WHITE}{UNSEEN}]+"
+    parts = [part for part in re.split(r"[/\\]", name) if not re.fullmatch(f"(?:{ends})?", part)]
+    name = parts[-1] if parts else ""
+    name = re.sub(f"[{UNSEEN}]", "", name)
+    name = re.sub(f"[{WHITE}]", " ", re.sub(r'[<>:"|?*]', "_", name))
+    name = re.sub(f"^{ends}|{ends}$", "", name)
+    if len(name.encode()) > 200:
+        dot = name.rfind(".")
+        ending = name[dot:] if dot >= 0 and len(name[dot:].encode()) <= 16 else ""
+        name = name.encode()[: 200 - len(ending.encode())].decode(errors="ignore") + ending
+        name = re.sub(f"{ends}$", "", name)
+    stem = name.split(".")[0].rstrip().lower()
+    if re.fullmatch(r"con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\xb9\xb2\xb3]", stem):
+        name = "_" + name
+    return name or "file"
 
 
 def printable(text):

@@ -200,6 +200,24 @@ def expiry(case, people):
     same("setting", counts, case["counts"])
 
 
+def file(case, people):
+    what, members = sealpost.parse_file(case["content"].encode("utf-8"))
+    same("form", what, case["expect"])
+    same("members", members, case.get("says"))
+
+
+def file_chunk(case, people):
+    place = case["size"], case["chunk"], case["index"], d64(case["data"])
+    outcome(
+        "ok" if case["expect"] == "ok" else "refused",
+        lambda: same("chunk", b64(sealpost.open_chunk(d64(case["key"]), *place)), case["plaintext"]),
+    )
+
+
+def file_name(case, people):
+    same("name", sealpost.saved_name(case["name"]), case["saved"])
+
+
 def login(case, people):
     outcome(
         case["expect"],
@@ -257,6 +275,9 @@ FILES = {
     "readings.json": reading,
     "conversation.json": conversation,
     "expiries.json": expiry,
+    "files.json": file,
+    "file_chunks.json": file_chunk,
+    "file_names.json": file_name,
     "logins.json": login,
     "invitations.json": invitation,
     "uris.json": uri,

@@ -5,20 +5,22 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sealpost_core::{
-    Assessment, BurstCache, ContactLink, Content, DecryptionKey, Deletion, EncryptionKey, Envelope,
-    Expiry, Identity, IdentityKey, Invitation, KeyBundle, KeyId, Lifetime, LoginError,
-    LoginPassword, LoginToken, MessageId, Pin, Reading, ReadingGap, Realm, Recipient,
-    RsaDecryptionKey, SafetyNumber, Seen, Signature, Timestamp, Topic, TopicFilter, UserId,
-    Verification, assess, padded_length,
+    Assessment, BurstCache, Chunking, ContactLink, Content, DecryptionKey, Deletion, EncryptionKey,
+    Envelope, Expiry, FileChunk, FileEnd, FileKey, FileOffer, FileRequest, Identity, IdentityKey,
+    Invitation, KeyBundle, KeyId, Lifetime, LoginError, LoginPassword, LoginToken, MessageId, Pin,
+    Reading, ReadingGap, Realm, Recipient, RsaDecryptionKey, SafetyNumber, Seen, Signature,
+    Timestamp, Topic, TopicFilter, UserId, Verification, assess, padded_length, saved_name,
 };
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use crate::aws_lc::AwsLcKey;
 use crate::generator::cases::{
     BundleCase, ContentCase, ContentSays, ConversationCase, ConversationSays, EnvelopeCase,
-    ExpiryCase, ExpirySays, File, GapSays, InvitationCase, KeyCase, KeyIdCase, LoginCase, NameCase,
-    OpeningCase, PaddingCase, PersonCase, PinCase, ReadingCase, ReadingSays, ReceiptSays,
-    ReceiptedSays, SafetyCase, SignatureCase, TranscriptCase, TrustCase, UriCase, Wire,
+    ExpiryCase, ExpirySays, File, FileCase, FileChunkCase, FileNameCase, GapSays, InvitationCase,
+    KeyCase, KeyIdCase, LoginCase, NameCase, OpeningCase, PaddingCase, PersonCase, PinCase,
+    ReadingCase, ReadingSays, ReceiptSays, ReceiptedSays, SafetyCase, SignatureCase,
+    TranscriptCase, TrustCase, UriCase, Wire,
 };
 use crate::{outcome, path};
 
@@ -498,6 +500,72 @@ fn expiries() {
             seq: expiry.seq(),
         });
         assert_eq!(counts, case.counts, "{}", case.name);
+    }
+}
+
+#[test]
+fn files() {
+    for case in cases::<FileCase>("files.json") {
+        let content = Content::parse(&case.content).unwrap_or_else(|_| panic!("{}", case.name));
+        let offer = FileOffer::read(&content).map(|offer| {
+            let chunking = offer.chunking();
+            json!({
+                "name": offer.name(),
+                "size": chunking.size(),
+                "sha256": BASE64_STANDARD.encode(offer.sha256()),
+                "chunk": chunking.chunk(),
+                "key": BASE64_STANDARD.encode(offer.key().as_bytes()),
+                "chunks": chunking.count(),
+            })
+        });
+        let request = FileRequest::read(&content).map(|request| {
+            let (have, first, until) = (request.have(), request.first(), request.until());
+            json!({"file": request.file().to_string(), "have": have, "first": first, "until": until})
+        });
+        let chunk = FileChunk::read(&content).map(|chunk| {
+            let data = BASE64_STANDARD.encode(chunk.data());
+            json!({"file": chunk.file().to_string(), "index": chunk.index(), "data": data})
+        });
+        let end = FileEnd::read(&content)
+            .map(|end| json!({"file": end.file.to_string(), "state": end.outcome.as_str()}));
+        let came_out = [
+            ("file", offer),
+            ("file-request", request),
+            ("file-chunk", chunk),
+            ("file-end", end),
+        ]
+        .into_iter()
+        .find_map(|(kind, says)| Some((kind, says?)));
+        let (kind, says) = came_out.map_or(("other", None), |(kind, says)| (kind, Some(says)));
+        assert_eq!(kind, case.expect, "{}", case.name);
+        assert_eq!(says, case.says, "{}", case.name);
+    }
+}
+
+#[test]
+fn file_chunks() {
+    for case in cases::<FileChunkCase>("file_chunks.json") {
+        let key = FileKey::from_bytes(decode(&case.key).try_into().unwrap());
+        let chunking = Chunking::new(case.size, case.chunk).unwrap();
+        let opened = key.decrypt(chunking, case.index, &decode(&case.data));
+        assert_eq!(opened.is_ok(), case.expect == "ok", "{}", case.name);
+        assert_eq!(
+            opened.as_ref().ok(),
+            case.plaintext.as_deref().map(decode).as_ref(),
+            "{}",
+            case.name
+        );
+        if let Ok(plaintext) = opened {
+            let sealed = key.encrypt(chunking, case.index, &plaintext).unwrap();
+            assert_eq!(sealed, decode(&case.data), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn file_names() {
+    for case in cases::<FileNameCase>("file_names.json") {
+        assert_eq!(saved_name(&case.name), case.saved, "{:?}", case.name);
     }
 }
 

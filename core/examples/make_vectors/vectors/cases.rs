@@ -287,6 +287,38 @@ pub(crate) struct ExpirySays {
     pub(crate) seq: u64,
 }
 
+/// `files.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FileCase {
+    pub(crate) name: String,
+    pub(crate) content: String,
+    pub(crate) expect: String,
+    /// The members that the kind has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) says: Option<serde_json::Value>,
+}
+
+/// `file_chunks.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FileChunkCase {
+    pub(crate) name: String,
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) chunk: u32,
+    pub(crate) index: u32,
+    pub(crate) data: String,
+    pub(crate) expect: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) plaintext: Option<String>,
+}
+
+/// `file_names.json`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct FileNameCase {
+    pub(crate) name: String,
+    pub(crate) saved: String,
+}
+
 /// `logins.json`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct LoginCase {

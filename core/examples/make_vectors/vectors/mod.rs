@@ -7,6 +7,7 @@ mod content;
 mod conversation;
 mod envelope;
 mod envelopes;
+mod files;
 mod invitations;
 mod keys;
 mod logins;
@@ -131,6 +132,24 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
             "Settings of how long messages stay, in the order they came: which one counts.",
             conversation::expiries(),
         ),
+    );
+    add(
+        "files.json",
+        file(
+            "Contents: offers of files, requests, chunks, ends, or none of them.",
+            files::contents(),
+        ),
+    );
+    add(
+        "file_chunks.json",
+        file(
+            "Chunks of files: opened at their place or not.",
+            files::chunks(),
+        ),
+    );
+    add(
+        "file_names.json",
+        file("The name under which a file is saved.", files::names()),
     );
     add(
         "logins.json",
