@@ -160,6 +160,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<OutboxCommand>,
     },
+    /// Files that were offered to you and by you
+    Files {
+        /// What to do; without it, the list.
+        #[command(subcommand)]
+        command: Option<FilesCommand>,
+    },
     /// What you received and sent, newest last, offline
     #[command(args_conflicts_with_subcommands = true)]
     History(HistoryArguments),
@@ -260,6 +266,10 @@ pub struct SendArguments {
     /// Read standard input and send each line as a message, as it comes
     #[arg(long, conflicts_with = "text")]
     pub lines: bool,
+    /// Offer this file, and send it while its recipient fetches it. It must stay where and as it is until they have it. Waits until they have it, as
+    /// long as it moves, and is content if the offer is kept here
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["text", "lines", "input"])]
+    pub file: Option<PathBuf>,
     /// What standard input has: text, or one JSON object with a `kind`
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Input::Text)]
     pub input: Input,
@@ -360,6 +370,32 @@ pub enum OutboxCommand {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
+    },
+}
+
+/// `sealpost files …`
+#[derive(Debug, Subcommand)]
+pub enum FilesCommand {
+    /// The last ones, and how far they are
+    List,
+    /// Save a file that somebody offers you, under a harmless name that nothing there has; fetch it first, if it is not here. Nothing is
+    /// overwritten
+    Save {
+        /// Its number or the id of its message, from the list
+        #[arg(value_name = "FILE")]
+        file: String,
+        /// Into this folder [default: `downloads`, or the current folder]
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// How long to wait while nothing of it comes, such as 10s or 2m; it comes with whatever connects later, too [default: 10s]
+        #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Take an offer back, decline one, or throw away a file that is here and not saved. The other side is told
+    Cancel {
+        /// Its number or the id of its message, from the list
+        #[arg(value_name = "FILE")]
+        file: String,
     },
 }
 

@@ -7,6 +7,7 @@ mod chat;
 mod contacts;
 mod daemon;
 mod doctor;
+mod files;
 mod history;
 mod invite;
 mod keys;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use self::question::ask;
 use crate::account::Account;
 use crate::cli::{
-    Cli, Command, ContactsCommand, HistoryArguments, HistoryCommand, KeysCommand, OutboxCommand,
+    Cli, Command, ContactsCommand, FilesCommand, HistoryArguments, HistoryCommand, KeysCommand,
+    OutboxCommand,
 };
 use crate::clock;
 use crate::event::Printer;
@@ -86,7 +88,7 @@ impl Start {
         store.belongs_to(account.user());
         // What has outlived its time is not there any more for whatever runs.
         store.expire(clock::now())?;
-        Ok(store)
+        Ok(store.with_file_rules(self.settings.files.clone()))
     }
 
     /// For what a command says beside its session. Its remarks may go unread.
@@ -159,6 +161,9 @@ pub async fn run(
             | Command::Chat
             | Command::Daemon { .. }
             | Command::Backup { .. }
+            | Command::Files {
+                command: Some(FilesCommand::Save { .. }),
+            }
             | Command::Keys {
                 command: KeysCommand::Init { .. }
                     | KeysCommand::Rotate { .. }
@@ -186,6 +191,9 @@ pub async fn run(
             | Command::Outbox {
                 command: None | Some(OutboxCommand::List)
             }
+            | Command::Files {
+                command: None | Some(FilesCommand::List)
+            }
     );
     let ended = match cli.command {
         Command::Send(errand) => send::run(start, errand, started).await,
@@ -204,6 +212,7 @@ pub async fn run(
         Command::Invite => invite::invite(start),
         Command::Add { link } => invite::add(start, &link),
         Command::Outbox { command } => outbox::run(start, command),
+        Command::Files { command } => files::run(start, command, started).await,
         Command::History(arguments) => history::run(start, arguments, started),
         Command::Contacts { command } => contacts::run(start, command),
         Command::Backup {

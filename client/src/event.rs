@@ -9,13 +9,15 @@ mod time;
 
 use schemars::JsonSchema;
 use sealpost_core::{
-    Content, Deletion, Expiry, IdentityKey, Lifetime, MessageId, MessageRef, Reading, ReadingGap,
-    Timestamp, UserId,
+    Content, Deletion, Expiry, FileOffer, IdentityKey, Lifetime, MessageId, MessageRef, Reading,
+    ReadingGap, Timestamp, UserId, saved_name,
 };
 use serde::Serialize;
 
 use crate::settings::Receipts;
-use crate::store::{Conversation, Notify, OutboxEntry, SendState};
+use crate::store::{
+    Conversation, FileCause, FileEntry, FileState, Notify, OutboxEntry, SendState, hex,
+};
 
 pub use human::date;
 pub use human::lifetime_words;
@@ -52,6 +54,40 @@ pub enum Event {
         /// Which other message it is about, and what it says of the conversation.
         #[serde(flatten)]
         relation: Box<Relation>,
+        /// Which file is offered, for kind `file`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<FileInfo>,
+    },
+    /// A file got further, or does not: one of somebody's (`from`) or of ours (`to`).
+    File {
+        /// What it is called in commands.
+        number: i64,
+        /// Who offers it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// Whom we offer it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// The name of the message that offers it, a UUID.
+        id: String,
+        /// Its name, as it is saved where nothing has that name.
+        name: String,
+        /// Bytes of it.
+        size: u64,
+        /// How many of them its recipient has.
+        done: u64,
+        /// `offered`, `moving`, `checking`, `arrived`, `saved` or `ended`.
+        #[schemars(extend("enum" = ["offered", "moving", "checking", "arrived", "saved", "ended"]))]
+        state: &'static str,
+        /// A stable word, see the README: why it goes no further, or not yet.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<&'static str>,
+        /// The same in words.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<&'static str>,
+        /// Where it was saved, when it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
     },
     /// Readings of this device are on disk, up to this one. Written at the start, and after each write.
     Taken {
@@ -522,6 +558,17 @@ impl Relation {
     }
 }
 
+/// A file that is offered in a message.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct FileInfo {
+    /// Its name, as it is saved where nothing has that name; the sender's own word is in `content`.
+    pub name: String,
+    /// Bytes of it.
+    pub size: u64,
+    /// The SHA-256 of all of it, hexadecimal.
+    pub sha256: String,
+}
+
 /// A reading of a device.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReadingInfo {
@@ -598,6 +645,38 @@ impl Event {
                 last_at: Time(gap.last_at()),
             }),
             relation: Box::new(Relation::of(content, quote)),
+            file: FileOffer::read(content).map(|offer| FileInfo {
+                name: saved_name(offer.name()),
+                size: offer.chunking().size(),
+                sha256: hex(offer.sha256()),
+            }),
+        }
+    }
+
+    /// How far a file is.
+    #[must_use]
+    pub fn file(entry: &FileEntry) -> Event {
+        let peer = entry.peer.to_string();
+        let (from, to) = match entry.ours {
+            true => (None, Some(peer)),
+            false => (Some(peer), None),
+        };
+        let saved = entry
+            .place
+            .as_ref()
+            .filter(|_| entry.state == FileState::Saved);
+        Event::File {
+            number: entry.number,
+            from,
+            to,
+            id: entry.id.to_string(),
+            name: saved_name(&entry.name),
+            size: entry.chunking.size(),
+            done: entry.done,
+            state: entry.state.as_str(),
+            cause: entry.cause.map(FileCause::as_str),
+            problem: entry.cause.map(FileCause::words),
+            path: saved.map(|path| path.display().to_string()),
         }
     }
 

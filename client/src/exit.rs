@@ -12,6 +12,7 @@ use crate::contact::Disbelieved;
 use crate::conversation::ChangeError;
 use crate::daemon::DoorError;
 use crate::event::Event;
+use crate::files::{FileError, SaveError, SourceError};
 use crate::history::{ExportError, ImportError};
 use crate::home::HomeError;
 use crate::incoming::ReceiveError;
@@ -149,6 +150,9 @@ impl From<SettingsError> for Failure {
             SettingsError::Invitation(_) => "Copy it whole, as the operator's `sealpost-broker invite` printed it. A person's link (sealpost:contact…) goes to \
                                              `sealpost add`.".to_owned(),
             SettingsError::Age { .. } => "For example: rotate_keys_after = \"90d\", or \"never\"".to_owned(),
+            SettingsError::Size { .. } => {
+                "For example: max_file = \"1GiB\", fetch_files = \"0\"; at most 1TiB".to_owned()
+            }
             SettingsError::Timeout { .. } => "For example: timeout = \"10s\"".to_owned(),
             SettingsError::Unreadable { .. } => "Check the name after --config or in SEALPOST_CONFIG.".to_owned(),
             SettingsError::Malformed { .. } => {
@@ -307,6 +311,46 @@ impl From<StoreError> for Failure {
             passes,
             ..Failure::new(Code::Failed, error.to_string(), hint)
         }
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Failure {
+        let (code, hint) = match error {
+            FileError::Store(error) => return error.into(),
+            FileError::Source(error) => return error.into(),
+            FileError::TooLarge { .. } => (
+                Code::Failed,
+                "Set max_file in the configuration file, or SEALPOST_MAX_FILE, and ask the recipient to do the same.",
+            ),
+            FileError::Unknown => (
+                Code::Usage,
+                "Give its number, or the id of its message, from: sealpost files",
+            ),
+            FileError::Ours => (Code::Usage, "It is where it was."),
+            FileError::Over(_) => (Code::Failed, "See: sealpost files"),
+            FileError::Save(SaveError::Damaged) => (
+                Code::Failed,
+                "Nothing was saved. Ask its sender for it again.",
+            ),
+            FileError::Save(_) => (
+                Code::Failed,
+                "It is kept. Name a folder that is there, is yours, and has room: --to DIR",
+            ),
+        };
+        Failure::new(code, error.to_string(), hint)
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Failure {
+        let hint = match error {
+            SourceError::Io { .. } | SourceError::NoName => "Check the path.",
+            SourceError::NotRegular(_) => "Make an archive of it first, with tar for instance.",
+            SourceError::Changed(_) => "Send it when nobody writes to it any more.",
+            SourceError::TooLarge(_) => "Cut it into parts, with split for instance.",
+        };
+        Failure::new(Code::Failed, error.to_string(), hint)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Receiving: from the bytes on `inbox/<me>` to a stored message, or to a reason why not. No sockets here.
 
 use sealpost_core::{
-    BurstCache, Content, Envelope, EnvelopeError, MessageId, OpenError, Recipient, Timestamp,
-    UserId, open,
+    BurstCache, Content, Envelope, EnvelopeError, FileChunk, FileEnd, FileOffer, FileRequest,
+    MessageId, OpenError, Recipient, Timestamp, UserId, open,
 };
 use sha2::{Digest, Sha256};
 
@@ -11,8 +11,8 @@ use crate::contact;
 use crate::event::Event;
 use crate::keystore::KeystoreError;
 use crate::store::{
-    Acceptance, Failures, Hold, Incoming, OutboxEntry, SUSPENDED_AFTER, Store, StoreError,
-    WaitingFor, Wanted, stored_content,
+    Acceptance, ChunkTaken, Failures, Hold, Incoming, OutboxEntry, SUSPENDED_AFTER, Store,
+    StoreError, WaitingFor, Wanted, stored_content,
 };
 
 /// After so many envelopes of all senders that did not decrypt, and at every multiple of it, there is an alarm.
@@ -41,6 +41,8 @@ pub enum Received {
     Receipted(Vec<OutboxEntry>),
     /// Stored, for when its sender, a stranger until now, is let in.
     Asks(UserId),
+    /// Something about a file: a chunk of it came, or was asked for, or it ended.
+    File(FileNews),
     /// Received before, or refused before: nothing to say.
     Nothing,
     /// It waits in the store.
@@ -56,6 +58,30 @@ pub enum Received {
     },
     /// Not opened, not kept, and not reported before.
     Refused(Refused),
+}
+
+/// What came about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileNews {
+    /// Which one.
+    pub number: i64,
+    /// What of it.
+    pub what: FileEvent,
+}
+
+/// See [`FileNews`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileEvent {
+    /// A chunk is here.
+    Chunk,
+    /// The last chunk is here.
+    Whole,
+    /// More chunks of ours are asked for.
+    More,
+    /// Chunks of ours are asked for, whatever was asked for before.
+    Again,
+    /// The other side says how it ended.
+    Ended,
 }
 
 /// Which envelope was refused, and why.
@@ -198,6 +224,9 @@ pub fn receive(
         let further = store.receipted(envelope.from(), name, receipt.state(), messages, now)?;
         return Ok(Received::Receipted(further));
     }
+    if let Some(received) = about_a_file(store, &envelope, &content, now)? {
+        return Ok(received);
+    }
     let body = match content.to_json() {
         Ok(json) => zeroize::Zeroizing::new(json),
         Err(reason) => {
@@ -215,19 +244,61 @@ pub fn receive(
         signer: Some(signer),
     };
     match store.accept(&message, now)? {
-        Acceptance::Stored => Ok(Received::Message(Message {
-            from: envelope.from().clone(),
-            id: *envelope.id(),
-            ts: envelope.ts(),
-            content,
-        })),
+        Acceptance::Stored => {
+            if let Some(offer) = FileOffer::read(&content) {
+                store.file_offered(envelope.from(), envelope.id(), &offer, now)?;
+            }
+            Ok(Received::Message(Message {
+                from: envelope.from().clone(),
+                id: *envelope.id(),
+                ts: envelope.ts(),
+                content,
+            }))
+        }
         Acceptance::Seen | Acceptance::Quiet => Ok(Received::Nothing),
-        Acceptance::Asks => Ok(Received::Asks(envelope.from().clone())),
+        Acceptance::Asks => {
+            // It is listed, and fetched, once they are let in.
+            if let Some(offer) = FileOffer::read(&content) {
+                store.file_offered(envelope.from(), envelope.id(), &offer, now)?;
+            }
+            Ok(Received::Asks(envelope.from().clone()))
+        }
         Acceptance::AsksTooMuch => {
             store.note_stranger_dropped()?;
             Ok(Received::Nothing)
         }
     }
+}
+
+/// What programs say to each other about files; nothing when it is none of that.
+fn about_a_file(
+    store: &mut Store,
+    envelope: &Envelope,
+    content: &Content,
+    now: Timestamp,
+) -> Result<Option<Received>, StoreError> {
+    let (from, name) = (envelope.from(), (envelope.id(), envelope.ts()));
+    let news = if let Some(chunk) = FileChunk::read(content) {
+        match store.take_chunk(from, &chunk, now)? {
+            ChunkTaken::Dropped => None,
+            ChunkTaken::Stored(number) => Some((number, FileEvent::Chunk)),
+            ChunkTaken::Whole(number) => Some((number, FileEvent::Whole)),
+        }
+    } else if let Some(request) = FileRequest::read(content) {
+        let asked = store.chunks_requested(from, name, &request, now)?;
+        asked.map(|(number, again)| match again {
+            true => (number, FileEvent::Again),
+            false => (number, FileEvent::More),
+        })
+    } else if let Some(end) = FileEnd::read(content) {
+        let ended = store.file_ended(from, name, &end, now)?;
+        ended.map(|number| (number, FileEvent::Ended))
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(news.map_or(Received::Nothing, |(number, what)| {
+        Received::File(FileNews { number, what })
+    })))
 }
 
 /// Receives several, in order, each with the broker's word whether it is a duplicate: with one write to the disk for all,
@@ -240,9 +311,12 @@ pub fn receive_all<'a>(
     now: Timestamp,
 ) -> Result<Vec<Received>, ReceiveError> {
     store.group(|store| {
-        envelopes
+        let received = envelopes
             .map(|(payload, duplicate)| receive(store, account, cache, payload, duplicate, now))
-            .collect()
+            .collect();
+        // Chunks first, then that they are there.
+        store.sync_parts()?;
+        received
     })
 }
 
@@ -268,6 +342,7 @@ pub fn retry(
                 outcomes.push(outcome);
             }
         }
+        store.sync_parts()?;
         Ok(outcomes)
     })
 }

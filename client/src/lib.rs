@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod deadline;
 pub mod event;
 pub mod exit;
+pub mod files;
 pub mod history;
 pub mod home;
 pub mod incoming;

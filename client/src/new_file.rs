@@ -55,20 +55,33 @@ impl NewFile {
 
     /// Brings it to the disk, and then under its name.
     pub fn finish(self) -> Result<(), NewFileError> {
-        let NewFile { path, file } = self;
+        let path = self.path.clone();
+        self.finish_as(&path).map_err(|(_, error)| error)
+    }
+
+    /// The same under another name in the same folder. After an error it can be tried once more, but for the file being gone.
+    pub fn finish_as(self, path: &Path) -> Result<(), (Option<NewFile>, NewFileError)> {
         let io = |source| NewFileError::Io {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        file.as_file().sync_all().map_err(io)?;
-        file.persist_noclobber(&path)
-            .map_err(|failed| match failed.error.kind() {
-                io::ErrorKind::AlreadyExists => NewFileError::Exists(path.clone()),
+        if let Err(error) = self.file.as_file().sync_all() {
+            return Err((Some(self), io(error)));
+        }
+        if let Err(failed) = self.file.persist_noclobber(path) {
+            let error = match failed.error.kind() {
+                io::ErrorKind::AlreadyExists => NewFileError::Exists(path.to_owned()),
                 _ => io(failed.error),
-            })?;
-        File::open(folder_of(&path))
+            };
+            let again = NewFile {
+                path: self.path,
+                file: failed.file,
+            };
+            return Err((Some(again), error));
+        }
+        File::open(folder_of(path))
             .and_then(|folder| folder.sync_all())
-            .map_err(io)
+            .map_err(|error| (None, io(error)))
     }
 
     /// A failure to write to it.

@@ -6,6 +6,7 @@
 
 mod carrying;
 mod delivery;
+mod files;
 mod handover;
 mod opening;
 mod parts;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::carrying::Carrying;
+use self::files::Filing;
 pub(crate) use self::handover::hand_over;
 pub(crate) use self::opening::credentials;
 use self::opening::{receiving_client_id, start};
@@ -36,7 +38,7 @@ use crate::event::{Event, Printer};
 use crate::exit::{Failure, not_published};
 use crate::keystore::KeystoreError;
 use crate::mqtt::{Answer, Mqtt, MqttEvent, PublishError, RefusalCode};
-use crate::store::{OutboxEntry, Store, WaitingFor};
+use crate::store::{FileEntry, OutboxEntry, Store, WaitingFor};
 use crate::{clock, incoming, own_bundle};
 
 /// How long after subscribing to our own bundle we conclude that the broker has none. Brokers send retained messages
@@ -70,6 +72,8 @@ pub enum Happening {
     Keys(UserId),
     /// A message of ours got further, or does not.
     Outgoing(OutboxEntry),
+    /// A file got further, or does not. Between its states it is told twice a second at most.
+    File(FileEntry),
     /// Nothing that a command acts upon.
     Other,
 }
@@ -105,6 +109,7 @@ pub struct Session {
     connected: bool,
     shown: u64,
     carrying: Carrying,
+    filing: Filing,
     /// When to try again to read our own keys, whose passphrase another process has changed.
     ask_again: Option<Instant>,
     /// As last seen, to notice what other processes do.
@@ -215,6 +220,7 @@ impl Session {
             connected: true,
             shown: 0,
             carrying: Carrying::default(),
+            filing: Filing::default(),
             ask_again: None,
             data_version: 0,
             glance: Instant::now() + Manner::default().glance,
@@ -264,7 +270,7 @@ impl Session {
             self.retry(&user)?;
         }
         self.carrying.gather();
-        Ok(())
+        self.begin_files()
     }
 
     /// Waits for the next thing to happen and deals with it. Cancelling it loses nothing.
@@ -280,6 +286,9 @@ impl Session {
     async fn next_or_nothing(&mut self) -> Result<Option<Happening>, Failure> {
         if let Some(entry) = self.carrying.progress.pop_front() {
             return Ok(Some(Happening::Outgoing(entry)));
+        }
+        if let Some(entry) = self.filing.told.pop_front() {
+            return Ok(Some(Happening::File(entry)));
         }
         if let Some(event) = self.backlog.pop_front() {
             return self.happened(event).map(Some);
@@ -329,6 +338,10 @@ impl Session {
             }
             landed = self.carrying.landed() => {
                 self.answered(landed)?;
+                Ok(None)
+            }
+            worked = self.filing.worked() => {
+                self.file_worked(worked)?;
                 Ok(None)
             }
             () = at(carry), if carry.is_some() => {
@@ -491,6 +504,7 @@ impl Session {
         if version != self.data_version {
             self.data_version = version;
             self.forget_settled()?;
+            self.admit_files()?;
             self.carry()?;
             self.carrying.gather();
         }
@@ -575,6 +589,7 @@ impl Session {
             self.cache.clear();
         }
         self.give_up()?;
+        self.look_after_files()?;
         if upkeep.renewed && self.connected {
             self.publish_own();
         }

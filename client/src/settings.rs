@@ -11,6 +11,7 @@ use sealpost_mqtt::{Route, RouteOptions, RouteOptionsError};
 use serde::Deserialize;
 
 use crate::cli::{Global, parse_duration};
+use crate::store::FileRules;
 use crate::trust_policy::TrustPolicy;
 
 pub(crate) use self::device::DEVICE_KEYS;
@@ -28,13 +29,17 @@ pub const DEFAULT_REALM: &str = "local";
 pub const DEFAULT_TIMEOUT: &str = "10s";
 /// How old an RSA key becomes when nobody says: who obtains it reads a quarter of a year and not more.
 pub const DEFAULT_ROTATE_KEYS_AFTER: &str = "90d";
+/// The largest file that is sent or fetched when nobody says.
+pub const DEFAULT_MAX_FILE: &str = "1GiB";
+/// The largest file that is fetched unasked from accepted contacts when nobody says.
+pub const DEFAULT_FETCH_FILES: &str = "64MiB";
 /// The oldest that may be asked for, in days: ten years, which is as good as `never`.
 const MAX_AGE: u64 = 3_650;
 /// A configuration file larger than this (bytes) is not one.
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 16] = [
+pub(crate) const KEYS: [&str; 19] = [
     "user",
     "broker",
     "ca",
@@ -50,11 +55,14 @@ pub(crate) const KEYS: [&str; 16] = [
     "rotate_keys_after",
     "receipts",
     "strangers",
+    "max_file",
+    "fetch_files",
+    "downloads",
     "device",
 ];
 
 /// Every environment variable that is read, but HOME, which the others spare.
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 21] = [
     "SEALPOST_CONFIG",
     "SEALPOST_USER",
     "SEALPOST_BROKER",
@@ -71,6 +79,9 @@ const VARIABLES: [&str; 18] = [
     "SEALPOST_ROTATE_KEYS_AFTER",
     "SEALPOST_RECEIPTS",
     "SEALPOST_STRANGERS",
+    "SEALPOST_MAX_FILE",
+    "SEALPOST_FETCH_FILES",
+    "SEALPOST_DOWNLOADS",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
 ];
@@ -104,6 +115,8 @@ pub struct Settings {
     pub receipts: Receipts,
     /// What becomes of mail of who is new; `None`: what suits the command.
     pub strangers: Option<Strangers>,
+    /// What is done with files that come, and how large those may be that go.
+    pub files: FileRules,
     /// What the file says for `sealpost-device`.
     pub(crate) device: DeviceLayer,
 }
@@ -189,6 +202,12 @@ pub enum SettingsError {
         /// What was given.
         text: String,
     },
+    /// A size of files is malformed.
+    #[error("{text:?} is not a size of files")]
+    Size {
+        /// What was given.
+        text: String,
+    },
     /// The invitation is none. What was given is not repeated: it may be nearly one.
     #[error("the invitation is malformed: {0}")]
     Invitation(#[from] NotAnInvitation),
@@ -250,6 +269,9 @@ struct Layer {
     rotate_keys_after: Option<String>,
     receipts: Option<Receipts>,
     strangers: Option<Strangers>,
+    max_file: Option<String>,
+    fetch_files: Option<String>,
+    downloads: Option<PathBuf>,
     device: Option<DeviceLayer>,
 }
 
@@ -386,6 +408,8 @@ impl Settings {
             })
             .and_then(|b| b.set_override_option("receipts", environment("SEALPOST_RECEIPTS")))
             .and_then(|b| b.set_override_option("strangers", environment("SEALPOST_STRANGERS")))
+            .and_then(|b| b.set_override_option("max_file", environment("SEALPOST_MAX_FILE")))
+            .and_then(|b| b.set_override_option("fetch_files", environment("SEALPOST_FETCH_FILES")))
             .and_then(|b| b.build())
             .and_then(Config::try_deserialize::<Layer>)
             .map_err(|e| SettingsError::Malformed {
@@ -417,6 +441,8 @@ impl Settings {
         );
         merged.client_key =
             certificate(&flags.client_key, "SEALPOST_CLIENT_KEY", merged.client_key);
+        let downloads = environment("SEALPOST_DOWNLOADS").map(PathBuf::from);
+        merged.downloads = downloads.or_else(|| merged.downloads.map(|path| folder.join(path)));
         let invitation = flag_or_environment(flags.invitation.clone(), "SEALPOST_INVITATION");
         let invitation = invitation
             .map(|text| Invitation::parse(text.trim()))
@@ -480,9 +506,38 @@ impl Settings {
             rotate_keys_after,
             receipts: layer.receipts.unwrap_or(Receipts::Delivered),
             strangers: layer.strangers,
+            files: FileRules {
+                limit: size_of(layer.max_file, DEFAULT_MAX_FILE)?,
+                fetch: size_of(layer.fetch_files, DEFAULT_FETCH_FILES)?,
+                downloads: layer.downloads,
+            },
             device: layer.device.unwrap_or_default(),
         })
     }
+}
+
+fn size_of(text: Option<String>, default: &str) -> Result<u64, SettingsError> {
+    let text = text.unwrap_or_else(|| default.to_owned());
+    parse_size(&text).ok_or(SettingsError::Size { text })
+}
+
+/// `0`, `500kB`, `64MiB`, `1GiB`: whole numbers of bytes and of their multiples, at most what any file has.
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let unit: u64 = match unit.trim_start() {
+        "" | "B" => 1,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return None,
+    };
+    let size = number.parse::<u64>().ok()?.checked_mul(unit)?;
+    (size <= sealpost_core::MAX_FILE).then_some(size)
 }
 
 /// `90d`, at least a day, or `never`: every day, the keys in their grace stay below what a keystore holds.

@@ -8,6 +8,7 @@ mod change;
 mod changes;
 mod contacts;
 mod conversations;
+mod files;
 mod history;
 mod inbox;
 mod outbox;
@@ -18,7 +19,7 @@ mod send_keys;
 mod waiting;
 
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
@@ -32,6 +33,11 @@ use change::Change;
 pub(crate) use contacts::ContactChange;
 pub use contacts::{Contact, Failures, SUSPENDED_AFTER};
 pub use conversations::{Conversation, MAX_REQUESTED, MAX_REQUESTS, Notify};
+pub(crate) use files::{Asked, SUMS_IN_A_ROW, ToAsk};
+pub use files::{
+    ChunkSum, ChunkTaken, FileCause, FileEntry, FileRules, FileState, MAX_OFFERS,
+    MAX_OFFERS_PER_SENDER, MAX_UNSAVED, MAX_UNSAVED_PER_SENDER, OFFER_TIME, WINDOW,
+};
 pub(crate) use history::snippet;
 pub use history::{HistoryEntry, HistoryRange, ImportedMessage, Place, Revised, Side};
 pub use inbox::{Acceptance, Incoming, MAX_SEEN_PER_SENDER, SeenState, StoredMessage, Wanted};
@@ -106,6 +112,10 @@ pub struct Store {
     owner: Option<UserId>,
     /// Whether who is new asks before anything of theirs is shown.
     strangers_ask: bool,
+    /// Where files lie that came and were not saved.
+    files_folder: PathBuf,
+    rules: FileRules,
+    pub(crate) parts: crate::files::Parts,
 }
 
 impl std::fmt::Debug for Store {
@@ -140,16 +150,25 @@ impl Store {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::bring_up(&tx)?;
         tx.commit()?;
-        Ok(Store::over(db, key))
+        Ok(Store::over(db, path, key))
     }
 
-    fn over(db: Connection, key: &Zeroizing<[u8; 32]>) -> Store {
+    fn over(db: Connection, path: &Path, key: &Zeroizing<[u8; 32]>) -> Store {
         Store {
             db,
             cipher: Aes256Gcm::new((&**key).into()),
             owner: None,
             strangers_ask: false,
+            files_folder: path.with_file_name("files"),
+            rules: FileRules::default(),
+            parts: crate::files::Parts::default(),
         }
+    }
+
+    /// Where files lie that came and were not saved, encrypted: a folder beside the store.
+    #[must_use]
+    pub fn files_folder(&self) -> PathBuf {
+        self.files_folder.clone()
     }
 
     /// Says whose it is, so that a message which answers one of ours can be shown with it.
@@ -171,7 +190,7 @@ impl Store {
         if !schema::is_current(&db)? {
             return Ok(None);
         }
-        Ok(Some(Store::over(db, key)))
+        Ok(Some(Store::over(db, path, key)))
     }
 
     /// 16 hexadecimal digits that name this installation: two homes of one user are two MQTT sessions.

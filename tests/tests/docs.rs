@@ -29,6 +29,7 @@ pages! {
     the_commands_about_tls_work: "docs/tls.md",
     the_commands_about_access_work: "docs/access.md",
     the_commands_about_backup_work: "docs/backup.md",
+    the_commands_about_files_work: "docs/files.md",
     the_commands_about_archives_work: "docs/archive.md",
     the_commands_about_operations_work: "docs/operations.md",
     the_commands_about_devices_work: "docs/devices.md",

@@ -96,6 +96,7 @@ pub(super) async fn expire(
 
 fn parcel(to: UserId, content: Content, waiting: Waiting) -> Parcel {
     Parcel {
+        file: None,
         to,
         content: Some(content),
         input: Input::Text,

@@ -2,10 +2,12 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sealpost_core::{Content, MessageId, Timestamp, UserId};
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::{Start, parse_user, stdin_lines};
@@ -14,6 +16,7 @@ use crate::conversation::{self, ChangeError, DELETION_WARNING, LIFETIME_WARNING,
 use crate::deadline::at;
 use crate::event::{Event, Printer, lifetime_words};
 use crate::exit::{Code, Failure};
+use crate::files::{self, Saving, Source};
 use crate::history::{Remembered, Trust};
 use crate::outgoing::{enqueue, permit};
 use crate::reaching::{Limits, Refusals, reach};
@@ -25,12 +28,18 @@ use crate::trust_policy::TrustPolicy;
 const MAX_OUTSTANDING: usize = 64;
 /// Of how many messages the arrival is told at a terminal.
 const MAX_TYPED: usize = 1_024;
+/// How many files are listed, the last ones.
+const LISTED_FILES: u32 = 100;
 const HELP: &str = "\
 msg USER TEXT           send a text
 /reply WHICH TEXT       answer a message: the last one of a USER, or that with an id
 /edit WHICH TEXT        put another text in place of your last one to a USER, or that with an id
 /delete WHICH           ask to delete your last message to a USER, or that with an id; it is a request
 /expire USER TIME|off   messages with USER disappear after a time, such as 1h or 7d
+/file USER PATH         offer a file; it goes while they fetch it
+/files                  files that were offered, and how far they are
+/save FILE [DIR]        save one, by its number
+/cancel FILE            take one back, or decline it
 /history USER           the last messages with USER, with their ids
 /requests               who is new and asks to be let in
 /accept USER            let them in
@@ -44,14 +53,45 @@ const RECALLED: u32 = 20;
 /// One line, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Line {
-    Message { to: String, text: String },
-    Reply { which: String, text: String },
-    Edit { which: String, text: String },
-    Delete { which: String },
-    Expire { with: String, time: String },
-    History { with: String },
+    Message {
+        to: String,
+        text: String,
+    },
+    Reply {
+        which: String,
+        text: String,
+    },
+    Edit {
+        which: String,
+        text: String,
+    },
+    Delete {
+        which: String,
+    },
+    Expire {
+        with: String,
+        time: String,
+    },
+    History {
+        with: String,
+    },
     Requests,
-    Deal { how: Dealing, with: String },
+    Deal {
+        how: Dealing,
+        with: String,
+    },
+    File {
+        to: String,
+        path: PathBuf,
+    },
+    Files,
+    Save {
+        file: String,
+        folder: Option<PathBuf>,
+    },
+    Cancel {
+        file: String,
+    },
     Who,
     Help,
     Quit,
@@ -108,6 +148,27 @@ impl Line {
             "" => Line::Empty,
             "/help" | "/?" | "help" => Line::Help,
             "/who" | "who" if rest.is_empty() => Line::Who,
+            "/files" if rest.is_empty() => Line::Files,
+            "/file" => match rest.trim_start().split_once(char::is_whitespace) {
+                Some((to, path)) if !path.trim().is_empty() => Line::File {
+                    to: to.to_owned(),
+                    path: PathBuf::from(path.trim()),
+                },
+                _ => Line::Unknown,
+            },
+            "/save" if !rest.trim().is_empty() => {
+                let (file, folder) = match rest.trim().split_once(char::is_whitespace) {
+                    Some((file, folder)) => (file, Some(PathBuf::from(folder.trim()))),
+                    None => (rest.trim(), None),
+                };
+                Line::Save {
+                    file: file.to_owned(),
+                    folder,
+                }
+            }
+            "/cancel" if !rest.trim().is_empty() => Line::Cancel {
+                file: rest.trim().to_owned(),
+            },
             "/quit" | "/exit" | "quit" | "exit" if rest.is_empty() => Line::Quit,
             "msg" | "/msg" => match rest.trim_start().split_once(char::is_whitespace) {
                 Some((to, text)) if !text.trim().is_empty() => Line::Message {
@@ -140,6 +201,8 @@ struct Chat {
     typed: VecDeque<MessageId>,
     /// The last line that failed.
     failed: Option<Code>,
+    /// Files that are read, to be offered.
+    reading: JoinSet<Result<(UserId, Source), Failure>>,
 }
 
 /// Lines as they come.
@@ -166,6 +229,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
         outstanding: HashSet::new(),
         typed: VecDeque::new(),
         failed: None,
+        reading: JoinSet::new(),
     };
     let Start {
         settings,
@@ -180,7 +244,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     };
     if chat.interactive {
         chat.printer.note(&format!(
-            "You are {}. Type msg USER TEXT, /who, /help or /quit.",
+            "You are {}. Type msg USER TEXT, /file USER PATH, /who, /help or /quit.",
             chat.user
         ))?;
     }
@@ -227,6 +291,7 @@ impl Chat {
                 line = lines.recv(), if self.has_room() => {
                     self.line(line)?;
                 }
+                Some(read) = self.reading.join_next() => self.offer(read)?,
                 () = at(self.quitting) => return Err(self.give_up(false)),
             }
         }
@@ -243,6 +308,10 @@ impl Chat {
                         session.carry()?;
                     }
                 }
+                Some(read) = self.reading.join_next() => {
+                    self.offer(read)?;
+                    session.carry()?;
+                }
                 happening = session.next() => match happening {
                     Ok(Happening::Outgoing(entry)) => self.outgoing(&entry)?,
                     Ok(_) => {}
@@ -256,7 +325,7 @@ impl Chat {
     }
 
     fn is_done(&self) -> bool {
-        self.quitting.is_some() && self.outstanding.is_empty()
+        self.quitting.is_some() && self.outstanding.is_empty() && self.reading.is_empty()
     }
 
     fn has_room(&self) -> bool {
@@ -304,6 +373,45 @@ impl Chat {
                     if !conversation.is_ordinary(clock::now()) {
                         self.printer.print(&Event::conversation(conversation))?;
                     }
+                }
+            }
+            Line::File { to, path } => {
+                if let Err(failure) = self.read(&to, path) {
+                    self.failed(&failure)?;
+                }
+            }
+            Line::Files => {
+                let entries = self.store.files(LISTED_FILES)?;
+                if entries.is_empty() {
+                    self.printer.note("no file was offered")?;
+                }
+                for entry in &entries {
+                    self.printer.print(&Event::file(entry))?;
+                }
+            }
+            Line::Save { file, folder } => {
+                let folder =
+                    super::files::folder(folder, self.store.file_rules().downloads.as_deref());
+                let saving = files::find(&self.store, &file).and_then(|entry| {
+                    let saving = files::save(&mut self.store, entry.number, &folder, clock::now())?;
+                    Ok((entry.number, saving))
+                });
+                match saving {
+                    Err(error) => self.failed(&error.into())?,
+                    Ok((_, Saving::Fetching)) => {
+                        self.printer.note("it is saved when all of it is here")?
+                    }
+                    Ok((number, Saving::Saved(_))) => self.say_file(number)?,
+                }
+            }
+            Line::Cancel { file } => {
+                let cancelled = files::find(&self.store, &file).and_then(|entry| {
+                    files::cancel(&mut self.store, entry.number, clock::now())?;
+                    Ok(entry.number)
+                });
+                match cancelled {
+                    Err(error) => self.failed(&error.into())?,
+                    Ok(number) => self.say_file(number)?,
                 }
             }
             Line::Unknown => self.failed(&Failure::new(
@@ -486,6 +594,49 @@ impl Chat {
         }
     }
 
+    /// Begins to read a file, to offer it.
+    fn read(&mut self, to: &str, path: PathBuf) -> Result<(), Failure> {
+        let to = parse_user(to)?;
+        if to == self.user {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{to} is you"),
+                "Name somebody else.",
+            ));
+        }
+        permit(&self.store, self.trust, self.retired, &to)?;
+        files::check_size(&self.store, Source::size(&path)?)?;
+        self.reading
+            .spawn_blocking(move || Ok((to, Source::look(&path, |_| {})?)));
+        Ok(())
+    }
+
+    /// Offers a file that was read.
+    fn offer(
+        &mut self,
+        read: Result<Result<(UserId, Source), Failure>, JoinError>,
+    ) -> Result<(), Failure> {
+        let failed = |error: JoinError| Err(Failure::new(Code::Failed, error.to_string(), ""));
+        let offered = read.unwrap_or_else(failed).and_then(|(to, source)| {
+            permit(&self.store, self.trust, self.retired, &to)?;
+            Ok(files::offer(&mut self.store, &to, &source, clock::now())?)
+        });
+        match offered {
+            Err(failure) => self.failed(&failure),
+            Ok((number, id)) => {
+                self.outstanding.insert(id);
+                self.say_file(number)
+            }
+        }
+    }
+
+    fn say_file(&mut self, number: i64) -> Result<(), Failure> {
+        if let Some(entry) = self.store.file(number)? {
+            self.printer.print(&Event::file(&entry))?;
+        }
+        Ok(())
+    }
+
     /// A message got further, or does not.
     fn outgoing(&mut self, entry: &OutboxEntry) -> Result<(), Failure> {
         let printer = &mut self.printer;
@@ -547,6 +698,31 @@ mod tests {
             ("/quit", Line::Quit),
             ("\r", Line::Empty),
             ("", Line::Empty),
+            (
+                "/file bob a b.txt ",
+                Line::File {
+                    to: "bob".into(),
+                    path: "a b.txt".into(),
+                },
+            ),
+            ("/file bob", Line::Unknown),
+            ("/files", Line::Files),
+            (
+                "/save 3",
+                Line::Save {
+                    file: "3".into(),
+                    folder: None,
+                },
+            ),
+            (
+                "/save 3 my files",
+                Line::Save {
+                    file: "3".into(),
+                    folder: Some("my files".into()),
+                },
+            ),
+            ("/save", Line::Unknown),
+            ("/cancel 3", Line::Cancel { file: "3".into() }),
             ("msg bob", Line::Unknown),
             ("msg", Line::Unknown),
             ("Hello", Line::Unknown),

@@ -158,6 +158,7 @@ impl Office {
         loop {
             tokio::select! {
                 done = &mut what => return Ok(done),
+                read = self.desk.offer_what_was_read() => read?,
                 Some(coming) = self.door.next() => self.desk.take(coming)?,
                 Some(event) = self.events.recv() => self.say(&event),
             }
@@ -188,6 +189,12 @@ impl Office {
                 }
                 Some(coming) = self.door.next() => {
                     self.desk.take(coming)?;
+                    if self.desk.wrote() {
+                        session.carry()?;
+                    }
+                }
+                read = self.desk.offer_what_was_read() => {
+                    read?;
                     if self.desk.wrote() {
                         session.carry()?;
                     }

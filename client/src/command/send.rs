@@ -3,15 +3,20 @@
 //! Once the messages are on disk, either another process of this home carries them (`chat`, `listen`, `daemon`) and we
 //! watch the outbox, or we carry them ourselves until somebody wants the lock.
 
+mod followed;
+
 use std::collections::HashMap;
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sealpost_core::{Content, MAX_PLAINTEXT, MessageId, UserId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use self::followed::{Followed, bar};
 use super::{Start, parse_user, stdin_lines};
 use crate::account::Account;
 use crate::cli::{Input, SendArguments, Wait, Waiting};
@@ -20,11 +25,12 @@ use crate::conversation::{self, ChangeError};
 use crate::deadline::at;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure, not_connected, not_read};
+use crate::files::{self, Source};
 use crate::home::{Home, HomeError};
 use crate::lines::next_lines;
 use crate::outgoing::{enqueue_all, permit};
 use crate::session::{Happening, Manner, Parts, Session};
-use crate::store::{OutboxEntry, SendState, Store};
+use crate::store::{FileEntry, OutboxEntry, SendState, Store};
 use sealpost_mqtt::Route;
 
 /// How often the outbox is looked at while another process carries it, and how often we look whether we are to give
@@ -47,7 +53,7 @@ pub(super) async fn run(
         return Err(is_you(&to));
     }
     let account = start.unlock()?;
-    let content = match arguments.lines {
+    let content = match arguments.lines || arguments.file.is_some() {
         true => None,
         false => Some(content(
             &arguments.text,
@@ -69,6 +75,7 @@ pub(super) async fn run(
     let parcel = Parcel {
         to,
         content,
+        file: arguments.file,
         input: arguments.input,
         waiting: arguments.waiting,
     };
@@ -78,8 +85,9 @@ pub(super) async fn run(
 /// What is to be sent.
 pub(super) struct Parcel {
     pub(super) to: UserId,
-    /// `None`: lines of standard input.
+    /// `None`: a file, or lines of standard input.
     pub(super) content: Option<Content>,
+    pub(super) file: Option<PathBuf>,
     pub(super) input: Input,
     pub(super) waiting: Waiting,
 }
@@ -95,6 +103,7 @@ pub(super) async fn carry_out(
     let Parcel {
         to,
         content,
+        file,
         input,
         waiting,
     } = parcel;
@@ -102,6 +111,22 @@ pub(super) async fn carry_out(
         return Err(is_you(&to));
     }
     permit(&store, start.settings.trust, account.is_retired(), &to)?;
+    // Read while a signal still ends us at once.
+    let source = match &file {
+        None => None,
+        Some(path) => {
+            let size = Source::size(path)?;
+            files::check_size(&store, size)?;
+            let bar = bar(&start.printer, size, "reading");
+            let source = Source::look(path, |read| {
+                if let Some(bar) = &bar {
+                    bar.set_position(read);
+                }
+            });
+            bar.inspect(|bar| bar.finish_and_clear());
+            Some(source?)
+        }
+    };
     started();
     let reach = match waiting.wait {
         None | Some(Wait::Sent) => SendState::Sent,
@@ -120,12 +145,8 @@ pub(super) async fn carry_out(
         input,
         outstanding: HashMap::new(),
         failed: None,
-        manner: Manner {
-            // What comes meanwhile is kept for who reads it.
-            limit: 0,
-            quiet: true,
-            ..start.manner()
-        },
+        file: None,
+        manner: quietly(&start),
         broker: start.settings.broker.clone(),
         disconnected: false,
         unreachable: None,
@@ -135,28 +156,64 @@ pub(super) async fn carry_out(
         store,
         printer: start.printer,
     };
-    match content {
-        Some(content) => {
+    match (content, source) {
+        (Some(content), _) => {
             errand.enqueue(&mut parts.store, &mut parts.printer, &[content])?;
             errand.deadline = Some(Instant::now() + timeout);
         }
-        None => errand.lines = Some(stdin_lines::read(LINES)),
+        (None, Some(source)) => {
+            errand.offer(&mut parts.store, &mut parts.printer, &source, waiting.wait)?;
+            errand.deadline = Some(Instant::now() + timeout);
+        }
+        (None, None) => errand.lines = Some(stdin_lines::read(LINES)),
     }
-    let ended = tokio::select! {
-        ended = errand.run(&start.home, parts) => ended,
-        () = start.stop.cancelled() => Err(Failure::interrupted()),
-    };
-    match ended {
-        Err(failure) if errand.is_kept() => Err(Failure {
-            hint: format!("{}\n  {KEPT}", failure.hint)
-                .trim_start()
-                .to_owned(),
-            ..failure
-        }),
-        ended => ended,
+    errand.finish(&start.home, parts, &start.stop).await
+}
+
+/// What comes meanwhile is kept for who reads it.
+fn quietly(start: &Start) -> Manner {
+    Manner {
+        limit: 0,
+        quiet: true,
+        ..start.manner()
     }
 }
 
+/// Waits until a file is here, or nothing of it comes for so long.
+pub(super) async fn follow(
+    start: Start,
+    account: Account,
+    store: Store,
+    entry: FileEntry,
+    timeout: Option<Duration>,
+) -> Result<(), Failure> {
+    let timeout = timeout.unwrap_or(start.settings.timeout);
+    let mut errand = Errand {
+        to: entry.peer.clone(),
+        reach: SendState::Sent,
+        demanded: false,
+        timeout,
+        deadline: Some(Instant::now() + timeout),
+        lines: None,
+        input: Input::Text,
+        outstanding: HashMap::new(),
+        failed: None,
+        file: Some(Followed::new(&entry, &start.printer)),
+        manner: quietly(&start),
+        broker: start.settings.broker.clone(),
+        disconnected: false,
+        unreachable: None,
+    };
+    let parts = Parts {
+        account,
+        store,
+        printer: start.printer,
+    };
+    errand.finish(&start.home, parts, &start.stop).await
+}
+
+const KEPT_FILE: &str =
+    "It is kept and goes on with whatever connects; to look at it or cancel it: sealpost files";
 const KEPT: &str = "The message is kept and goes by itself with whatever connects; to look at it or forget it: sealpost outbox";
 
 struct Errand {
@@ -173,6 +230,8 @@ struct Errand {
     outstanding: HashMap<MessageId, Option<Failure>>,
     /// Of messages that do not get there.
     failed: Option<Failure>,
+    /// A file that is waited for, too.
+    file: Option<Followed>,
     manner: Manner,
     broker: Route,
     disconnected: bool,
@@ -192,6 +251,35 @@ enum Pause {
 }
 
 impl Errand {
+    async fn finish(
+        &mut self,
+        home: &Home,
+        parts: Parts,
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let ended = tokio::select! {
+            ended = self.run(home, parts) => ended,
+            () = stop.cancelled() => Err(Failure::interrupted()),
+        };
+        match ended {
+            Err(failure) if self.is_kept() => Err(Failure {
+                hint: format!("{}\n  {}", failure.hint, self.kept())
+                    .trim_start()
+                    .to_owned(),
+                ..failure
+            }),
+            ended => ended,
+        }
+    }
+
+    /// What becomes of it.
+    fn kept(&self) -> &'static str {
+        match &self.file {
+            Some(_) => KEPT_FILE,
+            None => KEPT,
+        }
+    }
+
     async fn run(&mut self, home: &Home, parts: Parts) -> Result<(), Failure> {
         let mut parts = parts;
         loop {
@@ -221,7 +309,7 @@ impl Errand {
                 Pause::Done | Pause::TimeIsUp => return self.verdict(&mut parts.printer),
                 // That a broker is away is no failure of ours: the message is safe.
                 Pause::Unreachable(failure) if !self.demanded && self.lines.is_none() => {
-                    return Ok(remark(&mut parts.printer, &failure)?);
+                    return Ok(self.remark(&mut parts.printer, &failure)?);
                 }
                 Pause::Unreachable(failure) => {
                     self.unreachable = Some(failure);
@@ -236,11 +324,11 @@ impl Errand {
 
     /// Whether something is left in the outbox that was to get further.
     fn is_kept(&self) -> bool {
-        !self.outstanding.is_empty()
+        !self.outstanding.is_empty() || self.file.as_ref().is_some_and(|file| !file.is_over())
     }
 
     fn is_over(&self) -> bool {
-        self.lines.is_none() && self.outstanding.is_empty()
+        self.lines.is_none() && !self.is_kept()
     }
 
     /// Sends by ourselves.
@@ -254,7 +342,7 @@ impl Errand {
             }
         };
         let connecting = Session::connect(parts, self.broker.clone(), self.manner, until);
-        let mut session = match connecting.await {
+        let mut session = match Box::pin(connecting).await {
             Ok(session) => session,
             Err(not) => {
                 let pause = match not.failure.code {
@@ -280,8 +368,10 @@ impl Errand {
             }
             tokio::select! {
                 happening = session.next() => {
-                    if let Happening::Outgoing(entry) = happening? {
-                        self.got(&entry, &mut session.printer)?;
+                    match happening? {
+                        Happening::Outgoing(entry) => self.got(&entry, &mut session.printer)?,
+                        Happening::File(entry) => self.moved(&entry, &mut session.printer)?,
+                        _ => {}
                     }
                     self.disconnected = !session.is_connected();
                 }
@@ -308,6 +398,11 @@ impl Errand {
                 None => drop(self.outstanding.remove(&id)),
             }
         }
+        if let Some(number) = self.file.as_ref().map(|file| file.number)
+            && let Some(entry) = store.file(number)?
+        {
+            self.moved(&entry, printer)?;
+        }
         if self.is_over() {
             return Ok(Pause::Done);
         }
@@ -320,6 +415,43 @@ impl Errand {
             () = tokio::time::sleep(GLANCE) => Ok(Pause::Again),
             () = at(self.deadline) => Ok(Pause::TimeIsUp),
         }
+    }
+
+    /// Offers a file.
+    fn offer(
+        &mut self,
+        store: &mut Store,
+        printer: &mut Printer,
+        source: &Source,
+        wait: Option<Wait>,
+    ) -> Result<(), Failure> {
+        let now = clock::now();
+        let (number, id) = files::offer(store, &self.to, source, now)?;
+        if let Some(entry) = store.outbox_entry(&id)?
+            && (printer.is_json() || self.reach == SendState::Queued)
+        {
+            printer.print(&Event::outbox(&entry))?;
+        }
+        if self.reach == SendState::Queued {
+            return Ok(());
+        }
+        self.outstanding.insert(id, None);
+        if wait != Some(Wait::Sent)
+            && let Some(entry) = store.file(number)?
+        {
+            self.file = Some(Followed::new(&entry, printer));
+        }
+        Ok(())
+    }
+
+    /// A file got further, or does not. As long as it moves there is time.
+    fn moved(&mut self, entry: &FileEntry, printer: &mut Printer) -> Result<(), Failure> {
+        if let Some(file) = &mut self.file
+            && file.moved(entry, printer)?
+        {
+            self.deadline = Some(Instant::now() + self.timeout);
+        }
+        Ok(())
     }
 
     fn enqueue(
@@ -402,7 +534,7 @@ impl Errand {
         if let Some(failure) = self.failed.take() {
             return Err(failure);
         }
-        if self.outstanding.is_empty() {
+        if !self.is_kept() {
             return Ok(());
         }
         let hindered = self.outstanding.values().flatten().next().cloned();
@@ -413,6 +545,10 @@ impl Errand {
                 format!("the connection to {} was lost", self.broker),
                 "",
             ),
+            None if self.outstanding.is_empty() => match &mut self.file {
+                Some(file) => file.verdict(),
+                None => return Ok(()),
+            },
             None => Failure::new(
                 Code::Pending,
                 format!(
@@ -430,13 +566,13 @@ impl Errand {
             };
             return Err(Failure { code, ..failure });
         }
-        Ok(remark(printer, &failure)?)
+        Ok(self.remark(printer, &failure)?)
     }
-}
 
-/// Not a failure: the message is safe.
-fn remark(printer: &mut Printer, failure: &Failure) -> std::io::Result<()> {
-    printer.note(&format!("sealpost: {}\n  {KEPT}", failure.message))
+    /// Not a failure: the message is safe.
+    fn remark(&self, printer: &mut Printer, failure: &Failure) -> std::io::Result<()> {
+        printer.note(&format!("sealpost: {}\n  {}", failure.message, self.kept()))
+    }
 }
 
 pub(super) fn is_you(user: &UserId) -> Failure {

@@ -4,8 +4,11 @@
 //! other is to deal with. When it goes, the next is given what it has not acknowledged.
 
 use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 
 use sealpost_core::{Content, Timestamp, UserId};
+use serde_json::Value;
+use tokio::task::JoinSet;
 
 use super::protocol::{self, Acknowledge, Call, Dealing, Outcome, Refusal};
 use super::{ClientId, Coming, Line, Lines, MessageName};
@@ -14,6 +17,7 @@ use crate::contact::{self, listed};
 use crate::conversation;
 use crate::event::{Event, Time};
 use crate::exit::{Code, Failure};
+use crate::files::{self, FileError, Source, SourceError};
 use crate::incoming;
 use crate::outgoing::{enqueue, enqueue_once, enqueued_before, permit};
 use crate::store::{Store, StoreError};
@@ -24,6 +28,8 @@ use crate::trust_policy::TrustPolicy;
 const MAX_HANDED_OUT: usize = 32;
 /// How many messages of the outbox are listed at once, the oldest.
 const MAX_LISTED: u32 = 1_000;
+/// How many files are read at once.
+const MAX_READING: usize = 4;
 
 /// How we are connected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,6 +91,22 @@ pub struct Desk {
     after: i64,
     /// Whether something was written into the outbox.
     wrote: bool,
+    /// Files that are read, to be offered.
+    reading: JoinSet<Read>,
+}
+
+/// A file that was read for a client.
+#[derive(Debug)]
+struct Read {
+    client: ClientId,
+    /// Of their request.
+    id: Option<Value>,
+    to: UserId,
+    source: Result<Source, SourceError>,
+}
+
+fn that_is_you() -> Refusal {
+    Failure::new(Code::Usage, "that is you", "Name somebody else.").into()
 }
 
 impl Desk {
@@ -104,6 +126,7 @@ impl Desk {
             unmarked: Vec::new(),
             after: 0,
             wrote: false,
+            reading: JoinSet::new(),
         }
     }
 
@@ -135,7 +158,16 @@ impl Desk {
             }
             Coming::Line(client, line) => {
                 let request = protocol::parse(&line);
-                let result = request.call.and_then(|call| self.answer(client, call));
+                let result = match request.call {
+                    // All of it is read before there is an answer.
+                    Ok(Call::SendFile { to, path }) => {
+                        match self.read(client, request.id.clone(), to, path) {
+                            Ok(()) => return self.hand_out(),
+                            Err(refusal) => Err(refusal),
+                        }
+                    }
+                    call => call.and_then(|call| self.answer(client, call)),
+                };
                 if let Some(id) = request.id {
                     self.put(client, protocol::answer(&id, result), None);
                 }
@@ -153,6 +185,78 @@ impl Desk {
             Coming::Gone(client) => self.part(client),
         }
         self.hand_out()
+    }
+
+    /// Begins to read a file that is to be offered.
+    fn read(
+        &mut self,
+        client: ClientId,
+        id: Option<Value>,
+        to: UserId,
+        path: PathBuf,
+    ) -> Result<(), Refusal> {
+        if to == self.manners.user {
+            return Err(that_is_you());
+        }
+        let (policy, retired) = (self.manners.trust, self.connection.retired);
+        permit(&self.store, policy, retired, &to)?;
+        files::check_size(&self.store, Source::size(&path)?)?;
+        if self.reading.len() >= MAX_READING {
+            return Err(Failure::new(
+                Code::Failed,
+                "too many files are being read",
+                "Ask again when those are answered.",
+            )
+            .into());
+        }
+        self.reading.spawn_blocking(move || Read {
+            client,
+            id,
+            to,
+            source: Source::look(&path, |_| {}),
+        });
+        Ok(())
+    }
+
+    /// Waits until a file was read, offers it, and answers. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn offer_what_was_read(&mut self) -> Result<(), StoreError> {
+        let read = loop {
+            match self.reading.join_next().await {
+                Some(Ok(read)) => break read,
+                Some(Err(error)) => tracing::error!(%error, "a file could not be read"),
+                None => std::future::pending().await,
+            }
+        };
+        let Read {
+            client,
+            id,
+            to,
+            source,
+        } = read;
+        let result = source.map_err(Refusal::from).and_then(|source| {
+            let (policy, retired) = (self.manners.trust, self.connection.retired);
+            permit(&self.store, policy, retired, &to)?;
+            Ok(files::offer(&mut self.store, &to, &source, clock::now())?)
+        });
+        let result = result.map(|(number, id)| {
+            self.wrote = true;
+            Outcome::Offered {
+                id: id.to_string(),
+                number,
+            }
+        });
+        if let Some(id) = id {
+            self.put(client, protocol::answer(&id, result), None);
+        }
+        self.hand_out()
+    }
+
+    fn file(&self, number: i64) -> Result<Outcome, Refusal> {
+        let entry = self.store.file(number)?.ok_or(FileError::Unknown)?;
+        Ok(Outcome::File(Box::new(Event::file(&entry))))
     }
 
     /// Tells subscribers.
@@ -237,9 +341,7 @@ impl Desk {
                 reply,
             } => {
                 if to == self.manners.user {
-                    return Err(
-                        Failure::new(Code::Usage, "that is you", "Name somebody else.").into(),
-                    );
+                    return Err(that_is_you());
                 }
                 let content = match (reply, content) {
                     (Some(id), Content::Text { text }) => {
@@ -293,6 +395,24 @@ impl Desk {
                 ))
             }
             Call::Deal { user, how } => self.deal(&user, how),
+            // Dealt with before.
+            Call::SendFile { .. } => Ok(Outcome::Done {}),
+            Call::Files => {
+                let entries = self.store.files(MAX_LISTED)?;
+                Ok(Outcome::Listed(entries.iter().map(Event::file).collect()))
+            }
+            Call::SaveFile { file, folder } => {
+                let entry = files::find(&self.store, &file)?;
+                files::save(&mut self.store, entry.number, &folder, clock::now())?;
+                self.wrote = true;
+                self.file(entry.number)
+            }
+            Call::CancelFile { file } => {
+                let entry = files::find(&self.store, &file)?;
+                files::cancel(&mut self.store, entry.number, clock::now())?;
+                self.wrote = true;
+                self.file(entry.number)
+            }
             Call::Status => Ok(Outcome::Status {
                 user: self.manners.user.to_string(),
                 realm: self.manners.realm.clone(),

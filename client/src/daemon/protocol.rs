@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0: requests from lines, answers to lines.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use sealpost_core::{Content, Lifetime, MessageId, UserId};
 use serde::de::DeserializeOwned;
@@ -49,6 +51,14 @@ pub(super) enum Call {
     Conversations,
     /// How somebody is to be dealt with.
     Deal { user: UserId, how: Dealing },
+    /// Offer a file, once it was read.
+    SendFile { to: UserId, path: PathBuf },
+    /// Which files were offered, and how far they are.
+    Files,
+    /// Save one into a folder, and fetch it before if it is not here.
+    SaveFile { file: String, folder: PathBuf },
+    /// Take one back, or decline it.
+    CancelFile { file: String },
     /// How things are.
     Status,
     /// What has not arrived.
@@ -228,6 +238,51 @@ fn said<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct SendFileParams {
+    to: String,
+    path: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SaveFileParams {
+    file: FileName,
+    folder: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelFileParams {
+    file: FileName,
+}
+
+/// A file's number, or the id of the message that offers it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FileName {
+    Number(i64),
+    Id(String),
+}
+
+impl FileName {
+    fn text(self) -> String {
+        match self {
+            FileName::Number(number) => number.to_string(),
+            FileName::Id(id) => id,
+        }
+    }
+}
+
+/// The daemon's working directory is nobody's business.
+fn absolute(path: PathBuf) -> Result<PathBuf, Refusal> {
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(Refusal::params("a path is to be absolute")),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SubscribeParams {
     ack: Acknowledge,
 }
@@ -353,6 +408,25 @@ fn call(method: &str, params: Option<Value>) -> Result<Call, Refusal> {
             let (user, how) = (parse_user(&user)?, Dealing::Set { receipts, notify });
             Ok(Call::Deal { user, how })
         }
+        "send_file" => {
+            let SendFileParams { to, path } = read(params)?;
+            Ok(Call::SendFile {
+                to: parse_user(&to)?,
+                path: absolute(path)?,
+            })
+        }
+        "files" => read::<NoParams>(params).map(|_| Call::Files),
+        "save_file" => {
+            let SaveFileParams { file, folder } = read(params)?;
+            Ok(Call::SaveFile {
+                file: file.text(),
+                folder: absolute(folder)?,
+            })
+        }
+        "cancel_file" => {
+            let CancelFileParams { file } = read(params)?;
+            Ok(Call::CancelFile { file: file.text() })
+        }
         "status" => read::<NoParams>(params).map(|_| Call::Status),
         "outbox" => read::<NoParams>(params).map(|_| Call::Outbox),
         "contacts" => read::<NoParams>(params).map(|_| Call::Contacts),
@@ -403,13 +477,22 @@ pub(crate) enum Version {
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Outcome {
-    /// Of `outbox`, `contacts`, `requests` and `conversations`.
+    /// Of `outbox`, `contacts`, `requests`, `conversations` and `files`.
     Listed(Vec<Event>),
     /// Of `send`, `edit`, `expire`, and `delete` where the other side is asked.
     Sent {
         /// The message's name, a UUID: it is on disk.
         id: String,
     },
+    /// Of `send_file`.
+    Offered {
+        /// The name of the message that offers it, a UUID: it is on disk.
+        id: String,
+        /// The number of the file.
+        number: i64,
+    },
+    /// Of `save_file` and `cancel_file`: how far the file is.
+    File(Box<Event>),
     /// Of `status`.
     Status {
         /// Who we are.

@@ -1,6 +1,9 @@
 //! Events in words, for people. Whatever came from others is cleaned here.
 
-use sealpost_core::{Content, Deletion, Expiry, Lifetime, Reading, ReadingGap, Timestamp};
+use indicatif::DecimalBytes;
+use sealpost_core::{
+    Content, Deletion, Expiry, FileOffer, Lifetime, Reading, ReadingGap, Timestamp, saved_name,
+};
 
 use super::{Check, ContactChangeKind, Event, ReadingGapInfo, ReadingInfo, Relation, Verdict};
 use crate::moment;
@@ -20,6 +23,8 @@ impl Event {
                 reading,
                 reading_gap,
                 relation,
+                file,
+                id,
                 ..
             } => match (text, content) {
                 (Some(text), _) => {
@@ -33,12 +38,18 @@ impl Event {
                 _ if reading.is_some() || reading_gap.is_some() => {
                     attributed(from, &readings(reading.as_ref(), reading_gap.as_ref()))
                 }
+                _ if file.is_some() => {
+                    let words = file.as_ref().map(|file| file_words(&file.name, file.size));
+                    let words = words.unwrap_or_default();
+                    attributed(from, &format!("[file {words}: sealpost files save {id}]"))
+                }
                 (None, Some(content)) => match content.get("text").and_then(|text| text.as_str()) {
                     Some(text) => attributed(from, &format!("[{kind}] {text}")),
                     None => attributed(from, &format!("[{kind}] {content}")),
                 },
                 (None, None) => attributed(from, &format!("[{kind}]")),
             },
+            Event::File { .. } => self.human_file(),
             Event::Taken { number, .. } => format!("readings up to {number} are on disk"),
             Event::Dropped {
                 to,
@@ -396,6 +407,63 @@ impl Event {
     }
 }
 
+impl Event {
+    fn human_file(&self) -> String {
+        let Event::File {
+            number,
+            from,
+            to,
+            name,
+            size,
+            done,
+            state,
+            problem,
+            path,
+            ..
+        } = self
+        else {
+            return String::new();
+        };
+        let file = file_words(name, *size);
+        let what = match (from, to) {
+            (Some(from), _) => format!("file {number} from {from}, {file}"),
+            (_, Some(to)) => format!("file {number} to {to}, {file}"),
+            _ => format!("file {number}, {file}"),
+        };
+        let how = match (*state, path) {
+            ("saved", Some(path)) => format!("saved as {}", clean_line(path)),
+            ("offered", _) if from.is_some() => {
+                let why = problem.map_or_else(String::new, |problem| format!(": {problem}"));
+                return format!("{what}{why}\n  sealpost files save {number}");
+            }
+            ("arrived", _) if from.is_some() => {
+                let why = problem.map_or_else(String::new, |problem| format!(", but {problem}"));
+                return format!("{what}, is here{why}\n  sealpost files save {number}");
+            }
+            ("arrived", _) => "is there".to_owned(),
+            ("moving" | "checking", _) => match problem {
+                Some(problem) => format!("{} %, but {problem}", percent(*done, *size)),
+                None => format!("{} %", percent(*done, *size)),
+            },
+            ("ended", _) => problem.unwrap_or("it has ended").to_owned(),
+            (state, _) => state.to_owned(),
+        };
+        format!("{what}: {how}")
+    }
+}
+
+/// A file's name and size.
+fn file_words(name: &str, size: u64) -> String {
+    format!("{} ({})", clean_line(name), DecimalBytes(size))
+}
+
+fn percent(done: u64, size: u64) -> u64 {
+    match size {
+        0 => 0,
+        size => done.saturating_mul(100) / size,
+    }
+}
+
 /// What a message of another kind than text says, for people. Not cleaned.
 pub(crate) fn readable(content: &Content) -> String {
     if Deletion::read(content).is_some() {
@@ -423,11 +491,17 @@ pub(crate) fn readable(content: &Content) -> String {
                     gap.last_at(),
                 ),
                 // What its sender says of it to those who do not know the kind.
-                _ => {
-                    let value = serde_json::from_str::<serde_json::Value>(json).ok();
-                    let text = value.as_ref().and_then(|value| value.get("text")?.as_str());
-                    format!("[{kind}] {}", text.unwrap_or(json))
-                }
+                _ => match FileOffer::read(content) {
+                    Some(offer) => {
+                        let name = saved_name(offer.name());
+                        format!("[file {}]", file_words(&name, offer.chunking().size()))
+                    }
+                    None => {
+                        let value = serde_json::from_str::<serde_json::Value>(json).ok();
+                        let text = value.as_ref().and_then(|value| value.get("text")?.as_str());
+                        format!("[{kind}] {}", text.unwrap_or(json))
+                    }
+                },
             }
         }
     }

@@ -105,7 +105,8 @@ impl Printer {
             | Event::Conversation { .. }
             | Event::ContactLink { .. }
             | Event::Agent { .. }
-            | Event::Finding { .. } => {
+            | Event::Finding { .. }
+            | Event::File { .. } => {
                 writeln!(self.out, "{}", event.human())?;
                 self.out.flush()
             }

@@ -47,6 +47,7 @@ fn text_message(text: &str) -> Event {
         reading: None,
         reading_gap: None,
         relation: Box::default(),
+        file: None,
     }
 }
 
@@ -69,6 +70,7 @@ fn the_json_of_every_event_is_stable() {
                 reading: None,
                 reading_gap: None,
                 relation: Box::default(),
+                file: None,
             },
             r#"{"event":"message","from":"meter","id":"i","ts":1700000000.000,"kind":"reading","content":{"kind":"reading","value":21.5}}"#,
         ),
@@ -260,6 +262,7 @@ fn people_never_see_a_control_sequence_of_others() {
             reading: None,
             reading_gap: None,
             relation: Box::default(),
+            file: None,
         },
         Event::Status {
             state: "disconnected",

@@ -16,6 +16,7 @@ use sealpost_core::{
 use tokio::time::Instant;
 
 use super::Session;
+use super::files::FileCargo;
 use super::wanted::PATIENCE;
 use crate::clock;
 use crate::exit::{Failure, no_keys_yet, not_sealed, not_sent, not_trusted};
@@ -79,6 +80,7 @@ enum Cargo {
         state: ReceiptState,
         messages: Vec<Receipted>,
     },
+    File(FileCargo),
 }
 
 /// A flight that was answered.
@@ -172,7 +174,7 @@ impl Session {
             let wait = Duration::from_millis(due.millis().saturating_sub(clock::now().millis()));
             self.carrying.look = Some(Instant::now() + wait.clamp(AFTER_ERROR, DECISION));
         }
-        Ok(())
+        self.carry_files()
     }
 
     /// What is due by time.
@@ -273,6 +275,7 @@ impl Session {
                         self.carrying.receipts_paused = Some(Instant::now() + RECEIPTS_PAUSE);
                     }
                 },
+                Cargo::File(cargo) => self.file_answered(cargo, result, now)?,
             }
         }
         match self.manner.spares_disk {
@@ -406,6 +409,22 @@ impl Session {
         let bytes = envelope.as_bytes().to_vec();
         let answer = self.mqtt.publish(&topic, bytes, false);
         self.carrying.flights.push(Flight { cargo, answer });
+    }
+
+    /// Seals something that programs say to each other about a file, and gives it to the connection. Says whether it went.
+    pub(super) fn fly_file(&mut self, to: &UserId, content: &Content, cargo: FileCargo) -> bool {
+        let now = clock::now();
+        let Some(Ok(believed)) = self.keys.get(to) else {
+            return false;
+        };
+        let id = MessageId::new(now, &mut rand::rng());
+        let (account, bundle) = (&self.account, &believed.bundle);
+        let sealers = &mut self.carrying.sealers;
+        let Ok(envelope) = sealers.seal(account, bundle, id, None, content, now) else {
+            return false;
+        };
+        self.fly(&envelope, Cargo::File(cargo));
+        true
     }
 
     fn ask_for_keys(&mut self, user: &UserId) -> Result<(), Failure> {

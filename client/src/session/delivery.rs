@@ -1,6 +1,6 @@
 //! What is delivered: our own bundle, those of others, and mail.
 
-use sealpost_core::{BundleRefused, Envelope, Topic, UserId};
+use sealpost_core::{BundleRefused, Content, Envelope, Topic, UserId};
 use tokio::time::Instant;
 
 use super::wanted::Mail;
@@ -127,6 +127,7 @@ impl Session {
         for received in outcomes {
             shown |= self.received(received)?;
         }
+        self.files_stirred()?;
         Ok(shown)
     }
 
@@ -154,10 +155,12 @@ impl Session {
     fn received(&mut self, received: Received) -> Result<bool, Failure> {
         match received {
             Received::Message(message) => {
+                self.filing.stirred |= matches!(&message.content, Content::Other { .. });
                 self.carrying.gather();
                 self.show(&message)?;
                 return Ok(true);
             }
+            Received::File(news) => self.file_news(news)?,
             // Perhaps a copy, which is receipted again.
             Received::Nothing => self.carrying.gather(),
             Received::Asks(from) => self.say_request(&from)?,
@@ -309,7 +312,7 @@ impl Session {
         for outcome in outcomes {
             self.received(outcome)?;
         }
-        Ok(())
+        self.files_stirred()
     }
 
     fn own_bundle(&mut self, payload: &[u8]) -> Result<(), Failure> {

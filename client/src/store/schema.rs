@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction};
 use super::StoreError;
 
 /// What each version added to the one before. The number of those that were done is SQLite's `user_version`.
-const STEPS: [&str; 5] = [FIRST, OUTBOX, HISTORY, SEND_KEYS, CONVERSATIONS];
+const STEPS: [&str; 6] = [FIRST, OUTBOX, HISTORY, SEND_KEYS, CONVERSATIONS, FILES];
 
 pub(super) const FIRST: &str = "
 CREATE TABLE meta (
@@ -173,6 +173,44 @@ CREATE TABLE conversations (
     muted_until INTEGER,
     receipts    INTEGER,
     notify      INTEGER
+) STRICT, WITHOUT ROWID;
+";
+
+const FILES: &str = "
+-- Files that are offered, with `ours` by us: by the message that offers them, which has name, digest and key. States: 0 offered,
+-- 1 moving, 2 checking, 3 arrived, 4 saved, 5 ended. `have`: so many chunks are with the recipient. `want_from`, `want_until`: which chunks were
+-- asked for and not sent, or up to which we asked. `place` is a path, encrypted; `say` is what the other side is to be told.
+CREATE TABLE files (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer       TEXT NOT NULL,
+    id         BLOB NOT NULL,
+    ours       INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    chunk      INTEGER NOT NULL,
+    state      INTEGER NOT NULL DEFAULT 0,
+    cause      TEXT,
+    place      BLOB,
+    asked      INTEGER NOT NULL DEFAULT 0,
+    have       INTEGER NOT NULL DEFAULT 0,
+    want_from  INTEGER NOT NULL DEFAULT 0,
+    want_until INTEGER NOT NULL DEFAULT 0,
+    sent       INTEGER NOT NULL DEFAULT 0,
+    tries      INTEGER NOT NULL DEFAULT 0,
+    due        INTEGER NOT NULL DEFAULT 0,
+    say        TEXT,
+    began      INTEGER NOT NULL,
+    changed    INTEGER NOT NULL,
+    UNIQUE (peer, id, ours)
+) STRICT;
+CREATE INDEX files_under_way ON files (ours, state) WHERE state < 4;
+CREATE INDEX files_by_message ON files (id);
+CREATE INDEX files_to_say ON files (number) WHERE say IS NOT NULL;
+-- Of each chunk of a file of ours, 16 bytes of its SHA-256, 1,024 chunks a row.
+CREATE TABLE file_sums (
+    file INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    sums BLOB NOT NULL,
+    PRIMARY KEY (file, part)
 ) STRICT, WITHOUT ROWID;
 ";
 

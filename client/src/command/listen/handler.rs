@@ -1,9 +1,10 @@
 //! Gives messages to a command, one after the other, until it has dealt with each.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use sealpost_core::Content;
+use sealpost_core::{Content, FileOffer, saved_name};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -14,12 +15,17 @@ use crate::contact::offered_identity;
 use crate::event::{Event, Printer};
 use crate::exit::{Code, Failure};
 use crate::incoming::{self, Message, Stored};
-use crate::store::{Store, Wanted};
+use crate::store::{FileState, MAX_OFFERS_PER_SENDER, Store, Wanted};
 use crate::terminal::clean_line;
 
 /// How long until a command that failed is tried again: twice as long each time, up to the longest.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 const TRY_AGAIN_MOST: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a file is here whose message was put off.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How many messages are put off: as many as one sender may have open offers.
+const MAX_PUT_OFF: usize = MAX_OFFERS_PER_SENDER as usize;
 
 /// What is to be done with messages.
 #[derive(Debug)]
@@ -88,15 +94,35 @@ impl Handler {
         over: &CancellationToken,
     ) -> Result<u64, Failure> {
         let (mut after, mut dealt, mut given_up) = (0, 0, 0);
+        // Messages whose files are on their way.
+        let mut put_off: VecDeque<Stored> = VecDeque::new();
         while dealt + given_up < self.orders.limit && !over.is_cancelled() {
-            let batch = incoming::stored(&self.store, self.orders.wanted, after, 1)?;
-            let Some(stored) = batch.into_iter().next() else {
+            let mut next = None;
+            for _ in 0..put_off.len() {
+                match put_off.pop_front() {
+                    Some(stored) if self.is_coming(&stored.message)? => put_off.push_back(stored),
+                    stored => {
+                        next = stored;
+                        break;
+                    }
+                }
+            }
+            if next.is_none() {
+                let batch = incoming::stored(&self.store, self.orders.wanted, after, 1)?;
+                next = batch.into_iter().next();
+                after = next.as_ref().map_or(after, |stored| stored.number);
+            }
+            let Some(stored) = next else {
                 tokio::select! {
                     () = more.notified() => continue,
+                    () = tokio::time::sleep(LOOK_AGAIN), if !put_off.is_empty() => continue,
                     () = over.cancelled() => break,
                 }
             };
-            after = stored.number;
+            if put_off.len() < MAX_PUT_OFF && self.is_coming(&stored.message)? {
+                put_off.push_back(stored);
+                continue;
+            }
             match self.deal_with(&stored, over).await? {
                 Outcome::DealtWith => dealt += 1,
                 Outcome::GivenUp => given_up += 1,
@@ -170,6 +196,43 @@ impl Handler {
         Ok(Outcome::DealtWith)
     }
 
+    /// About the file that a message offers.
+    fn file_variables(&self, message: &Message) -> Result<Vec<(&'static str, OsString)>, Failure> {
+        let Some(offer) = FileOffer::read(&message.content) else {
+            return Ok(Vec::new());
+        };
+        let mut variables = vec![
+            ("SEALPOST_FILE_NAME", saved_name(offer.name()).into()),
+            (
+                "SEALPOST_FILE_SIZE",
+                offer.chunking().size().to_string().into(),
+            ),
+        ];
+        if let Some(entry) = self.store.file_from(&message.from, &message.id)? {
+            variables.push(("SEALPOST_FILE_NUMBER", entry.number.to_string().into()));
+            if entry.state == FileState::Saved
+                && let Some(path) = entry.place
+            {
+                variables.push(("SEALPOST_FILE", path.into_os_string()));
+            }
+        }
+        Ok(variables)
+    }
+
+    /// Whether a message offers a file that is on its way here, to be saved by itself: it is dealt with when that is done.
+    fn is_coming(&self, message: &Message) -> Result<bool, Failure> {
+        if self.store.file_rules().downloads.is_none()
+            || FileOffer::read(&message.content).is_none()
+        {
+            return Ok(false);
+        }
+        let entry = self.store.file_from(&message.from, &message.id)?;
+        Ok(entry.is_some_and(|entry| {
+            matches!(entry.state, FileState::Moving | FileState::Checking)
+                || entry.state == FileState::Offered && entry.cause.is_none()
+        }))
+    }
+
     async fn run(
         &self,
         message: &Message,
@@ -208,6 +271,7 @@ impl Handler {
             ("SEALPOST_FINGERPRINT", fingerprint.into()),
             ("SEALPOST_ATTEMPT", attempt.to_string().into()),
         ]);
+        variables.extend(self.file_variables(message)?);
         let output = match self.printer.is_json() {
             true => Output::Error,
             false => Output::Standard,

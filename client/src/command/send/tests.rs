@@ -19,6 +19,7 @@ fn errand(wait: Option<SendState>) -> Errand {
         input: Input::Text,
         outstanding: HashMap::new(),
         failed: None,
+        file: None,
         manner: Manner::default(),
         broker: crate::session::tests::route(),
         disconnected: false,
