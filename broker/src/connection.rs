@@ -163,7 +163,9 @@ impl Greeting {
         };
         let properties = connect.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
-        match Joined::join(&broker, &channel, ration, connect, &shutdown).await {
+        // Large while it lasts, and over when the connection begins.
+        let joining = Box::pin(Joined::join(&broker, &channel, ration, connect, &shutdown));
+        match joining.await {
             Ok(joined) => {
                 admitted.cancel();
                 let _connected = broker.entrance.connected(version, carrier);

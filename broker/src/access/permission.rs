@@ -129,7 +129,9 @@ impl Permission {
                 };
                 match topic_of_ours {
                     Ok(topic @ Topic::Keys(_)) => {
-                        let turn = self.keys(user, topic.owner(), payload, retain, now).await?;
+                        // Seldom, and larger than all the rest.
+                        let owner = topic.owner();
+                        let turn = Box::pin(self.keys(user, owner, payload, retain, now)).await?;
                         Ok(ours(&topic, Some(turn)))
                     }
                     Ok(topic @ Topic::Inbox(_)) => {

@@ -121,7 +121,7 @@ impl Joined {
         let mut batch = Batch::default();
         let ended = self.read_into(input, &mut batch).await;
         if matches!(ended, Err(End::Closed)) {
-            self.hear_last_word(input, &mut batch).await;
+            Box::pin(self.hear_last_word(input, &mut batch)).await;
         }
         // What was good before the end goes its way.
         self.submit(&mut batch).await?;
@@ -228,14 +228,23 @@ impl Joined {
 
     /// Deals with a packet that may need room.
     async fn take(&mut self, packet: Incoming, batch: &mut Batch) -> Result<(), End> {
-        let wire = Arc::clone(&self.attachment.wire);
         match packet {
             Incoming::Publish(publish) => {
                 self.publish(publish, batch).await?;
                 if batch.publishes.len() >= BATCH {
                     self.submit(batch).await?;
                 }
+                Ok(())
             }
+            // Seldom, and what it takes is not to be set aside for each connection that is only there.
+            packet => Box::pin(self.take_seldom(packet, batch)).await,
+        }
+    }
+
+    /// Deals with a packet that is no publish.
+    async fn take_seldom(&mut self, packet: Incoming, batch: &mut Batch) -> Result<(), End> {
+        let wire = Arc::clone(&self.attachment.wire);
+        match packet {
             Incoming::Subscribe { pkid, filters, id } => {
                 self.submit(batch).await?;
                 self.wait(|wire| wire.all_dispatched()).await?;
@@ -278,8 +287,9 @@ impl Joined {
                 return Err(End::Disconnected);
             }
             Incoming::PubRel(pkid) => self.session.release(&wire, pkid),
-            // Dealt with at once.
-            Incoming::PubAck(_)
+            // Dealt with already.
+            Incoming::Publish(_)
+            | Incoming::PubAck(_)
             | Incoming::PubRec(..)
             | Incoming::PubComp(_)
             | Incoming::PingReq => {}
