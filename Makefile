@@ -13,7 +13,7 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema transcripts man programs install uninstall release deb deb-test fixtures device bench bench-quick bench-tools conformance fuzz soak interop run-broker run-archiver clean
+.PHONY: help build demo test test-tools check fmt clippy deny doc book vectors schema screenshots transcripts man programs install uninstall release deb deb-test fixtures device bench bench-quick bench-tools conformance fuzz soak interop run-broker run-archiver clean
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +31,8 @@ test: test-tools ## Install what tests need, then run all of them
 
 # A C compiler for the cryptography; Python with venv and pip for the second implementation and paho-mqtt; Node.js and npm for
 # mqtt.js; mosquitto's clients; mosquitto and NATS, brokers that client and archiver also run against, and mkpasswd for NATS's users; jq for the example of a bot in shell; faketime, which makes clocks jump; tinyproxy and microsocks, proxies for HTTP CONNECT and SOCKS5; age, which opens a backup, and script(1), a
-# terminal for it; a keyring with secret-tool, which holds a passphrase; promtool, which checks the alerts, and what the pages of
+# terminal for it; tmux, a terminal whose keys are
+# pressed and whose screen is read; a keyring with secret-tool, which holds a passphrase; promtool, which checks the alerts, and what the pages of
 # docs/ use beside our programs; systemd-analyze, which judges the units. What is there already is not asked for again, so that a machine which has everything needs
 # neither root nor apt.
 test-tools:
@@ -58,6 +59,7 @@ test-tools:
 	@command -v make >/dev/null && command -v pkg-config >/dev/null && pkg-config --exists libmosquitto libcrypto jansson \
 		|| { apt-get update && apt-get install -y --no-install-recommends make pkg-config libmosquitto-dev libssl-dev libjansson-dev; }
 	@command -v valgrind >/dev/null || { apt-get update && apt-get install -y --no-install-recommends valgrind libc6-dbg; }
+	@command -v tmux >/dev/null || { apt-get update && apt-get install -y --no-install-recommends tmux; }
 	@command -v promtool >/dev/null || { apt-get update && apt-get install -y --no-install-recommends prometheus; }
 	@command -v unshare >/dev/null && command -v ip >/dev/null && command -v socat >/dev/null && command -v curl >/dev/null \
 		&& command -v openssl >/dev/null && command -v sqlite3 >/dev/null && command -v zstdcat >/dev/null && command -v pkill >/dev/null \
@@ -95,6 +97,11 @@ vectors: ## Write the test vectors again (the same bytes, unless the format chan
 
 schema: ## Write the JSON schemas of what the client writes again (client/schema)
 	$(CARGO) run --locked -p sealpost --example write_schemas
+
+screenshots: ## Take the pictures of the chat in docs/ anew, from the real program under tmux
+	@command -v tmux >/dev/null || { apt-get update && apt-get install -y --no-install-recommends tmux; }
+	$(CARGO) build --workspace --locked
+	docs/screenshots/take $(PROGRAMS)/debug
 
 transcripts: ## Write what the programs say into tests/transcripts again; read the difference
 	$(CARGO) build --workspace --locked

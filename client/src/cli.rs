@@ -16,7 +16,9 @@ Exit codes:
   0 done, 1 failed, 2 wrong usage, 3 broker unreachable, 4 untrusted or changed key, 5 refused by the broker,
   6 not as far as --wait asked for, in time
 
-A first conversation:
+Without a command, on a terminal: the chat over the whole screen, which asks for what it needs. From a pipe or under TERM=dumb: `chat`.
+
+A first conversation, step by step:
   sealpost --user alice keys init
   sealpost --user alice send bob 'Hello Bob!'
   sealpost --user alice chat";
@@ -41,9 +43,9 @@ pub struct Cli {
     /// Who is asking and where.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// What to do; without it, the chat: on a terminal over the whole screen, otherwise line by line.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// Options of every command.
@@ -666,7 +668,7 @@ mod tests {
 
     #[test]
     fn completions_and_man_pages_need_no_user() {
-        let paper = |line| parse(line).unwrap().command.paper();
+        let paper = |line| parse(line).unwrap().command.unwrap().paper();
         assert_eq!(
             paper("sealpost completions bash"),
             Some(Paper::Completions(Shell::Bash))
@@ -688,11 +690,11 @@ mod tests {
             assert!(cli.global.json);
             assert!(matches!(
                 cli.command,
-                Command::Listen(ListenArguments {
+                Some(Command::Listen(ListenArguments {
                     count: None,
                     timeout: None,
                     ..
-                })
+                }))
             ));
         }
     }
@@ -705,7 +707,7 @@ mod tests {
             ("sealpost send bob", vec![]),
         ] {
             match parse(line).unwrap().command {
-                Command::Send(SendArguments { to, text, .. }) => {
+                Some(Command::Send(SendArguments { to, text, .. })) => {
                     assert_eq!(to, "bob");
                     assert_eq!(text, expected);
                 }
@@ -733,14 +735,20 @@ mod tests {
     fn contacts_alone_is_the_list() {
         assert!(matches!(
             parse("sealpost contacts").unwrap().command,
-            Command::Contacts { command: None }
+            Some(Command::Contacts { command: None })
         ));
         assert!(matches!(
             parse("sealpost contacts list").unwrap().command,
-            Command::Contacts {
+            Some(Command::Contacts {
                 command: Some(ContactsCommand::List)
-            }
+            })
         ));
+    }
+
+    #[test]
+    fn without_a_command_it_is_the_chat() {
+        let cli = parse("sealpost --user alice").unwrap();
+        assert!(cli.command.is_none());
     }
 
     #[test]
@@ -757,7 +765,6 @@ mod tests {
             "sealpost send bob --wait failed",
             "sealpost send bob hi --lines",
             "sealpost frobnicate",
-            "sealpost",
         ] {
             let refused = parse(line).expect_err(line);
             assert_eq!(refused.exit_code(), 2, "{line}");

@@ -17,14 +17,16 @@ mod paper;
 mod question;
 mod send;
 mod stdin_lines;
+#[cfg(feature = "tui")]
+mod tui;
 
 use tokio_util::sync::CancellationToken;
 
 use self::question::ask;
 use crate::account::Account;
 use crate::cli::{
-    Cli, Command, ContactsCommand, FilesCommand, HistoryArguments, HistoryCommand, KeysCommand,
-    OutboxCommand,
+    Cli, Command, ContactsCommand, FilesCommand, Global, HistoryArguments, HistoryCommand,
+    KeysCommand, OutboxCommand,
 };
 use crate::clock;
 use crate::event::Printer;
@@ -121,22 +123,48 @@ pub async fn run(
     stop: CancellationToken,
     started: impl FnOnce() + Send,
 ) -> Result<(), Failure> {
-    if let Some(paper) = cli.command.paper() {
+    let Some(command) = cli.command else {
+        return Box::pin(without_a_command(cli.global, stop, started)).await;
+    };
+    do_command(cli.global, command, stop, started).await
+}
+
+/// The chat, as the terminal lets it.
+async fn without_a_command(
+    global: Global,
+    stop: CancellationToken,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    #[cfg(feature = "tui")]
+    if tui::is_possible(&global) {
+        check_environment()?;
+        return tui::run(global, stop, started).await;
+    }
+    do_command(global, Command::Chat, stop, started).await
+}
+
+async fn do_command(
+    global: Global,
+    command: Command,
+    stop: CancellationToken,
+    started: impl FnOnce() + Send,
+) -> Result<(), Failure> {
+    if let Some(paper) = command.paper() {
         return unless_nobody_reads(paper::run(paper));
     }
     check_environment()?;
     // It makes the home of a user whom only the backup names.
-    if let Command::Restore(arguments) = &cli.command {
-        return backup::restore(&cli.global, arguments, &stop, started);
+    if let Command::Restore(arguments) = &command {
+        return backup::restore(&global, arguments, &stop, started);
     }
-    let settings = Settings::load(&cli.global, &process_environment)?;
-    if matches!(cli.command, Command::Doctor) {
-        let printer = Printer::standard(cli.global.json);
+    let settings = Settings::load(&global, &process_environment)?;
+    if matches!(command, Command::Doctor) {
+        let printer = Printer::standard(global.json);
         return unless_nobody_reads(doctor::run(settings, printer, started).await);
     }
     // Only making keys makes a home: a slip in a name leaves nothing behind.
     let init = matches!(
-        cli.command,
+        command,
         Command::Keys {
             command: KeysCommand::Init { .. }
         }
@@ -148,12 +176,12 @@ pub async fn run(
     let mut start = Start {
         settings,
         home,
-        printer: Printer::standard(cli.global.json),
+        printer: Printer::standard(global.json),
         stop,
     };
     // What these do is more than printing: that nobody reads their remarks must not stop them half-way.
     let works = matches!(
-        cli.command,
+        command,
         Command::Send(_)
             | Command::Edit(_)
             | Command::Delete(_)
@@ -175,7 +203,7 @@ pub async fn run(
         start.printer.let_remarks_go();
     }
     let prints = matches!(
-        cli.command,
+        command,
         Command::Listen(_)
             | Command::Keys {
                 command: KeysCommand::Show
@@ -195,7 +223,7 @@ pub async fn run(
                 command: None | Some(FilesCommand::List)
             }
     );
-    let ended = match cli.command {
+    let ended = match command {
         Command::Send(errand) => send::run(start, errand, started).await,
         Command::Edit(errand) => change::edit(start, errand, started).await,
         Command::Delete(errand) => change::delete(start, errand, started).await,

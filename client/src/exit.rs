@@ -22,7 +22,7 @@ use crate::new_file::NewFileError;
 use crate::outgoing::{EnqueueError, PermitError};
 use crate::passphrase::{BrokerPasswordError, PassphraseError};
 use crate::search::SearchError;
-use crate::settings::{DEVICE_KEYS, KEYS, SettingsError};
+use crate::settings::{CHAT_KEYS, DEVICE_KEYS, KEYS, SettingsError};
 use crate::store::{Problem, PushError, StoreError};
 use crate::trust_policy::NotPermitted;
 
@@ -170,6 +170,9 @@ impl From<SettingsError> for Failure {
             }
             SettingsError::UnknownKey { key, nearest, .. } => match nearest {
                 Some(nearest) => format!("Did you mean {nearest:?}?"),
+                None if key.starts_with("chat.") => {
+                    format!("The keys of [chat] are {}.", CHAT_KEYS.join(", "))
+                }
                 None if key.starts_with("device.") => {
                     format!("The keys of [device] are {}.", DEVICE_KEYS.join(", "))
                 }
@@ -549,6 +552,30 @@ impl From<ReceiveError> for Failure {
             ReceiveError::Store(error) => error.into(),
             ReceiveError::Keystore(error) => error.into(),
         }
+    }
+}
+
+#[cfg(feature = "tui")]
+impl From<crate::tui::settings::ChatSettingsError> for Failure {
+    fn from(error: crate::tui::settings::ChatSettingsError) -> Failure {
+        use crate::tui::keys::{KeysError, names};
+        use crate::tui::settings::ChatSettingsError;
+        use crate::tui::theme::ThemeName;
+        let hint = match &error {
+            ChatSettingsError::Theme(_) => {
+                format!("The themes are {}.", ThemeName::NAMES.join(", "))
+            }
+            ChatSettingsError::Notify(_) => {
+                "The ways are none, osc9 and osc777; or give notify_command.".to_owned()
+            }
+            ChatSettingsError::Keys(KeysError::Action(_)) => {
+                format!("Under [chat.keys] there are {}.", names().join(", "))
+            }
+            ChatSettingsError::Keys(KeysError::Key { .. }) => {
+                "Keys are written like ctrl-x, alt-up, f5, pageup.".to_owned()
+            }
+        };
+        Failure::new(Code::Usage, error.to_string(), hint)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod comparison;
 pub mod contact;
 pub mod conversation;
 pub mod daemon;
@@ -41,5 +42,8 @@ pub mod settings;
 pub mod signals;
 pub mod store;
 pub mod terminal;
+pub mod their_link;
 pub mod trust_policy;
+#[cfg(feature = "tui")]
+pub mod tui;
 pub mod unwrap_key;

@@ -1,5 +1,6 @@
 //! Settings: a flag wins over the environment, the environment over the file, the file over the default.
 
+mod chat;
 mod device;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,8 @@ use crate::cli::{Global, parse_duration};
 use crate::store::FileRules;
 use crate::trust_policy::TrustPolicy;
 
+pub(crate) use self::chat::CHAT_KEYS;
+pub use self::chat::ChatLayer;
 pub(crate) use self::device::DEVICE_KEYS;
 use self::device::DeviceLayer;
 pub use self::device::{
@@ -39,7 +42,7 @@ const MAX_AGE: u64 = 3_650;
 const MAX_FILE: u64 = 65_536;
 
 /// Every key that the file knows.
-pub(crate) const KEYS: [&str; 19] = [
+pub(crate) const KEYS: [&str; 20] = [
     "user",
     "broker",
     "ca",
@@ -58,6 +61,7 @@ pub(crate) const KEYS: [&str; 19] = [
     "max_file",
     "fetch_files",
     "downloads",
+    "chat",
     "device",
 ];
 
@@ -117,6 +121,8 @@ pub struct Settings {
     pub strangers: Option<Strangers>,
     /// What is done with files that come, and how large those may be that go.
     pub files: FileRules,
+    /// What the file says for the interface that `sealpost` alone opens.
+    pub chat: ChatLayer,
     /// What the file says for `sealpost-device`.
     pub(crate) device: DeviceLayer,
 }
@@ -272,6 +278,7 @@ struct Layer {
     max_file: Option<String>,
     fetch_files: Option<String>,
     downloads: Option<PathBuf>,
+    chat: Option<ChatLayer>,
     device: Option<DeviceLayer>,
 }
 
@@ -511,6 +518,7 @@ impl Settings {
                 fetch: size_of(layer.fetch_files, DEFAULT_FETCH_FILES)?,
                 downloads: layer.downloads,
             },
+            chat: layer.chat.unwrap_or_default(),
             device: layer.device.unwrap_or_default(),
         })
     }
@@ -592,13 +600,17 @@ fn check_file(path: &Path, text: &str) -> Result<(), SettingsError> {
         if !KEYS.contains(&key.as_str()) {
             return Err(unknown(key, &KEYS, ""));
         }
-        if key == "device"
-            && let Ok(table) = value.into_table()
+        let of_table: (&[&'static str], &str) = match key.as_str() {
+            "chat" => (&CHAT_KEYS, "chat."),
+            "device" => (&DEVICE_KEYS, "device."),
+            _ => continue,
+        };
+        if let Ok(table) = value.into_table()
             && let Some(key) = table
                 .into_keys()
-                .find(|key| !DEVICE_KEYS.contains(&key.as_str()))
+                .find(|key| !of_table.0.contains(&key.as_str()))
         {
-            return Err(unknown(key, &DEVICE_KEYS, "device."));
+            return Err(unknown(key, of_table.0, of_table.1));
         }
     }
     parsed.try_deserialize::<Layer>().map_err(malformed)?;
@@ -634,7 +646,7 @@ fn edit_distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
+pub(crate) fn default_file(environment: Environment<'_>) -> Option<PathBuf> {
     Some(xdg(environment, "XDG_CONFIG_HOME", ".config")?.join("sealpost/client.toml"))
 }
 

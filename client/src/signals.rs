@@ -42,6 +42,22 @@ fn charge() -> std::sync::MutexGuard<'static, Option<Pid>> {
     CHARGE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What gives the terminal back.
+static LAST: Mutex<Option<fn()>> = Mutex::new(None);
+
+/// From now on, a signal that ends us at once does this first.
+#[cfg(feature = "tui")]
+pub(crate) fn before_the_end(what: fn()) {
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+}
+
+fn at_the_end() {
+    let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(last) = last {
+        last();
+    }
+}
+
 /// Catches the signals, but not those that were ignored when the process started: nohup and a shell's `&` mean that.
 /// Call it in the runtime, and before anything else catches signals.
 pub fn watch(stop: CancellationToken) -> Arc<AtomicBool> {
@@ -67,6 +83,7 @@ async fn obey(number: i32, mut signal: Signal, started: Arc<AtomicBool>, stop: C
             if let Some(group) = charge().take() {
                 let _ = kill_process_group(group, Sent::KILL);
             }
+            at_the_end();
             std::process::exit(Code::Failed as i32);
         }
         stop.cancel();
@@ -86,6 +103,7 @@ fn ignored_at_start() -> u64 {
 /// Ends the process as the signal would have, so that a shell sees which it was; the terminal first.
 fn end(number: i32) {
     restore_terminal();
+    at_the_end();
     let _ = signal_hook::low_level::emulate_default_handler(number);
     std::process::exit(128 + number);
 }

@@ -12,6 +12,7 @@ mod files;
 mod history;
 mod inbox;
 mod outbox;
+mod pages;
 mod receipts;
 mod ring;
 mod schema;
@@ -45,6 +46,7 @@ pub use outbox::{
     Attempt, Due, GIVE_UP, LONGEST_WAIT, MAX_QUEUED, MAX_QUEUED_BYTES, OutboxEntry, Problem,
     Sealed, SendState,
 };
+pub use pages::{Edge, Mark, Partner};
 pub use ring::{
     FEWEST_BYTES, FEWEST_READINGS, Fresh, LONGEST_READING, MOST_BYTES, MOST_READINGS, PushError,
     Pushed, Ring, RingLimits,

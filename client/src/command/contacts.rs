@@ -2,11 +2,12 @@
 
 use std::io::IsTerminal;
 
-use sealpost_core::{IdentityKey, SafetyNumber, Timestamp, UserId, Verification};
+use sealpost_core::{IdentityKey, Timestamp, UserId};
 
 use super::{Start, ask, parse_user};
 use crate::account::Account;
 use crate::cli::{ContactsCommand, NotifyOf, ReceiptsOf};
+use crate::comparison::Comparison;
 use crate::contact::{self, Trusted, listed, offered_identity};
 use crate::conversation::parse_time;
 use crate::event::{ContactChangeKind, Event, counted};
@@ -216,50 +217,24 @@ fn verify(
     }
     let identity = contact.pin.identity;
     let ours = account.identity_key();
-    let expected = SafetyNumber::of(account.realm(), (account.user(), &ours), (user, &identity));
-    let shown = Verification {
-        realm: account.realm().clone(),
-        user: account.user().clone(),
-        identity: ours,
-        contact: user.clone(),
-        sees: identity,
-    };
+    let comparison = Comparison::of(account.realm(), (account.user(), &ours), (user, &identity));
     match given {
         Given {
             scan: Some(text), ..
         } => {
-            let scanned = Verification::parse(text.trim()).map_err(|error| {
-                Failure::new(
-                    Code::Usage,
-                    format!("that is not the text of such a QR code: {error}"),
-                    format!(
-                        "Let {user} show it: sealpost contacts verify {}",
-                        account.user()
-                    ),
-                )
-            })?;
-            compare(&shown, &scanned)?;
+            comparison.check_code(&text)?;
         }
         Given {
             number: Some(number),
             ..
         } => {
-            let given = SafetyNumber::parse(&number).map_err(|error| {
-                Failure::new(
-                    Code::Usage,
-                    format!("that is not a safety number: {error}"),
-                    "Give all sixty digits; spaces between them do not matter.",
-                )
-            })?;
-            if given != expected {
-                return Err(differs(user));
-            }
+            comparison.check_number(&number)?;
         }
         Given {
             number: None,
             scan: None,
         } => {
-            let code = shown.to_string();
+            let code = comparison.code();
             if std::io::stderr().is_terminal()
                 && let Some(drawn) = qr::code(&code)
             {
@@ -267,7 +242,7 @@ fn verify(
             }
             start.printer.print(&Event::SafetyNumber {
                 user: user.to_string(),
-                number: expected.to_string(),
+                number: comparison.number().to_string(),
                 fingerprint: identity.fingerprint(),
                 code,
             })?;
@@ -281,7 +256,7 @@ fn verify(
                 &question,
                 "Compare in a script with --number DIGITS or --scan TEXT.",
             )? {
-                return Err(differs(user));
+                return Err(comparison.differs());
             }
         }
     }
@@ -299,65 +274,6 @@ fn verify(
         true,
     ))?;
     Ok(())
-}
-
-/// Whether the other side sees what we see. What differs says whose keys are wrong, and where.
-fn compare(ours: &Verification, scanned: &Verification) -> Result<(), Failure> {
-    let expected = ours.mirrored();
-    if *scanned == expected {
-        return Ok(());
-    }
-    let user = &ours.contact;
-    let about_others = (&scanned.realm, &scanned.user, &scanned.contact)
-        != (&expected.realm, &expected.user, &expected.contact);
-    let (code, message, hint) = if about_others {
-        (
-            Code::Usage,
-            format!(
-                "that QR code is for {} and {} in the realm {}, not for {user} and you",
-                scanned.user, scanned.contact, scanned.realm
-            ),
-            format!(
-                "{user} must show the one for you: sealpost contacts verify {}",
-                ours.user
-            ),
-        )
-    } else if scanned.identity != expected.identity {
-        (
-            Code::Untrusted,
-            format!(
-                "the identity of {user} is {}, and you know {}: {user} is not verified",
-                scanned.identity.fingerprint(),
-                expected.identity.fingerprint()
-            ),
-            format!(
-                "Somebody may stand between you, with keys of their own in the name of {user}. Do not send {user} anything that matters."
-            ),
-        )
-    } else {
-        (
-            Code::Untrusted,
-            format!(
-                "{user} knows {} for you, and yours is {}: {user} is not verified",
-                scanned.sees.fingerprint(),
-                expected.sees.fingerprint()
-            ),
-            format!(
-                "Somebody may stand in for you towards {user}. Do not trust what reaches them in your name."
-            ),
-        )
-    };
-    Err(Failure::new(code, message, hint))
-}
-
-fn differs(user: &UserId) -> Failure {
-    Failure::new(
-        Code::Untrusted,
-        format!("the safety numbers differ: {user} is not verified"),
-        format!(
-            "One of you sees other keys than the other has. Do not send {user} anything that matters until you know why."
-        ),
-    )
 }
 
 fn trust(

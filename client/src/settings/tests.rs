@@ -240,13 +240,31 @@ fn the_commented_default_file_says_what_the_defaults_are() {
         })
         .flat_map(|line| [line, "\n"])
         .collect();
-    // The table of a device has a file of its own: config/device.toml.
-    for key in KEYS.into_iter().filter(|key| *key != "device") {
+    // Tables have lines of their own, and that of a device a file: config/device.toml.
+    let tables = ["chat", "device"];
+    for key in KEYS.into_iter().filter(|key| !tables.contains(key)) {
         assert!(
             uncommented.contains(&format!("{key} = ")),
             "config/client.toml does not mention {key}"
         );
     }
+    let (_, chat) = text.split_once("#[chat]\n").unwrap();
+    for key in CHAT_KEYS.into_iter().filter(|key| *key != "keys") {
+        assert!(chat.contains(&format!("\n#{key} = ")), "{key}");
+    }
+    let chat: String = format!("[chat]\n{chat}")
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|line| !line.starts_with(' '))
+                .unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with('#'))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let with_chat = load(&flags(), &nothing, Some(&chat)).unwrap().chat;
+    assert_eq!(with_chat.theme.as_deref(), Some("auto"));
+    assert!(with_chat.keys.unwrap().contains_key("quit"));
     let none = Global::default();
     load(&flags(), &nothing, Some(text)).unwrap();
     let settings = load(&none, &nothing, Some(&uncommented)).unwrap();

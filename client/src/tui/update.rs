@@ -1,0 +1,850 @@
+//! What a message changes, and what is to be done about it.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use sealpost_core::UserId;
+
+use super::commands::{Line, Name, completions};
+use super::dialog::{Dialog, Done, Finder, edit};
+use super::help::help;
+use super::keys::Action;
+use super::state::{Change, Connection, Dealing, Effect, Level, Msg, Person, Said, State, Trust};
+use super::text::at_most;
+use super::theme::{Theme, ThemeName};
+use super::transcript::{Lack, MAX_ROWS, Transcript, day, time};
+use crate::store::Edge;
+use crate::terminal::clean_line;
+
+/// How many sent texts the up key brings back.
+const MAX_PAST: usize = 100;
+/// How long something said stays in sight, in milliseconds. An alarm stays until the log was opened.
+const NOTICE_MILLIS: u64 = 12_000;
+/// How much of a message a notification has, in bytes.
+const MAX_NOTIFIED: usize = 200;
+
+impl State {
+    /// Takes a message in.
+    pub fn update(&mut self, msg: Msg) -> Vec<Effect> {
+        let mut effects = match msg {
+            Msg::Key(key) if key.kind == KeyEventKind::Release => Vec::new(),
+            Msg::Key(key) => self.key(&key),
+            Msg::Paste(text) => self.paste(&text),
+            Msg::Resize(columns, rows) => {
+                self.size = (columns, rows);
+                self.fill_window()
+            }
+            Msg::Focus(focused) => {
+                self.focused = focused;
+                Vec::new()
+            }
+            Msg::Wheel(rows) => self.scroll(isize::from(rows)),
+            Msg::Click(column, row) => self.click(column, row),
+            Msg::Tick(now) => {
+                self.now = now;
+                let over = |said: &Said| {
+                    said.level != Level::Alarm
+                        && now.millis().saturating_sub(said.at.millis()) > NOTICE_MILLIS
+                };
+                if self.notice.as_ref().is_some_and(over) {
+                    self.notice = None;
+                }
+                Vec::new()
+            }
+            Msg::People(people) => self.people(people),
+            Msg::Newest(with, items) => {
+                let unread = self.person(&with).map_or(0, |person| person.unread);
+                if let Some(transcript) = self.transcripts.get_mut(&with) {
+                    transcript.newest(items, unread);
+                }
+                self.fill_window()
+            }
+            Msg::Page(with, edge, items) => {
+                if let Some(transcript) = self.transcripts.get_mut(&with) {
+                    match edge {
+                        Edge::Before(mark) => transcript.older(mark, items),
+                        Edge::After(mark) => transcript.newer(mark, items),
+                        Edge::End => {}
+                    }
+                }
+                self.fill_window()
+            }
+            Msg::Around(with, mark, items) => {
+                self.transcripts
+                    .insert(with, Transcript::around(items, mark));
+                self.fill_window()
+            }
+            Msg::Progress(id, state, problem) => {
+                for transcript in self.transcripts.values_mut() {
+                    transcript.progress(&id, state, problem.clone());
+                }
+                Vec::new()
+            }
+            Msg::Arrived(from, text) => self.arrived(&from, &text),
+            Msg::Connection(connection, broker) => {
+                if let Connection::Over { reason, hint } = &connection
+                    && self.connection != connection
+                {
+                    self.say(Level::Problem, format!("{reason} {hint}"));
+                }
+                (self.connection, self.broker) = (connection, broker);
+                Vec::new()
+            }
+            Msg::Said(level, text) => {
+                self.say(level, text);
+                Vec::new()
+            }
+            Msg::Failed(message, hint) => {
+                match &mut self.dialog {
+                    Some(Dialog::Add { problem, .. }) => {
+                        *problem = Some(format!("{message}. {hint}"))
+                    }
+                    _ => self.say(Level::Problem, format!("{message}. {hint}")),
+                }
+                Vec::new()
+            }
+            Msg::Compare { with, number, code } => {
+                self.dialog = Some(Dialog::Verify {
+                    with,
+                    number,
+                    code,
+                    field: super::editor::Editor::default(),
+                    show_code: false,
+                    problem: None,
+                });
+                Vec::new()
+            }
+            Msg::Compared(with, outcome) => {
+                match (outcome, &mut self.dialog) {
+                    (Ok(()), _) => {
+                        self.dialog = None;
+                        self.say(
+                            Level::Note,
+                            format!("{with} is verified: it is their keys that you write to."),
+                        );
+                    }
+                    (Err(why), Some(Dialog::Verify { problem, field, .. })) => {
+                        field.take();
+                        *problem = Some(why);
+                    }
+                    (Err((message, hint)), _) => {
+                        self.say(Level::Problem, format!("{message}. {hint}"))
+                    }
+                }
+                Vec::new()
+            }
+            Msg::Decided(with, outcome) => {
+                match (outcome, &mut self.dialog) {
+                    (Ok(()), _) => {
+                        self.dialog = None;
+                        let verify = self.preferences.keys.first(Action::Verify);
+                        self.say(
+                            Level::Note,
+                            format!("The new identity of {with} is accepted, and not verified. To be sure: {verify}"),
+                        );
+                    }
+                    (Err((message, hint)), Some(Dialog::Trust { problem, .. })) => {
+                        *problem = Some(format!("{message}. {hint}"));
+                    }
+                    (Err((message, hint)), _) => {
+                        self.say(Level::Problem, format!("{message}. {hint}"))
+                    }
+                }
+                Vec::new()
+            }
+            Msg::Added(user, by_link) => {
+                if matches!(self.dialog, Some(Dialog::Add { .. })) {
+                    self.dialog = None;
+                }
+                if by_link {
+                    self.say(Level::Note, format!("{user} is added and verified, as sure as the way by which the link came."));
+                }
+                self.open(user)
+            }
+            Msg::OwnLink { link, fingerprint } => {
+                self.dialog = Some(Dialog::Link {
+                    link,
+                    fingerprint,
+                    show_code: false,
+                });
+                Vec::new()
+            }
+            Msg::Found(number, hits, done) => {
+                if let Some(Dialog::Search(finder)) = &mut self.dialog
+                    && number == self.search
+                {
+                    finder.hits.extend(hits);
+                    finder.running = !done;
+                }
+                Vec::new()
+            }
+        };
+        effects.extend(self.seen());
+        effects
+    }
+
+    /// Whether it is to end.
+    #[must_use]
+    pub fn is_quitting(&self) -> bool {
+        self.quitting
+    }
+
+    /// What of theirs is before the eyes counts as shown.
+    fn seen(&mut self) -> Option<Effect> {
+        if !self.focused || self.dialog.is_some() || self.areas().conversation.height == 0 {
+            return None;
+        }
+        let open = self.open.clone()?;
+        let transcript = self.transcripts.get(&open)?;
+        let newest = transcript
+            .newest_of_theirs()
+            .filter(|_| transcript.is_at_end())?;
+        let person = self.people.iter_mut().find(|person| person.user == open)?;
+        if person.unread == 0 {
+            return None;
+        }
+        person.unread = 0;
+        Some(Effect::Shown(open, newest))
+    }
+
+    fn people(&mut self, people: Vec<Person>) -> Vec<Effect> {
+        // Whom somebody has opened and not written to yet stays.
+        let strangers: Vec<Person> = self
+            .people
+            .iter()
+            .filter(|person| {
+                (self.open.as_ref() == Some(&person.user)
+                    || self
+                        .drafts
+                        .get(&person.user)
+                        .is_some_and(|draft| !draft.is_empty()))
+                    && people.iter().all(|known| known.user != person.user)
+            })
+            .map(|person| Person::new(person.user.clone()))
+            .collect();
+        for person in &people {
+            let before = self.person(&person.user).map(|before| before.trust);
+            if person.trust.is_in_doubt() && before.is_none_or(|before| !before.is_in_doubt()) {
+                let what = match person.trust {
+                    Trust::Suspended => {
+                        "three messages did not decrypt; nothing of theirs is opened"
+                    }
+                    _ => "their identity has CHANGED",
+                };
+                self.say(
+                    Level::Alarm,
+                    format!("{}: {what}. Open the conversation to decide.", person.user),
+                );
+            }
+        }
+        self.people = people;
+        self.people.extend(strangers);
+        self.sort();
+        self.people_known = true;
+        // What a dialog asks about may have been settled elsewhere, or become another question.
+        if let Some(Dialog::Trust { with, offered, .. }) = &self.dialog {
+            let now = self.person(with);
+            if now.is_none_or(|person| !person.trust.is_in_doubt() || person.offered != *offered) {
+                self.dialog = None;
+            }
+        }
+        Vec::new()
+    }
+
+    fn arrived(&mut self, from: &UserId, text: &str) -> Vec<Effect> {
+        if self.person(from).is_some_and(|person| person.muted) {
+            return Vec::new();
+        }
+        let before_eyes = self.focused
+            && self.open.as_ref() == Some(from)
+            && self.transcript().is_some_and(Transcript::is_at_end);
+        if before_eyes {
+            return Vec::new();
+        }
+        let words = if self.preferences.notify_text {
+            at_most(&clean_line(text), MAX_NOTIFIED).to_owned()
+        } else {
+            "a new message".to_owned()
+        };
+        vec![Effect::Notify(from.to_string(), words)]
+    }
+
+    fn paste(&mut self, text: &str) -> Vec<Effect> {
+        if let Some(dialog) = &mut self.dialog {
+            dialog.paste(text);
+        } else if self.is_blocked() && !text.starts_with('/') {
+            self.say_blocked();
+        } else {
+            self.input_mut().insert(text);
+        }
+        Vec::new()
+    }
+
+    fn key(&mut self, key: &KeyEvent) -> Vec<Effect> {
+        let action = self.preferences.keys.action(key);
+        // These work everywhere.
+        match action {
+            Some(Action::Redraw) => return vec![Effect::Redraw],
+            Some(Action::Suspend) => return vec![Effect::Suspend],
+            Some(Action::Quit) => return self.quit(),
+            _ => {}
+        }
+        if self.dialog.is_some() {
+            return self.dialog_key(key);
+        }
+        if key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL) {
+            if self.input().is_empty() {
+                let quit = self.preferences.keys.first(Action::Quit);
+                self.say(Level::Note, format!("To end: {quit} or /quit"));
+            } else {
+                self.input_mut().take();
+            }
+            return Vec::new();
+        }
+        match action {
+            Some(action) => self.act(action),
+            None => self.type_key(key),
+        }
+    }
+
+    fn dialog_key(&mut self, key: &KeyEvent) -> Vec<Effect> {
+        let page = usize::from(self.size.1).saturating_sub(6).max(1);
+        let Some(dialog) = &mut self.dialog else {
+            return Vec::new();
+        };
+        let effects = match dialog.key(key, page) {
+            Done::Stay(effects) => effects,
+            Done::Close(effects) => {
+                self.dialog = None;
+                effects
+            }
+            Done::Goto(hit) => {
+                self.dialog = None;
+                let mut effects = vec![Effect::StopSearch];
+                if self.open.as_ref() != Some(&hit.with) {
+                    effects.extend(self.open(hit.with.clone()));
+                }
+                effects.push(Effect::LoadAround(hit.with, hit.mark));
+                effects
+            }
+        };
+        // What a dialog cannot know is put in here.
+        let mut out = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Open(user) if user == self.me.user => {
+                    self.say(Level::Problem, "That is you. Name somebody else.");
+                }
+                Effect::Open(user) => out.extend(self.open(user)),
+                Effect::Search(_, with, words) => {
+                    self.search += 1;
+                    out.push(Effect::Search(self.search, with, words));
+                }
+                other => out.push(other),
+            }
+        }
+        out
+    }
+
+    fn quit(&mut self) -> Vec<Effect> {
+        self.quitting = true;
+        vec![Effect::Quit]
+    }
+
+    fn act(&mut self, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Send => self.enter(),
+            Action::Newline => {
+                if !self.is_blocked() {
+                    self.input_mut().insert("\n");
+                }
+                Vec::new()
+            }
+            Action::Complete => {
+                self.complete();
+                Vec::new()
+            }
+            Action::NextPerson => self.step(1),
+            Action::PreviousPerson => self.step(-1),
+            Action::NextUnread => {
+                let next = self
+                    .people
+                    .iter()
+                    .find(|person| person.unread > 0 && self.open.as_ref() != Some(&person.user));
+                match next.map(|person| person.user.clone()) {
+                    Some(user) => self.open(user),
+                    None => Vec::new(),
+                }
+            }
+            Action::People => {
+                self.show_people = !self.show_people;
+                self.fill_window()
+            }
+            Action::PageUp => self.scroll(-self.page()),
+            Action::PageDown => self.scroll(self.page()),
+            Action::Top => {
+                let form = self.form();
+                let lack = self
+                    .transcript_mut()
+                    .and_then(|transcript| transcript.to_first(&form));
+                self.load(lack)
+            }
+            Action::Bottom => {
+                let lacks = self.transcript_mut().is_some_and(Transcript::to_end);
+                match (&self.open, lacks) {
+                    (Some(user), true) => vec![Effect::Open(user.clone())],
+                    _ => Vec::new(),
+                }
+            }
+            Action::Help => self.command(Name::Help, ""),
+            Action::Add => self.command(Name::Add, ""),
+            Action::Verify => self.command(Name::Verify, ""),
+            Action::Invite => self.command(Name::Invite, ""),
+            Action::Search => self.command(Name::Search, ""),
+            Action::Log => self.command(Name::Log, ""),
+            // Above.
+            Action::Redraw | Action::Suspend | Action::Quit => Vec::new(),
+        }
+    }
+
+    fn page(&self) -> isize {
+        isize::try_from(self.form().height.saturating_sub(1).max(1)).unwrap_or(1)
+    }
+
+    fn type_key(&mut self, key: &KeyEvent) -> Vec<Effect> {
+        let room = usize::from(self.areas().input.width).max(1);
+        match key.code {
+            KeyCode::Up => {
+                if !self.input_mut().up(room) {
+                    self.recall(1);
+                }
+            }
+            KeyCode::Down => {
+                if !self.input_mut().down(room) {
+                    self.recall(-1);
+                }
+            }
+            KeyCode::Esc => self.notice = None,
+            KeyCode::Char(c)
+                if self.is_blocked()
+                    && self.input().is_empty()
+                    && c != '/'
+                    && !key
+                        .modifiers
+                        .intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) =>
+            {
+                self.say_blocked();
+            }
+            _ => {
+                if edit(self.input_mut(), key) {
+                    self.past_at = None;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn say_blocked(&mut self) {
+        let Some(person) = self.partner() else {
+            return;
+        };
+        let name = person.user.clone();
+        match person.trust {
+            Trust::Asks => {
+                self.say(
+                    Level::Note,
+                    format!("{name} asks to be let in: /accept, or /block."),
+                );
+                return;
+            }
+            Trust::Blocked => {
+                self.say(Level::Note, format!("You have blocked {name}. /unblock"));
+                return;
+            }
+            _ => {}
+        }
+        self.say(
+            Level::Problem,
+            format!(
+                "Nothing goes to {name} before you have decided: press Enter on the empty line."
+            ),
+        );
+    }
+
+    /// What was sent before, or later.
+    fn recall(&mut self, back: isize) {
+        let at = match (self.past_at, back) {
+            // What is being written is not thrown away.
+            (None, 1) if self.input().is_empty() => 0,
+            (None, _) => return,
+            (Some(at), 1) => at + 1,
+            (Some(0), _) => {
+                self.past_at = None;
+                self.input_mut().take();
+                return;
+            }
+            (Some(at), _) => at - 1,
+        };
+        if let Some(text) = self.past.get(at).cloned() {
+            self.past_at = Some(at);
+            self.input_mut().set(&text);
+        }
+    }
+
+    fn complete(&mut self) {
+        let typed = self.input().before().to_owned();
+        if typed.len() < self.input().text().len() {
+            return;
+        }
+        let people = self.people.iter().map(|person| &person.user);
+        let texts: Vec<String> = completions(&typed, people)
+            .into_iter()
+            .map(|c| c.text)
+            .collect();
+        let common = match texts.as_slice() {
+            [] => return,
+            [one] => one.clone(),
+            [first, others @ ..] => {
+                let mut end = first.len();
+                for other in others {
+                    let same = first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b);
+                    end = end.min(same.count());
+                }
+                first.get(..end).unwrap_or_default().to_owned()
+            }
+        };
+        if common.len() > typed.len() {
+            self.input_mut().set(&common);
+        } else if let Some(first) = texts.first() {
+            self.input_mut().set(first);
+        }
+    }
+
+    fn step(&mut self, by: isize) -> Vec<Effect> {
+        let at = self
+            .people
+            .iter()
+            .position(|person| self.open.as_ref() == Some(&person.user));
+        let count = isize::try_from(self.people.len()).unwrap_or(0);
+        let next = match at {
+            None => 0,
+            Some(at) => (isize::try_from(at).unwrap_or(0) + by).rem_euclid(count.max(1)),
+        };
+        let next = usize::try_from(next)
+            .ok()
+            .and_then(|at| self.people.get(at));
+        match next.map(|person| person.user.clone()) {
+            Some(user) => self.open(user),
+            None => Vec::new(),
+        }
+    }
+
+    fn scroll(&mut self, rows: isize) -> Vec<Effect> {
+        if let Some(Dialog::Text(reader)) = &mut self.dialog {
+            reader.from = reader.from.saturating_add_signed(rows);
+            return Vec::new();
+        }
+        let form = self.form();
+        let by = rows.unsigned_abs();
+        let lack = self.transcript_mut().and_then(|transcript| match rows < 0 {
+            true => transcript.back(by, &form),
+            false => transcript.on(by, &form),
+        });
+        self.load(lack)
+    }
+
+    fn load(&self, lack: Option<Lack>) -> Vec<Effect> {
+        let (Some(user), Some(lack)) = (&self.open, lack) else {
+            return Vec::new();
+        };
+        let edge = match lack {
+            Lack::Before(mark) => Edge::Before(mark),
+            Lack::After(mark) => Edge::After(mark),
+        };
+        vec![Effect::Load(user.clone(), edge)]
+    }
+
+    fn fill_window(&mut self) -> Vec<Effect> {
+        let form = self.form();
+        let lack = self
+            .transcript_mut()
+            .and_then(|transcript| transcript.lack_for_window(&form));
+        self.load(lack)
+    }
+
+    fn click(&mut self, column: u16, row: u16) -> Vec<Effect> {
+        let list = self.areas().people;
+        if self.dialog.is_some() || !list.contains((column, row).into()) {
+            return Vec::new();
+        }
+        let first = super::draw::first_person(self, usize::from(list.height));
+        let person = self.people.get(first + usize::from(row - list.y));
+        match person.map(|person| person.user.clone()) {
+            Some(user) => self.open(user),
+            None => Vec::new(),
+        }
+    }
+
+    fn enter(&mut self) -> Vec<Effect> {
+        let line = Line::parse(self.input().text());
+        if self.is_blocked() && matches!(line, Line::Empty | Line::Message(_)) {
+            if !self
+                .partner()
+                .is_some_and(|person| person.trust.is_in_doubt())
+            {
+                self.say_blocked();
+                return Vec::new();
+            }
+            return self.command(Name::Trust, "");
+        }
+        let text = match line {
+            // On a narrow terminal without a conversation, the first of the list.
+            Line::Empty if self.open.is_none() => return self.step(0),
+            Line::Empty => return Vec::new(),
+            Line::Unknown(word) => {
+                self.say(
+                    Level::Problem,
+                    format!(
+                        "There is no /{word}. /help shows all; // begins a message with a slash."
+                    ),
+                );
+                return Vec::new();
+            }
+            Line::Message(_) if self.open.is_none() => {
+                let add = self.preferences.keys.first(Action::Add);
+                self.say(
+                    Level::Problem,
+                    format!(
+                        "To whom? Open a conversation first: /to NAME, or {add} to add somebody."
+                    ),
+                );
+                return Vec::new();
+            }
+            Line::Command(name, rest) => {
+                self.remember();
+                return self.command(name, &rest);
+            }
+            Line::Message(text) => text,
+        };
+        let Some(user) = self.open.clone() else {
+            return Vec::new();
+        };
+        self.remember();
+        let mut effects = vec![Effect::Send(user, text)];
+        effects.extend(self.act(Action::Bottom));
+        effects
+    }
+
+    /// Empties the input, and keeps what was in it for the up key.
+    fn remember(&mut self) {
+        let text = self.input_mut().take();
+        self.past_at = None;
+        if self.past.front() != Some(&text) {
+            self.past.push_front(text);
+            self.past.truncate(MAX_PAST);
+        }
+    }
+
+    /// Whom a command is about: who is named, or who is talked to.
+    fn about(&mut self, name: &str) -> Option<UserId> {
+        if name.is_empty() {
+            if self.open.is_none() {
+                self.say(
+                    Level::Problem,
+                    "With whom? Name somebody, or open a conversation first.",
+                );
+            }
+            return self.open.clone();
+        }
+        match UserId::parse(name) {
+            Ok(user) if user == self.me.user => {
+                self.say(Level::Problem, "That is you. Name somebody else.");
+                None
+            }
+            Ok(user) => Some(user),
+            Err(error) => {
+                self.say(
+                    Level::Problem,
+                    format!("{} is no user name: {error}", clean_line(name)),
+                );
+                None
+            }
+        }
+    }
+
+    fn deal(&mut self, name: &str, how: Dealing) -> Vec<Effect> {
+        let about = self.about(name);
+        about
+            .map(|user| Effect::Deal(user, how))
+            .into_iter()
+            .collect()
+    }
+
+    fn change(&mut self, words: &str, change: Change) -> Vec<Effect> {
+        let Some(user) = self.about("") else {
+            return Vec::new();
+        };
+        if self.is_blocked() {
+            self.say_blocked();
+            return Vec::new();
+        }
+        if words.is_empty() {
+            self.say(
+                Level::Problem,
+                "Something must stand behind it: /help has what.",
+            );
+            return Vec::new();
+        }
+        vec![Effect::Change(user, change)]
+    }
+
+    fn command(&mut self, name: Name, rest: &str) -> Vec<Effect> {
+        match name {
+            Name::Help => {
+                self.dialog = Some(Dialog::text(
+                    "Help",
+                    help(&self.preferences.keys, &self.theme),
+                ))
+            }
+            Name::To => {
+                let (who, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+                let Some(user) = self.about(who) else {
+                    return Vec::new();
+                };
+                let mut effects = self.open(user.clone());
+                if !text.trim().is_empty() {
+                    if self.is_blocked() {
+                        self.say_blocked();
+                    } else {
+                        effects.push(Effect::Send(user, text.trim().to_owned()));
+                    }
+                }
+                return effects;
+            }
+            Name::Add => {
+                self.dialog = Some(Dialog::Add {
+                    field: super::editor::Editor::of(rest),
+                    problem: None,
+                });
+                if !rest.is_empty() {
+                    let enter = KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE);
+                    return self.dialog_key(&enter);
+                }
+            }
+            Name::Verify => {
+                let Some(user) = self.about(rest) else {
+                    return Vec::new();
+                };
+                return match self.person(&user) {
+                    Some(person) if person.trust.is_in_doubt() => self.command(Name::Trust, rest),
+                    _ => vec![Effect::Compare(user)],
+                };
+            }
+            Name::Trust => {
+                let Some(user) = self.about(rest) else {
+                    return Vec::new();
+                };
+                let person = self
+                    .person(&user)
+                    .filter(|person| person.trust.is_in_doubt());
+                let Some(person) = person else {
+                    self.say(
+                        Level::Note,
+                        format!("Nothing to decide: {user} is who they were."),
+                    );
+                    return Vec::new();
+                };
+                self.dialog = Some(Dialog::Trust {
+                    with: user,
+                    known: person.fingerprint.clone().unwrap_or_default(),
+                    offered: person.offered.clone(),
+                    was_verified: person.was_verified,
+                    field: super::editor::Editor::default(),
+                    problem: None,
+                });
+            }
+            Name::Invite => return vec![Effect::OwnLink],
+            Name::Search | Name::SearchAll => {
+                let with = match name {
+                    Name::Search => self.open.clone(),
+                    _ => None,
+                };
+                self.dialog = Some(Dialog::Search(Finder::new(with, rest)));
+                if !rest.is_empty() {
+                    let enter = KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE);
+                    return self.dialog_key(&enter);
+                }
+            }
+            Name::View => {
+                let room = self.form().room;
+                let long = self.transcript().and_then(|transcript| {
+                    let mut long = transcript.items().rev();
+                    long.find(|item| super::text::wrap(&item.text, room).len() > MAX_ROWS)
+                });
+                match long {
+                    Some(item) => {
+                        let title =
+                            format!("{} {}", day(item.at, &self.zone), time(item.at, &self.zone));
+                        self.dialog = Some(Dialog::text(&title, item.text.clone()));
+                    }
+                    None => self.say(Level::Note, "No message here is too long to be shown."),
+                }
+            }
+            Name::Copy => {
+                let last = self.transcript().and_then(|transcript| {
+                    transcript.items().rev().find(|item| item.state.is_none())
+                });
+                return last
+                    .map(|item| Effect::Copy(item.text.clone()))
+                    .into_iter()
+                    .collect();
+            }
+            Name::Accept => return self.deal(rest, Dealing::Accept),
+            Name::Block => return self.deal(rest, Dealing::Block),
+            Name::Unblock => return self.deal(rest, Dealing::Unblock),
+            Name::Mute => return self.deal(rest, Dealing::Mute),
+            Name::Unmute => return self.deal(rest, Dealing::Unmute),
+            Name::Reply => return self.change(rest, Change::Reply(rest.to_owned())),
+            Name::Edit => return self.change(rest, Change::Edit(rest.to_owned())),
+            Name::Delete => return self.change("-", Change::Delete),
+            Name::Expire => return self.change(rest, Change::Expire(rest.to_owned())),
+            Name::Retry => return self.about("").map(Effect::Retry).into_iter().collect(),
+            Name::Drop => return self.about("").map(Effect::Drop).into_iter().collect(),
+            Name::Log => {
+                let lines = self.log.iter().rev().map(|said| {
+                    let mark = match said.level {
+                        Level::Note => "",
+                        Level::Problem => "! ",
+                        Level::Alarm => "ALARM: ",
+                    };
+                    format!(
+                        "{} {}  {mark}{}",
+                        day(said.at, &self.zone),
+                        time(said.at, &self.zone),
+                        said.text
+                    )
+                });
+                let mut text = lines.collect::<Vec<_>>().join("\n");
+                if text.is_empty() {
+                    text = "Nothing was said yet.".to_owned();
+                }
+                self.notice = None;
+                self.dialog = Some(Dialog::text("What was said, newest first", text));
+            }
+            Name::People => return self.act(Action::People),
+            Name::Theme => match ThemeName::parse(rest) {
+                Some(theme) => {
+                    self.preferences.theme = theme;
+                    self.theme = Theme::of(theme, self.ability);
+                }
+                None => self.say(
+                    Level::Problem,
+                    format!("The themes are {}.", ThemeName::NAMES.join(", ")),
+                ),
+            },
+            Name::Quit => return self.quit(),
+        }
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;
