@@ -393,7 +393,7 @@ impl Store {
             .prepare_cached(
                 "SELECT count(*) FILTER (WHERE peer = ?1), count(*) FROM files WHERE ours = 0 AND state < 3",
             )?
-            .query_row([from.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row([from.as_str()], |row| row.try_into())?;
         if of_sender >= MAX_OFFERS_PER_SENDER || of_all >= MAX_OFFERS {
             return Ok(None);
         }
@@ -475,7 +475,7 @@ impl Store {
                 "SELECT coalesce(sum(size) FILTER (WHERE peer = ?1), 0), coalesce(sum(size), 0) FROM files
                  WHERE ours = 0 AND asked = 0 AND state IN (1, 2, 3)",
             )?
-            .query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            .query_row([peer], |row| row.try_into())?;
         Ok(from_sql(of_sender)? + size <= MAX_UNSAVED_PER_SENDER
             && from_sql(of_all)? + size <= MAX_UNSAVED)
     }
@@ -583,9 +583,7 @@ impl Store {
                 "SELECT number, have FROM files
                  WHERE peer = ?1 AND id = ?2 AND ours = 0 AND state = 1 AND have = ?3 AND want_until > ?3",
             )?
-            .query_row(params![from.as_str(), id.as_bytes(), index], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
+            .query_row(params![from.as_str(), id.as_bytes(), index], |row| row.try_into())
             .optional()?)
     }
 
@@ -658,14 +656,7 @@ impl Store {
                  WHERE peer = ?1 AND id = ?2 AND ours = 1 AND state < 3",
             )?
             .query_row(params![from.as_str(), request.file().as_bytes()], |row| {
-                Ok((
-                    row.get(0)?,
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                    row.get(5)?,
-                ))
+                row.try_into()
             })
             .optional()?;
         let Some((number, size, chunk, _, until, sent)) = known else {
@@ -777,7 +768,7 @@ impl Store {
             )?
             .query_row(
                 params![from.as_str(), word.file.as_bytes(), word.outcome.as_str()],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                |row| row.try_into(),
             )
             .optional()?;
         let Some((number, ours)) = known else {

@@ -538,13 +538,7 @@ fn moment(at: Option<i64>) -> Result<Option<Timestamp>, StoreError> {
 type RawTheirs = (String, Vec<u8>, i64, i64, Vec<u8>);
 
 fn raw_theirs(row: &Row<'_>) -> rusqlite::Result<RawTheirs> {
-    Ok((
-        row.get(0)?,
-        row.get(1)?,
-        row.get(2)?,
-        row.get(3)?,
-        row.get(4)?,
-    ))
+    row.try_into()
 }
 
 /// Binds the text of an imported message to its place.

@@ -190,16 +190,7 @@ pub(super) type RawEntry = (
 );
 
 pub(super) fn raw_entry(row: &Row<'_>) -> rusqlite::Result<RawEntry> {
-    Ok((
-        row.get(0)?,
-        row.get(1)?,
-        row.get(2)?,
-        row.get(3)?,
-        row.get(4)?,
-        row.get(5)?,
-        row.get(6)?,
-        row.get(7)?,
-    ))
+    row.try_into()
 }
 
 pub(super) fn entry(raw: RawEntry) -> Result<OutboxEntry, StoreError> {
@@ -244,7 +235,7 @@ impl Store {
         let (count, bytes): (u32, i64) = tx.query_row(
             "SELECT count(*), coalesce(sum(length(body)), 0) FROM outbox WHERE state = 0",
             [],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            |row| row.try_into(),
         )?;
         let more: u64 = sealed.iter().map(|body| body.len() as u64).sum();
         if count as usize + messages.len() > MAX_QUEUED as usize
@@ -579,7 +570,7 @@ impl Store {
                 )?
                 .query_row(
                     params![id.as_bytes(), from.as_str(), reached.number()],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                    |row| row.try_into(),
                 )
                 .optional()?;
             match known {

@@ -77,7 +77,7 @@ impl Store {
         let there: Option<(String, Vec<u8>)> = self
             .db
             .prepare_cached("SELECT recipient, body FROM outbox WHERE id = ?1")?
-            .query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([id.as_bytes()], |row| row.try_into())
             .optional()?;
         let Some((recipient, sealed)) = there else {
             return Ok(true);
