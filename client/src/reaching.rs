@@ -12,9 +12,35 @@ use crate::home::{Home, HomeError, HomeLock};
 use crate::session::{Manner, NotConnected, Parts, Session};
 
 /// How long until a broker that was not there is tried again: twice as long each time, up to the longest.
-pub const CONNECT_AGAIN: Duration = Duration::from_secs(1);
+const CONNECT_AGAIN: Duration = Duration::from_secs(1);
 /// See [`CONNECT_AGAIN`].
-pub const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
+const CONNECT_AGAIN_MOST: Duration = Duration::from_secs(60);
+
+/// The waits between attempts, or between sessions that ended: a second at first, then twice as long each time, up to a minute.
+#[derive(Debug)]
+pub struct Pauses {
+    next: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Pauses {
+        Pauses {
+            next: CONNECT_AGAIN,
+        }
+    }
+}
+
+impl Pauses {
+    /// The wait after a session that lasted so long. They begin anew after one of more than a minute.
+    pub fn after(&mut self, lasted: Duration) -> Duration {
+        if lasted > CONNECT_AGAIN_MOST {
+            *self = Pauses::default();
+        }
+        let pause = self.next;
+        self.next = (pause * 2).min(CONNECT_AGAIN_MOST);
+        pause
+    }
+}
 
 /// When to stop trying.
 #[derive(Debug, Clone)]
@@ -90,7 +116,7 @@ pub async fn reach(
         time,
         refusals,
     } = limits;
-    let mut wait = CONNECT_AGAIN;
+    let mut pauses = Pauses::default();
     let mut last: Option<Failure> = None;
     loop {
         let over = over(&stop, time, broker, last.clone());
@@ -110,6 +136,7 @@ pub async fn reach(
             return Err(failure);
         }
         parts = again;
+        let wait = pauses.after(Duration::ZERO);
         if last.as_ref() != Some(&failure) {
             parts.printer.print(&Event::Status {
                 state: "disconnected",
@@ -126,7 +153,6 @@ pub async fn reach(
                 return if stop.is_cancelled() { Ok(None) } else { Err(failure) };
             }
         }
-        wait = (wait * 2).min(CONNECT_AGAIN_MOST);
     }
 }
 

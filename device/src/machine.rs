@@ -10,7 +10,7 @@ use sealpost::deadline::at;
 use sealpost::event::{Event, Printer};
 use sealpost::exit::{Code, Failure, not_read};
 use sealpost::lines::next_lines;
-use sealpost::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
+use sealpost::reaching::{Limits, Pauses, Refusals, reach};
 use sealpost::session::{Happening, Manner, Parts, Session};
 use sealpost::settings::Strangers;
 use sealpost::store::{Fresh, OutboxEntry, PushError, Ring, SendState, Store};
@@ -144,7 +144,7 @@ impl Work {
         manner: Manner,
     ) -> Result<(), Failure> {
         let mut parts = parts;
-        let mut pause = CONNECT_AGAIN;
+        let mut pauses = Pauses::default();
         loop {
             let limits = Limits {
                 stop: self.stop.clone(),
@@ -168,9 +168,7 @@ impl Work {
                 ended => return ended.and(closed),
             };
             parts = left;
-            if since.elapsed() > CONNECT_AGAIN_MOST {
-                pause = CONNECT_AGAIN;
-            }
+            let pause = pauses.after(since.elapsed());
             self.say(&Event::Status {
                 state: "disconnected",
                 broker: broker.current().to_string(),
@@ -188,7 +186,6 @@ impl Work {
             if self.meanwhile(Box::pin(waiting)).await?.unwrap_or(true) {
                 return Ok(());
             }
-            pause = (pause * 2).min(CONNECT_AGAIN_MOST);
         }
     }
 

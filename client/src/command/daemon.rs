@@ -12,7 +12,7 @@ use super::Start;
 use crate::daemon::{Connection, Desk, Door, Manners};
 use crate::event::{Event, Printer};
 use crate::exit::Failure;
-use crate::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
+use crate::reaching::{Limits, Pauses, Refusals, reach};
 use crate::session::{Manner, Parts, Session};
 use crate::settings::Receipts;
 use crate::store::SendState;
@@ -81,7 +81,7 @@ impl Office {
         retired: bool,
     ) -> Result<(), Failure> {
         let mut parts = parts;
-        let mut pause = CONNECT_AGAIN;
+        let mut pauses = Pauses::default();
         loop {
             let connecting = self.connect(parts, broker, manner, retired);
             let Some(mut session) = Box::pin(connecting).await? else {
@@ -95,13 +95,10 @@ impl Office {
                 // What was not stored was not acknowledged, and comes again on the next connection.
                 Err(failure) if failure.passes => {
                     parts = left;
-                    if since.elapsed() > CONNECT_AGAIN_MOST {
-                        pause = CONNECT_AGAIN;
-                    }
+                    let pause = pauses.after(since.elapsed());
                     if self.wait(broker, failure, pause).await? {
                         return Ok(());
                     }
-                    pause = (pause * 2).min(CONNECT_AGAIN_MOST);
                 }
                 ended => return ended.and(closed),
             }

@@ -23,7 +23,7 @@ use crate::exit::{Code, Failure};
 use crate::home::Home;
 use crate::own_link::own_link;
 use crate::passphrase::{self, Passphrase};
-use crate::reaching::{CONNECT_AGAIN, CONNECT_AGAIN_MOST, Limits, Refusals, reach};
+use crate::reaching::{Limits, Pauses, Refusals, reach};
 use crate::session::{Happening, Manner, Parts, Session};
 use crate::settings::{
     DEFAULT_BROKER, Receipts, Settings, SettingsError, default_file, process_environment,
@@ -563,7 +563,7 @@ impl Connecting {
         sayings: &mut mpsc::UnboundedReceiver<Event>,
     ) -> Result<(), Failure> {
         let mut parts = parts;
-        let mut pause = CONNECT_AGAIN;
+        let mut pauses = Pauses::default();
         loop {
             let limits = Limits {
                 stop: self.stop.clone(),
@@ -582,9 +582,7 @@ impl Connecting {
             match ended {
                 Err(failure) if failure.passes => {
                     parts = left;
-                    if since.elapsed() > CONNECT_AGAIN_MOST {
-                        pause = CONNECT_AGAIN;
-                    }
+                    let pause = pauses.after(since.elapsed());
                     let away = Connection::Away {
                         reason: failure.message,
                         hint: failure.hint,
@@ -595,7 +593,6 @@ impl Connecting {
                         () = tokio::time::sleep(pause) => {}
                         () = self.stop.cancelled() => return Ok(()),
                     }
-                    pause = (pause * 2).min(CONNECT_AGAIN_MOST);
                 }
                 ended => return ended.and(closed),
             }
