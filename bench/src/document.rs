@@ -10,7 +10,7 @@ use clap::{Args, Parser};
 use thiserror::Error;
 
 use crate::archive::{Archive, ArchiveError};
-use crate::bars::{self, Bar};
+use crate::bars;
 use crate::broker_process::Peer;
 use crate::compare::{Compare, CompareError, Comparison, Work, command, machine};
 use crate::pipe::{Pipe, PipeError};
@@ -366,14 +366,10 @@ fn row(chapter: &Chapter, comparison: &Comparison) -> String {
 fn picture(chapter: &Chapter, comparison: &Comparison) -> Result<String, DocumentError> {
     let (bars, unit) = comparison.bars(chapter.figure);
     let caption = format!("{}, {}", chapter.figure, unit.name());
-    draw(&caption, &bars).map_err(|reason| DocumentError::Picture {
+    bars::svg(&caption, &bars).map_err(|error| DocumentError::Picture {
         name: chapter.name,
-        reason,
+        reason: error.to_string(),
     })
-}
-
-fn draw(caption: &str, bars: &[Bar]) -> Result<String, String> {
-    bars::svg(caption, bars).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub use mosquitto::Mosquitto;
 pub use nats::{NODES, Nats};
 pub use pane::Pane;
 pub use port::free_port;
-pub use process::Process;
+pub use process::{Process, resident_kib};
 pub use proxy::Proxy;
 pub use publisher::Publisher;
 pub use raw::Raw;

@@ -233,22 +233,13 @@ impl Process {
     /// Its resident memory in KiB, as the kernel counts it.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        self.kib("VmRSS:")
+        kib(self.pid(), "VmRSS:").unwrap_or(0)
     }
 
     /// The most resident memory that it ever had, in KiB.
     #[must_use]
     pub fn peak_kib(&self) -> u64 {
-        self.kib("VmHWM:")
-    }
-
-    fn kib(&self, name: &str) -> u64 {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next())
-            .and_then(|kib| kib.parse().ok())
-            .unwrap_or(0)
+        kib(self.pid(), "VmHWM:").unwrap_or(0)
     }
 
     fn seen(&self) -> String {
@@ -258,6 +249,18 @@ impl Process {
         };
         part("stdout", self.stdout()) + &part("stderr", self.stderr())
     }
+}
+
+/// The resident memory of a process that runs, in KiB, as the kernel counts it.
+#[must_use]
+pub fn resident_kib(pid: u32) -> u64 {
+    kib(pid, "VmRSS:").expect("a process that runs")
+}
+
+fn kib(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 impl Drop for Process {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use rustix::process::{Pid, Signal, kill_process};
-use sealpost_tests::{Broker, BrokerOptions, Forger, Forgery, Pane, Person, Process};
+use sealpost_tests::{Broker, BrokerOptions, Forger, Forgery, Pane, Person, Process, resident_kib};
 
 fn broker() -> Broker {
     Broker::start(BrokerOptions::default())
@@ -19,6 +19,17 @@ fn signal(pane: &Pane, signal: Signal) {
 /// In the chat: connected, and the line to type in is there.
 fn in_chat(pane: &Pane) -> String {
     pane.expect("● connected")
+}
+
+/// Bob in the chat, and one who means harm and may write to him.
+async fn bob_and_mallory() -> (Broker, Person, Forger, Pane) {
+    let broker = broker();
+    let bob = Person::settle("bob", &broker.url());
+    let mallory = Forger::register(broker.address(), "mallory", "bob").await;
+    let pane = Pane::open(80, 24);
+    pane.chat_as(&bob);
+    in_chat(&pane);
+    (broker, bob, mallory, pane)
 }
 
 /// Back in the shell, with the terminal as it was.
@@ -329,12 +340,7 @@ const NASTY: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_contact_changes_nothing_but_their_own_lines() {
-    let broker = broker();
-    let bob = Person::settle("bob", &broker.url());
-    let mut mallory = Forger::register(broker.address(), "mallory", "bob").await;
-    let pane = Pane::open(80, 24);
-    pane.chat_as(&bob);
-    in_chat(&pane);
+    let (_broker, _bob, mut mallory, pane) = bob_and_mallory().await;
     let title = pane.ask("pane_title");
     for text in NASTY {
         mallory.send(&Forgery::text(text)).await;
@@ -369,23 +375,9 @@ async fn a_hostile_contact_changes_nothing_but_their_own_lines() {
     );
 }
 
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_takes_a_bounded_amount_of_memory_and_stops_no_key() {
-    let broker = broker();
-    let bob = Person::settle("bob", &broker.url());
-    let mut mallory = Forger::register(broker.address(), "mallory", "bob").await;
-    let pane = Pane::open(80, 24);
-    pane.chat_as(&bob);
-    in_chat(&pane);
+    let (_broker, _bob, mut mallory, pane) = bob_and_mallory().await;
     mallory.send(&Forgery::text("the first")).await;
     pane.wait_for("mallory", |screen| screen.contains("mallory"));
     pane.press(&["Enter"]);
