@@ -117,6 +117,30 @@ pub fn save(
     folder: &Path,
     now: Timestamp,
 ) -> Result<Saving, FileError> {
+    match begin_saving(store, number, folder, now)? {
+        Begun::Fetching => Ok(Saving::Fetching),
+        Begun::Here(order) => {
+            let worked = work(&order);
+            end_saving(store, number, worked, now).map(Saving::Saved)
+        }
+    }
+}
+
+/// What [`begin_saving`] found.
+pub(crate) enum Begun {
+    /// It is not here yet: it is fetched, and then saved.
+    Fetching,
+    /// It is here: [`work`] does what is to be done, which needs no store and takes as long as the file is large.
+    Here(Order),
+}
+
+/// The first half of [`save`].
+pub(crate) fn begin_saving(
+    store: &mut Store,
+    number: i64,
+    folder: &Path,
+    now: Timestamp,
+) -> Result<Begun, FileError> {
     let entry = theirs(store, number)?;
     // Another process that saves it has another working directory.
     let folder = std::path::absolute(folder).map_err(|source| SaveError::Io {
@@ -129,29 +153,39 @@ pub fn save(
             check_size(store, size)?;
             saving::check_folder(&folder)?;
             store.ask_for_file(number, Some(&folder), now)?;
-            Ok(Saving::Fetching)
+            Ok(Begun::Fetching)
         }
         FileState::Arrived => {
-            let order = Order::new(store, &entry, Some(folder))?.ok_or(FileError::Unknown)?;
-            match work(&order) {
-                Ok(saved) => {
-                    let path = saved.unwrap_or_default();
-                    store.file_arrived(number, Some(&path), None, now)?;
-                    remove(store, number);
-                    Ok(Saving::Saved(path))
-                }
-                Err(error) => {
-                    if matches!(error, SaveError::Damaged) {
-                        let say = Some(FileOutcome::Damaged);
-                        store.end_file(number, FileCause::Damaged, say, now)?;
-                        remove(store, number);
-                    }
-                    Err(error.into())
-                }
-            }
+            let order = Order::new(store, &entry, Some(folder))?;
+            order.map(Begun::Here).ok_or(FileError::Unknown)
         }
         FileState::Saved => Err(FileError::Over("it was saved")),
         FileState::Ended => Err(over(&entry)),
+    }
+}
+
+/// The second half: what came of the work is written down.
+pub(crate) fn end_saving(
+    store: &mut Store,
+    number: i64,
+    worked: Result<Option<PathBuf>, SaveError>,
+    now: Timestamp,
+) -> Result<PathBuf, FileError> {
+    match worked {
+        Ok(saved) => {
+            let path = saved.unwrap_or_default();
+            store.file_arrived(number, Some(&path), None, now)?;
+            remove(store, number);
+            Ok(path)
+        }
+        Err(error) => {
+            if matches!(error, SaveError::Damaged) {
+                let say = Some(FileOutcome::Damaged);
+                store.end_file(number, FileCause::Damaged, say, now)?;
+                remove(store, number);
+            }
+            Err(error.into())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use sealpost_core::{Content, FileChunk, FileRequest};
 
 use super::*;
 use crate::store::tests::{at, store, user};
-use crate::store::{ChunkTaken, FileRules, Incoming, WINDOW};
+use crate::store::{Attempt, ChunkTaken, FileRules, Incoming, WINDOW};
 
 const RULES: FileRules = FileRules {
     limit: 1 << 30,
@@ -259,7 +259,13 @@ fn requests_add_up_or_take_each_others_place_and_do_not_go_on_for_ever() {
     ask(&mut store, 0, 0, 32);
     let entry = store.file(number).unwrap().unwrap();
     assert_eq!(entry.cause, Some(FileCause::AskedTooOften));
-    assert_eq!(store.file_words().unwrap().len(), 1);
+    let words = |store: &Store| store.file_words().unwrap().len();
+    assert_eq!(words(&store), 0, "not before the offer itself");
+    let due = store.due(at(3), 10).unwrap().pop().unwrap();
+    store
+        .attempted(&[(due.number, Attempt::Taken)], at(3))
+        .unwrap();
+    assert_eq!(words(&store), 1);
 }
 
 #[test]

@@ -841,11 +841,14 @@ impl Store {
         Ok(())
     }
 
-    /// What is to be told about which file to whom.
+    /// What is to be told about which file to whom: of ours, once the broker has the offer, for a word about an unknown file is none.
     pub(crate) fn file_words(&self) -> Result<Vec<(i64, UserId, FileEnd)>, StoreError> {
         let mut statement = self
             .db
-            .prepare_cached("SELECT number, peer, id, say FROM files WHERE say IS NOT NULL")?;
+            .prepare_cached(
+                "SELECT number, peer, id, say FROM files AS this WHERE say IS NOT NULL
+                 AND NOT (ours AND EXISTS (SELECT 1 FROM outbox WHERE recipient = this.peer AND id = this.id AND state = 0))",
+            )?;
         let rows = statement.query_map([], |row| {
             Ok((
                 row.get(0)?,
@@ -961,12 +964,22 @@ impl Store {
         from: &UserId,
         id: &MessageId,
     ) -> Result<Option<FileEntry>, StoreError> {
+        self.file_of(from, id, false)
+    }
+
+    /// The file that a message offers, ours or theirs, exchanged with this person.
+    pub fn file_of(
+        &self,
+        peer: &UserId,
+        id: &MessageId,
+        is_ours: bool,
+    ) -> Result<Option<FileEntry>, StoreError> {
         let raw = self
             .db
             .prepare_cached(&format!(
-                "SELECT {ENTRY} FROM files WHERE peer = ?1 AND id = ?2 AND ours = 0"
+                "SELECT {ENTRY} FROM files WHERE peer = ?1 AND id = ?2 AND ours = ?3"
             ))?
-            .query_row(params![from.as_str(), id.as_bytes()], raw_entry)
+            .query_row(params![peer.as_str(), id.as_bytes(), is_ours], raw_entry)
             .optional()?;
         raw.map(|raw| self.file_entry(raw)).transpose()
     }
