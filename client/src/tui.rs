@@ -3,6 +3,7 @@
 //! [`state`] is what it knows and [`State::update`](state::State::update) what messages change about it; neither touches a terminal, a
 //! clock, a store or a connection. [`draw`] draws a state. [`desk`] works in the store, and [`screen`] with the terminal.
 
+pub mod attachment;
 pub mod commands;
 pub mod desk;
 pub mod dialog;

@@ -125,6 +125,11 @@ impl Pane {
         self.enter(&format!("clear; sealpost {}", words.join(" ")));
     }
 
+    /// Tells the program that somebody looks at the terminal, as terminals do; without a client, tmux tells it the contrary.
+    pub fn look(&self) {
+        self.tmux(&["send-keys", "-H", "1b", "5b", "49"]);
+    }
+
     /// What is seen.
     #[must_use]
     pub fn screen(&self) -> String {

@@ -21,6 +21,7 @@ use crate::history::{Remembered, Trust};
 use crate::outgoing::{enqueue, permit};
 use crate::reaching::{Limits, Refusals, reach};
 use crate::session::{Happening, Manner, Parts, Session};
+use crate::settings::Strangers;
 use crate::store::{HistoryRange, OutboxEntry, Store};
 use crate::trust_policy::TrustPolicy;
 
@@ -213,9 +214,16 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
     let store = start.open_store(&account)?;
     let _only_one = start.lock_receiving().await?;
     started();
+    let interactive = std::io::stdin().is_terminal();
+    let manner = start.manner();
     let manner = Manner {
         passes_over_muted: true,
-        ..start.manner()
+        // Where somebody types, somebody is there to decide.
+        strangers: match start.settings.strangers {
+            None if interactive => Strangers::Request,
+            _ => manner.strangers,
+        },
+        ..manner
     };
     let mut chat = Chat {
         store: start.open_store(&account)?,
@@ -223,7 +231,7 @@ pub(super) async fn run(start: Start, started: impl FnOnce() + Send) -> Result<(
         user: account.user().clone(),
         trust: manner.trust,
         retired: account.is_retired(),
-        interactive: std::io::stdin().is_terminal(),
+        interactive,
         timeout: start.settings.timeout,
         quitting: None,
         outstanding: HashSet::new(),

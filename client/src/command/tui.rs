@@ -26,10 +26,10 @@ use crate::passphrase::{self, Passphrase};
 use crate::reaching::{Limits, Pauses, Refusals, reach};
 use crate::session::{Happening, Manner, Parts, Session};
 use crate::settings::{
-    DEFAULT_BROKER, Receipts, Settings, SettingsError, default_file, process_environment,
+    DEFAULT_BROKER, Receipts, Settings, SettingsError, Strangers, default_file, process_environment,
 };
 use crate::terminal::clean_text;
-use crate::tui::desk::{Desk, Order, Us, problem};
+use crate::tui::desk::{Desk, Order, Us, news, problem};
 use crate::tui::draw::draw;
 use crate::tui::screen::Screen;
 use crate::tui::settings::{ChatSettings, ability};
@@ -49,6 +49,8 @@ const TICK: Duration = Duration::from_secs(1);
 const GOODBYE: Duration = Duration::from_secs(4);
 /// How often a notification command may run: a flood of messages is no flood of processes.
 const NOTIFY_EVERY: Duration = Duration::from_secs(1);
+/// What a home that begins in the chat has of its own: `listen` and the others then keep to what the chat does.
+const ASK_FIRST: &str = "# Who is new asks first, in the chat and everywhere else: \"accept\" lets them in as they come.\nstrangers = \"request\"\n";
 /// How often a passphrase may be mistyped.
 const TRIES: u32 = 3;
 
@@ -313,6 +315,9 @@ fn remember(settings: &Settings, given: &Given) {
     if !by_default && let Some(home) = settings.home.to_str() {
         text.push_str(&format!("home = {}\n", quoted(home)));
     }
+    if settings.strangers.is_none() {
+        text.push_str(ASK_FIRST);
+    }
     let write = |path: &Path| -> std::io::Result<()> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -345,6 +350,8 @@ async fn chat(start: Start, account: Account, events: TerminalEvents) -> Result<
     let manner = Manner {
         // They are shown by the interface, which knows what was seen.
         limit: 0,
+        // Somebody is there to decide.
+        strangers: start.settings.strangers.unwrap_or(Strangers::Request),
         ..start.manner()
     };
     let nudge = Arc::new(Notify::new());
@@ -424,6 +431,7 @@ impl Interface {
         let mut tick = tokio::time::interval(TICK);
         let mut stopped = signal(SignalKind::from_raw(signal_hook::consts::SIGTSTP))?;
         let (mut dirty, mut next_frame) = (true, Instant::now());
+        let mut fault = std::pin::pin!(fault());
         while !self.state.is_quitting() {
             if dirty && Instant::now() >= next_frame {
                 let state = &self.state;
@@ -433,6 +441,7 @@ impl Interface {
             let msg = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = &mut fault => break,
                 _ = stopped.recv() => {
                     self.screen.suspend()?;
                     dirty = true;
@@ -507,6 +516,21 @@ impl Interface {
         }
         Ok(())
     }
+}
+
+/// A fault of our own, for a test of what the terminal is like afterwards: debug builds panic at SIGUSR1, and others never.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "that is what it is for")]
+async fn fault() {
+    if let Ok(mut asked) = signal(SignalKind::user_defined1()) {
+        asked.recv().await;
+        panic!("a fault, asked for with SIGUSR1");
+    }
+}
+
+#[cfg(not(debug_assertions))]
+async fn fault() {
+    std::future::pending().await
 }
 
 fn of_terminal(event: TerminalEvent) -> Option<Msg> {
@@ -635,11 +659,13 @@ impl Connecting {
                 let _ = self.orders.send(Order::Us(Box::new(us)));
             }
             tokio::select! {
-                happening = session.next() => {
-                    if let Happening::Outgoing(entry) = happening? {
+                happening = session.next() => match happening? {
+                    Happening::Outgoing(entry) => {
                         self.tell(Msg::Progress(entry.id.to_string(), entry.state, problem(&entry))).await;
                     }
-                }
+                    Happening::File(entry) => self.tell(news(&entry)).await,
+                    _ => {}
+                },
                 () = self.nudge.notified() => session.carry()?,
                 () = self.stop.cancelled() => return Ok(()),
             }

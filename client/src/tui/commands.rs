@@ -36,16 +36,24 @@ pub enum Name {
     SearchAll,
     /// Reads a message whole.
     View,
-    /// Copies the last message of theirs.
+    /// Copies the chosen message, or the last one of theirs.
     Copy,
-    /// Answers their last message.
+    /// Answers the chosen message, or their last one.
     Reply,
-    /// Puts another text in place of our last one.
+    /// Puts another text in place of the chosen one, or of our last one.
     Edit,
-    /// Takes our last one back.
+    /// Takes the chosen one back, or our last one.
     Delete,
     /// How long messages stay.
     Expire,
+    /// Offers a file.
+    File,
+    /// Saves one.
+    Save,
+    /// Takes one back, or declines it.
+    Cancel,
+    /// All of them.
+    Files,
     /// Lets somebody in, and tells them when their messages arrive.
     Accept,
     /// Lets nothing of somebody in.
@@ -79,10 +87,12 @@ pub enum Takes {
     Person,
     /// Anything.
     Words,
+    /// A file on this machine.
+    Path,
 }
 
 /// A command, its name, what comes behind it, in words and to complete it, and what it does.
-pub const COMMANDS: [(Name, &str, &str, Takes, &str); 25] = [
+pub const COMMANDS: [(Name, &str, &str, Takes, &str); 29] = [
     (
         Name::To,
         "to",
@@ -137,35 +147,63 @@ pub const COMMANDS: [(Name, &str, &str, Takes, &str); 25] = [
         "view",
         "",
         Takes::Nothing,
-        "read the last long message whole",
+        "read the chosen, or the last long message whole",
     ),
     (
         Name::Copy,
         "copy",
         "",
         Takes::Nothing,
-        "copy their last message to the clipboard, where the terminal can",
+        "copy the chosen, or their last message",
     ),
     (
         Name::Reply,
         "reply",
         "TEXT",
         Takes::Words,
-        "answer their last message, with a quote of it",
+        "answer the chosen, or their last message",
     ),
     (
         Name::Edit,
         "edit",
         "TEXT",
         Takes::Words,
-        "put another text in place of your last message",
+        "edit the chosen, or your last message",
     ),
     (
         Name::Delete,
         "delete",
+        "[here]",
+        Takes::Nothing,
+        "ask to delete the chosen, or your last; here: no asking",
+    ),
+    (
+        Name::File,
+        "file",
+        "PATH",
+        Takes::Path,
+        "offer them a file; it goes while they fetch it",
+    ),
+    (
+        Name::Save,
+        "save",
+        "[NUMBER] [FOLDER]",
+        Takes::Nothing,
+        "save the chosen file, or their last one",
+    ),
+    (
+        Name::Cancel,
+        "cancel",
+        "[NUMBER]",
+        Takes::Nothing,
+        "take back or decline the chosen file, or the last",
+    ),
+    (
+        Name::Files,
+        "files",
         "",
         Takes::Nothing,
-        "ask to delete your last message; it is a request",
+        "all files, and how far they are",
     ),
     (
         Name::Expire,

@@ -1,30 +1,32 @@
 //! Does what the interface asks for, in the store, in a thread of its own: a disk that is slow stops no key.
 
+mod filing;
+mod shown;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use sealpost_core::{Content, IdentityKey, KeyBundle, MessageId, Realm, Timestamp, UserId};
+use sealpost_core::{Content, IdentityKey, MessageId, Realm, Timestamp, UserId};
 use sealpost_mqtt::Route;
 use tokio::sync::{Notify, mpsc};
 
-use super::state::{Change, Dealing, Effect, Hit, Level, Msg, Person, Trust};
+use self::filing::Filing;
+pub use self::filing::news;
+pub use self::shown::problem;
+use self::shown::{everybody, items, mark_of, words};
+use super::state::{Change, Dealing, Effect, Hit, Level, Msg, Which};
 use super::text::at_most;
-use super::transcript::{Item, PAGE};
 use crate::comparison::Comparison;
 use crate::contact::{self, Trusted, offered_identity};
 use crate::conversation::{
     self, ChangeError, DELETION_WARNING, LIFETIME_WARNING, Named, parse_lifetime,
 };
-use crate::event::readable;
 use crate::exit::{Code, Failure};
 use crate::outgoing::{enqueue, permit};
 use crate::search::Search;
-use crate::store::{
-    Contact, Edge, HistoryEntry, HistoryRange, Mark, Notify as Notified, OutboxEntry, Place,
-    SendState, Side, Store, StoreError,
-};
-use crate::terminal::{clean_line, clean_text};
+use crate::store::{Edge, HistoryRange, Mark, Place, SendState, Side, Store, StoreError};
+use crate::terminal::clean_line;
 use crate::trust_policy::TrustPolicy;
 use crate::{clock, their_link};
 
@@ -91,6 +93,9 @@ struct Work {
     version: u32,
     dirty: bool,
     search: Option<Searching>,
+    filing: Filing,
+    /// The newest message of who is talked to that the interface was told of, and what was the last of all that had come by then.
+    told_newest: Option<(Mark, i64)>,
 }
 
 struct Searching {
@@ -116,6 +121,8 @@ impl Desk {
             version: 0,
             dirty: true,
             search: None,
+            filing: Filing::default(),
+            told_newest: None,
         };
         while let Ok(()) = work.turn(orders) {}
     }
@@ -139,6 +146,7 @@ impl Work {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(Gone),
         }
+        self.finish_errands()?;
         let version = self.desk.store.data_version().unwrap_or(self.version);
         if version != self.version || self.dirty {
             (self.version, self.dirty) = (version, false);
@@ -168,6 +176,8 @@ impl Work {
         let newest = match &self.open {
             Some(user) => {
                 let items = items(store, user, Edge::End).map_err(of_store)?;
+                let theirs = items.iter().rev().find(|item| item.state.is_none());
+                self.told_newest = theirs.map(|item| (item.mark, last));
                 Some(Msg::Newest(user.clone(), items))
             }
             None => None,
@@ -208,12 +218,16 @@ impl Work {
             Effect::Shown(user, mark) => {
                 let receipt = self.desk.read_receipts;
                 let store = &mut self.desk.store;
-                // A number is a place in the order of arrival; `mark` has it where it is one of theirs that really came.
+                // A number is a place in the order of arrival; `mark` has it where it is one of theirs that really came. What came behind
+                // it and is part of another message, an edit or a deletion, was shown with that.
+                let number = match &self.told_newest {
+                    Some((newest, last)) if *newest == mark => (*last).max(mark.number),
+                    _ => mark.number,
+                };
                 if mark.kind == 1 {
-                    store
-                        .mark_shown_up_to(&user, mark.number, receipt)
+                    self.dirty |= store
+                        .mark_shown_up_to(&user, number, receipt)
                         .map_err(of_store)?;
-                    self.dirty = true;
                 }
                 None
             }
@@ -227,6 +241,11 @@ impl Work {
             Effect::Decide(user, fingerprint) => Some(self.decide(user, fingerprint.as_deref())?),
             Effect::Deal(user, how) => Some(self.deal(&user, how).map_err(Ok)?),
             Effect::Change(user, change) => self.change(&user, change).map_err(Ok)?,
+            Effect::Offer(user, path) => self.offer(user, &path).map_err(Ok)?,
+            Effect::Save(number, folder) => Some(self.save(number, folder).map_err(Ok)?),
+            Effect::Cancel(number) => Some(self.cancel(number).map_err(Ok)?),
+            Effect::Files => Some(self.files().map_err(of_store)?),
+            Effect::Paths(command, path) => Some(filing::paths(&command, &path)),
             Effect::Add(link) => {
                 let link = their_link::parse(&link).map_err(Ok)?;
                 let us = &self.desk.us;
@@ -322,22 +341,33 @@ impl Work {
 
     fn change(&mut self, user: &UserId, change: Change) -> Result<Option<Msg>, Failure> {
         let Desk { store, us, .. } = &mut self.desk;
-        let last = |store: &Store, ours| -> Result<Named, Failure> {
-            let named = conversation::last(store, user, ours)?;
+        let named = |store: &Store, which: Option<Which>, ours| -> Result<Named, Failure> {
+            let named = match which {
+                None => conversation::last(store, user, ours)?,
+                Some(Which { mine, id }) => MessageId::parse(&id).ok().map(|id| Named {
+                    partner: user.clone(),
+                    ours: mine,
+                    id,
+                }),
+            };
             named.ok_or_else(|| ChangeError::NotHere.into())
         };
         let said = |text: String| Some(Msg::Said(Level::Note, text));
         let (content, told) = match change {
-            Change::Reply(text) => {
-                let to = last(store, false)?;
+            Change::Reply(which, text) => {
+                let to = named(store, which, false)?;
                 (Some(conversation::answer(&us.user, &to, text)), None)
             }
-            Change::Edit(text) => {
-                let of = last(store, true)?;
+            Change::Edit(which, text) => {
+                let of = named(store, which, true)?;
                 (Some(conversation::edit(store, &of, text)?), None)
             }
-            Change::Delete => {
-                let of = last(store, true)?;
+            Change::Erase(which) => {
+                conversation::erase_here(store, &named(store, Some(which), false)?)?;
+                (None, said("It is gone here. Nobody is told.".to_owned()))
+            }
+            Change::Delete(which) => {
+                let of = named(store, which, true)?;
                 match conversation::delete(store, &of)? {
                     None => (
                         None,
@@ -520,135 +550,10 @@ impl Work {
     }
 }
 
-fn mark_of(place: Place, entry: &HistoryEntry) -> Mark {
-    let (kind, number) = match place {
-        Place::Imported(number) => (0, number),
-        Place::Received(number) => (1, number),
-        Place::Written(number) => (2, number),
-    };
-    Mark {
-        at: i64::try_from(entry.at().millis()).unwrap_or(i64::MAX),
-        kind,
-        number,
-    }
-}
-
 fn of_store(error: StoreError) -> Result<Failure, Gone> {
     Ok(error.into())
 }
 
 fn failed(failure: &Failure) -> Msg {
     Msg::Failed(clean_line(&failure.message), failure.hint.clone())
-}
-
-/// What a message says, clean.
-fn words(body: &[u8]) -> String {
-    let content = std::str::from_utf8(body)
-        .ok()
-        .and_then(|json| Content::parse(json).ok());
-    match content {
-        Some(content) => clean_text(&readable(&content)),
-        None => "[unreadable]".to_owned(),
-    }
-}
-
-fn items(store: &Store, with: &UserId, edge: Edge) -> Result<Vec<Item>, StoreError> {
-    let page = store.page(with, edge, PAGE)?;
-    page.into_iter()
-        .map(|(mark, entry)| item(store, mark, &entry))
-        .collect()
-}
-
-fn item(store: &Store, mark: Mark, entry: &HistoryEntry) -> Result<Item, StoreError> {
-    let (id, state, problem) = match &entry.side {
-        Side::Theirs { id, .. } => (id.to_string(), None, None),
-        Side::Ours(ours) => (ours.id.to_string(), Some(ours.state), problem(ours)),
-    };
-    let content = std::str::from_utf8(&entry.body)
-        .ok()
-        .and_then(|json| Content::parse(json).ok());
-    let quote = match &content {
-        Some(Content::Reply(reply)) => {
-            let quote = store.quote(entry.partner(), &reply.to)?;
-            Some(clean_line(
-                quote.as_deref().unwrap_or("a message that is not here"),
-            ))
-        }
-        _ => None,
-    };
-    Ok(Item {
-        mark,
-        id,
-        state,
-        problem,
-        at: entry.at(),
-        text: words(&entry.body),
-        imported: entry.imported,
-        quote,
-        edits: entry.revised.as_ref().map_or(0, |revised| revised.edits),
-        expires: entry.expires,
-    })
-}
-
-/// What keeps a message of ours, for people.
-#[must_use]
-pub fn problem(entry: &OutboxEntry) -> Option<(String, String)> {
-    let problem = entry.problem.as_ref()?;
-    Some((clean_line(&problem.message), problem.hint.clone()))
-}
-
-/// Contacts, and who is only written to.
-fn everybody(store: &Store) -> Result<Vec<Person>, StoreError> {
-    let mut people: Vec<Person> = store.contacts()?.iter().map(person).collect();
-    for partner in store.partners()? {
-        let at = people.iter().position(|person| person.user == partner.user);
-        let at = at.unwrap_or_else(|| {
-            people.push(Person::new(partner.user.clone()));
-            people.len() - 1
-        });
-        if let Some(person) = people.get_mut(at) {
-            (person.unread, person.last) = (partner.unshown, partner.last);
-        }
-    }
-    let now = clock::now();
-    for how in store.conversations()? {
-        let Some(person) = people.iter_mut().find(|person| person.user == how.partner) else {
-            continue;
-        };
-        person.muted = how.is_muted(now) || how.notify == Some(Notified::None);
-        if how.request {
-            person.trust = Trust::Asks;
-            person.asks = store.requested_beginning(&how.partner)?;
-        } else if how.blocked {
-            person.trust = Trust::Blocked;
-        }
-    }
-    Ok(people)
-}
-
-fn person(contact: &Contact) -> Person {
-    let offered = contact
-        .offered
-        .as_deref()
-        .and_then(|bundle| KeyBundle::parse(bundle).ok());
-    let trust = if contact.offered.is_some() {
-        Trust::Changed
-    } else if contact.is_suspended() {
-        Trust::Suspended
-    } else if contact.pin.verified {
-        Trust::Verified
-    } else {
-        Trust::Known
-    };
-    Person {
-        user: contact.user.clone(),
-        trust,
-        was_verified: contact.pin.verified,
-        fingerprint: Some(contact.pin.identity.fingerprint()),
-        offered: offered.map(|bundle| bundle.identity().fingerprint()),
-        unread: 0,
-        asks: None,
-        muted: false,
-        last: None,
-    }
 }

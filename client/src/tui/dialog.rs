@@ -4,7 +4,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use sealpost_core::UserId;
 
 use super::editor::Editor;
-use super::state::{Effect, Hit};
+use super::state::{Dealing, Effect, Hit};
 
 /// A dialog.
 #[derive(Debug, Clone)]
@@ -46,6 +46,19 @@ pub enum Dialog {
         /// Whether the known one was verified.
         was_verified: bool,
         /// `yes` or `no`.
+        field: Editor,
+        /// What was wrong.
+        problem: Option<String>,
+    },
+    /// Letting somebody in who is new.
+    Request {
+        /// Whom.
+        with: UserId,
+        /// The fingerprint of their keys.
+        fingerprint: String,
+        /// The beginning of what they wrote.
+        asks: String,
+        /// `yes` or `block`.
         field: Editor,
         /// What was wrong.
         problem: Option<String>,
@@ -147,6 +160,7 @@ impl Dialog {
             Dialog::Add { field, .. }
             | Dialog::Verify { field, .. }
             | Dialog::Trust { field, .. }
+            | Dialog::Request { field, .. }
             | Dialog::Search(Finder { field, .. }) => Some(field),
             Dialog::Text(_) | Dialog::Link { .. } => None,
         }
@@ -155,7 +169,9 @@ impl Dialog {
     /// Pasted text.
     pub fn paste(&mut self, text: &str) {
         match self {
-            Dialog::Add { problem, .. } | Dialog::Trust { problem, .. } => *problem = None,
+            Dialog::Add { problem, .. }
+            | Dialog::Trust { problem, .. }
+            | Dialog::Request { problem, .. } => *problem = None,
             Dialog::Verify { problem, .. } => *problem = None,
             _ => {}
         }
@@ -241,6 +257,32 @@ impl Dialog {
                         Done::Stay(Vec::new())
                     }
                 },
+                _ => {
+                    if edit(field, key) {
+                        *problem = None;
+                    }
+                    Done::Stay(Vec::new())
+                }
+            },
+            Dialog::Request {
+                with,
+                field,
+                problem,
+                ..
+            } => match key.code {
+                KeyCode::Enter => {
+                    let deal = |how| Done::Close(vec![Effect::Deal(with.clone(), how)]);
+                    match field.text().trim().to_lowercase().as_str() {
+                        "" => Done::Stay(Vec::new()),
+                        "y" | "yes" => deal(Dealing::Accept),
+                        "block" => deal(Dealing::Block),
+                        "n" | "no" => Done::Close(Vec::new()),
+                        _ => {
+                            *problem = Some("Type yes, block, or no: not now.".to_owned());
+                            Done::Stay(Vec::new())
+                        }
+                    }
+                }
                 _ => {
                     if edit(field, key) {
                         *problem = None;

@@ -8,14 +8,16 @@ use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 
 pub(super) use self::dialogs::{Page as DialogPage, frame as dialog_frame};
-use super::commands::completions;
+use super::commands::{Completion, completions};
 use super::keys::Action;
 use super::state::{Connection, Level, State, Trust};
-use super::text::{cut, fit, width, wrap};
-use super::transcript::{Row, Words};
+use super::text::{at_most, cut, fit, width, wrap};
+use super::transcript::{Row, Transcript, Words, time};
 
 /// How many completions are shown over the input.
 const MAX_COMPLETIONS: usize = 8;
+/// How much of the chosen message is cut to the room over the input, in bytes.
+const MAX_CHOSEN: usize = 400;
 
 /// Draws everything.
 pub fn draw(state: &State, frame: &mut Frame<'_>) {
@@ -39,6 +41,7 @@ pub fn draw(state: &State, frame: &mut Frame<'_>) {
             put(buffer, column, over, line, state.theme.line);
         }
         below(state, areas.conversation, over, buffer);
+        chosen(state, areas.conversation, over, buffer);
     }
     let cursor = input(state, areas.input, buffer);
     completing(state, areas.conversation, areas.input, buffer);
@@ -168,8 +171,7 @@ fn empty(state: &State, area: Rect, buffer: &mut Buffer) {
             Some(Trust::Asks) => {
                 let asked = state.partner().and_then(|person| person.asks.clone());
                 format!(
-                    "{user} is new and has written to you:\n\n    {}\n\n/accept lets them in and tells them that their messages arrive; \
-                     /block drops what they send, and tells them nothing.",
+                    "{user} is new and has written to you:\n\n    {}\n\nEnter: let them in, or not. They learn nothing so far.",
                     asked.unwrap_or_default()
                 )
             }
@@ -237,6 +239,7 @@ fn conversation(state: &State, area: Rect, gutter: u16, buffer: &mut Buffer) {
                 mine,
                 text,
                 words,
+                chosen,
             } => {
                 if let Some((time, sent)) = head {
                     let (name, style) = match mine {
@@ -259,8 +262,20 @@ fn conversation(state: &State, area: Rect, gutter: u16, buffer: &mut Buffer) {
                 let style = match words {
                     Words::Text => theme.text,
                     Words::Quote | Words::Remark => theme.dim,
+                    Words::Action => theme.attention,
                     Words::Problem => theme.bad,
                 };
+                if chosen {
+                    let mark = theme.sign("▌", "|");
+                    line(
+                        buffer,
+                        area,
+                        row,
+                        gutter.saturating_sub(1),
+                        mark,
+                        theme.attention,
+                    );
+                }
                 line(buffer, area, row, gutter, &text, style);
             }
         }
@@ -306,6 +321,23 @@ fn below(state: &State, conversation: Rect, row: u16, buffer: &mut Buffer) {
     );
 }
 
+/// Which message is chosen, at the left: it may be out of sight.
+fn chosen(state: &State, conversation: Rect, row: u16, buffer: &mut Buffer) {
+    let Some(item) = state.transcript().and_then(Transcript::chosen) else {
+        return;
+    };
+    let name = match item.state {
+        Some(_) => state.me.user.as_str(),
+        None => state.open.as_ref().map_or("", |user| user.as_str()),
+    };
+    let words = item.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let begun = at_most(&words, MAX_CHOSEN);
+    let text = format!("{} {name}: {begun}", time(item.at, &state.zone));
+    let room = usize::from(conversation.width / 2);
+    let text = format!(" {} (Esc) ", cut(&text, room));
+    put(buffer, conversation.x, row, &text, state.theme.attention);
+}
+
 fn notice(state: &State, area: Rect, buffer: &mut Buffer) {
     let Some(said) = &state.notice else {
         return;
@@ -316,15 +348,20 @@ fn notice(state: &State, area: Rect, buffer: &mut Buffer) {
         Level::Problem => theme.bad,
         Level::Alarm => theme.alarm,
     };
-    let text = said.text.replace('\n', " ");
-    let log = state.preferences.keys.first(Action::Log);
-    let text = if width(&text) + 1 > usize::from(area.width) {
-        let room = usize::from(area.width).saturating_sub(width(&log) + 4);
-        format!("{} ({log})", cut(&text, room))
-    } else {
-        text
-    };
-    line(buffer, area, 0, 0, &text, style);
+    let room = usize::from(area.width);
+    let lines = wrap(&said.text, room);
+    let whole = lines.len() <= usize::from(area.height);
+    for (row, text) in (0..area.height).zip(&lines) {
+        if row + 1 < area.height || whole {
+            line(buffer, area, row, 0, text, style);
+            continue;
+        }
+        // What has no room is in the log.
+        let log = state.preferences.keys.first(Action::Log);
+        let rest = lines.get(usize::from(row)..).unwrap_or_default().join(" ");
+        let rest = cut(&rest, room.saturating_sub(width(&log) + 4));
+        line(buffer, area, row, 0, &format!("{rest} ({log})"), style);
+    }
 }
 
 fn input(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Position> {
@@ -339,7 +376,7 @@ fn input(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Position> {
                 "NOTHING OF {} IS OPENED ANY MORE. Enter: decide",
                 person.user
             ),
-            Trust::Asks => format!("{} ASKS TO BE LET IN. /accept, or /block", person.user),
+            Trust::Asks => format!("{} ASKS TO BE LET IN. Enter: decide", person.user),
             Trust::Blocked => format!("You have blocked {}. /unblock", person.user),
             _ => format!("THE IDENTITY OF {} HAS CHANGED. Enter: decide", person.user),
         };
@@ -372,7 +409,15 @@ fn input(state: &State, area: Rect, buffer: &mut Buffer) -> Option<Position> {
 fn completing(state: &State, conversation: Rect, input: Rect, buffer: &mut Buffer) {
     let typed = state.input().text();
     let people = state.people.iter().map(|person| &person.user);
-    let all = completions(typed, people);
+    let mut all = completions(typed, people);
+    if let Some((_, paths)) = state.paths.as_ref().filter(|(begun, _)| begun == typed) {
+        // The folder that they are in is what was typed.
+        let folder = typed.rfind(['/', ' ']).map_or(0, |at| at + 1);
+        all.extend(paths.iter().map(|path| Completion {
+            text: path.get(folder..).unwrap_or(path).to_owned(),
+            about: String::new(),
+        }));
+    }
     let exact = matches!(all.as_slice(), [only] if only.text.trim_end() == typed.trim_end());
     if all.is_empty() || exact && all.iter().all(|c| c.about.is_empty()) || conversation.height < 3
     {

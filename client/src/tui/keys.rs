@@ -39,6 +39,14 @@ pub enum Action {
     Top,
     /// To its end.
     Bottom,
+    /// Chooses the message above, for the commands about one.
+    ChooseAbove,
+    /// Chooses the message below.
+    ChooseBelow,
+    /// Answers the chosen message.
+    Reply,
+    /// Edits the chosen message.
+    Edit,
     /// What was said beside the messages.
     Log,
     /// Draws everything again.
@@ -50,7 +58,7 @@ pub enum Action {
 }
 
 /// An action, its name in the configuration file, its keys by default, and what it does in a few words.
-pub const ACTIONS: [(Action, &str, &[&str], &str); 20] = [
+pub const ACTIONS: [(Action, &str, &[&str], &str); 24] = [
     (Action::Send, "send", &["enter"], "send"),
     (
         Action::Newline,
@@ -91,6 +99,30 @@ pub const ACTIONS: [(Action, &str, &[&str], &str); 20] = [
     (Action::PageDown, "page_down", &["pagedown"], "on in it"),
     (Action::Top, "top", &["ctrl-home"], "to its beginning"),
     (Action::Bottom, "bottom", &["ctrl-end"], "to its end"),
+    (
+        Action::ChooseAbove,
+        "choose_above",
+        &["ctrl-up", "alt-k"],
+        "choose a message; then Up and Down",
+    ),
+    (
+        Action::ChooseBelow,
+        "choose_below",
+        &["ctrl-down", "alt-j"],
+        "the one below; Esc: none",
+    ),
+    (
+        Action::Reply,
+        "reply",
+        &["alt-r"],
+        "answer the chosen, or their last",
+    ),
+    (
+        Action::Edit,
+        "edit",
+        &["alt-e"],
+        "edit the chosen, or your last",
+    ),
     (Action::Search, "search", &["ctrl-f"], "search"),
     (Action::Help, "help", &["f1"], "this help"),
     (

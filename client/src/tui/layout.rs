@@ -3,6 +3,7 @@
 use ratatui::layout::Rect;
 
 use super::state::State;
+use super::text::wrap;
 
 /// From this width on, the list of people is beside the conversation.
 const WIDE: u16 = 60;
@@ -10,6 +11,8 @@ const WIDE: u16 = 60;
 const PEOPLE: u16 = 22;
 /// The highest that the input becomes.
 const INPUT: u16 = 8;
+/// The highest that what was said last becomes.
+const NOTICE: u16 = 4;
 /// From this width on, messages have time and name before them.
 const GUTTER: u16 = 40;
 /// The longest name before a message; a longer one is cut.
@@ -76,10 +79,13 @@ impl Areas {
         let input = take(rows.clamp(1, INPUT.min((height / 3).max(1))));
         let head = if height >= 6 { take(1) } else { 0 };
         let line = if height >= 8 { take(1) } else { 0 };
-        let notice = if state.notice.is_some() && height >= 5 {
-            take(1)
-        } else {
-            0
+        let notice = match &state.notice {
+            Some(said) if height >= 5 => {
+                let lines = wrap(&said.text, usize::from(main)).len();
+                let most = NOTICE.min((height / 4).max(1));
+                take(u16::try_from(lines).unwrap_or(NOTICE).clamp(1, most))
+            }
+            _ => 0,
         };
         let conversation = if only_list && people == width {
             0

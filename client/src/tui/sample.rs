@@ -4,11 +4,12 @@ use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use sealpost_core::{Timestamp, UserId};
 
+use super::attachment::Attachment;
 use super::keys::{Key, Keys};
 use super::state::{Connection, Effect, Me, Msg, Person, Preferences, State, Trust};
 use super::theme::{Ability, ThemeName};
 use super::transcript::Item;
-use crate::store::{Mark, SendState};
+use crate::store::{FileState, Mark, SendState};
 
 /// 2023-11-14 22:13:20 UTC.
 pub(super) const NOON: i64 = 1_700_000_000_000;
@@ -53,6 +54,22 @@ pub(super) fn item(number: i64, state: Option<SendState>, text: &str) -> Item {
         quote: None,
         edits: 0,
         expires: None,
+        file: None,
+    }
+}
+
+/// A file of 200 kB.
+pub(super) fn attachment(number: i64, ours: bool, state: FileState) -> Attachment {
+    Attachment {
+        number,
+        ours,
+        name: if ours { "tickets.pdf" } else { "plans.pdf" }.to_owned(),
+        size: 200_000,
+        done: 0,
+        state,
+        cause: None,
+        asked: false,
+        place: None,
     }
 }
 

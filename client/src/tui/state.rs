@@ -6,13 +6,14 @@ use jiff::tz::TimeZone;
 use ratatui::crossterm::event::KeyEvent;
 use sealpost_core::{Timestamp, UserId};
 
+use super::attachment::Attachment;
 use super::dialog::Dialog;
 use super::editor::Editor;
 use super::keys::Keys;
 use super::layout::Areas;
 use super::theme::{Ability, Theme, ThemeName};
 use super::transcript::{Form, Item, Transcript};
-use crate::store::{Edge, Mark, SendState};
+use crate::store::{Edge, FileCause, FileState, Mark, Notify, SendState};
 
 /// How many lines of what was said are kept.
 const MAX_LOG: usize = 500;
@@ -85,6 +86,8 @@ pub struct Person {
     pub asks: Option<String>,
     /// Whether nobody is told when a message comes.
     pub muted: bool,
+    /// What is told of one, where that is not as for everybody.
+    pub notify: Option<Notify>,
     /// When something came or was written last.
     pub last: Option<Timestamp>,
 }
@@ -102,6 +105,7 @@ impl Person {
             unread: 0,
             asks: None,
             muted: false,
+            notify: None,
             last: None,
         }
     }
@@ -203,6 +207,12 @@ pub enum Msg {
     Around(UserId, Mark, Vec<Item>),
     /// A message of ours got further.
     Progress(String, SendState, Option<(String, String)>),
+    /// A file of somebody's, or of ours for them, got further; the message that offers it.
+    File(UserId, String, Attachment),
+    /// All files, to be read.
+    Files(String),
+    /// How a path, which stands behind this, could go on.
+    Paths(String, Vec<String>),
     /// A message came.
     Arrived(UserId, String),
     /// The connection.
@@ -252,15 +262,26 @@ pub enum Dealing {
     Unmute,
 }
 
-/// What is to become of messages.
+/// A message of a conversation, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Which {
+    /// Whether it is ours.
+    pub mine: bool,
+    /// Its id.
+    pub id: String,
+}
+
+/// What is to become of messages; where none is named, of the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Answers their last one.
-    Reply(String),
-    /// Puts another text in place of our last one.
-    Edit(String),
-    /// Takes our last one back.
-    Delete,
+    /// Answers one of theirs or ours.
+    Reply(Option<Which>, String),
+    /// Puts another text in place of one of ours.
+    Edit(Option<Which>, String),
+    /// Takes one of ours back.
+    Delete(Option<Which>),
+    /// Removes one, ours or theirs, from this history alone.
+    Erase(Which),
     /// From now on they disappear after this time, or `off`.
     Expire(String),
 }
@@ -290,6 +311,16 @@ pub enum Effect {
     Deal(UserId, Dealing),
     /// Answers, changes or takes back a message, or sets how long they stay.
     Change(UserId, Change),
+    /// Offers them the file of this path, as it was typed.
+    Offer(UserId, String),
+    /// Saves a file, or fetches it first; into this folder, as it was typed.
+    Save(i64, Option<String>),
+    /// Takes a file back, declines it, or throws it away.
+    Cancel(i64),
+    /// Lists all files.
+    Files,
+    /// Says how a path could go on, which stands behind this.
+    Paths(String, String),
     /// Adds somebody by link.
     Add(String),
     /// Shows our link.
@@ -368,6 +399,10 @@ pub struct State {
     pub log: VecDeque<Said>,
     /// The last of it, until it was seen.
     pub notice: Option<Said>,
+    /// What was typed, and what it could become: paths, of which only the disk knows.
+    pub(super) paths: Option<(String, Vec<String>)>,
+    /// How far files were when it was said last.
+    pub(super) files: BTreeMap<i64, (FileState, Option<FileCause>)>,
     /// What is in front of everything.
     pub dialog: Option<Dialog>,
     pub(super) search: u64,
@@ -407,6 +442,8 @@ impl State {
             past_at: None,
             log: VecDeque::new(),
             notice: None,
+            paths: None,
+            files: BTreeMap::new(),
             dialog: None,
             search: 0,
             quitting: false,
@@ -471,6 +508,7 @@ impl State {
             room: usize::from(areas.text_width()),
             height: usize::from(areas.conversation.height),
             zone: self.zone.clone(),
+            unicode: self.theme.unicode,
         }
     }
 

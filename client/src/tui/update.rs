@@ -1,5 +1,7 @@
 //! What a message changes, and what is to be done about it.
 
+mod command;
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use sealpost_core::UserId;
 
@@ -7,17 +9,21 @@ use super::commands::{Line, Name, completions};
 use super::dialog::{Dialog, Done, Finder, edit};
 use super::help::help;
 use super::keys::Action;
-use super::state::{Change, Connection, Dealing, Effect, Level, Msg, Person, Said, State, Trust};
+use super::state::{
+    Change, Connection, Dealing, Effect, Level, Msg, Person, Said, State, Trust, Which,
+};
 use super::text::at_most;
 use super::theme::{Theme, ThemeName};
-use super::transcript::{Lack, MAX_ROWS, Transcript, day, time};
-use crate::store::Edge;
+use super::transcript::{Item, Lack, MAX_ROWS, Transcript, day, time};
+use crate::store::{Edge, Notify};
 use crate::terminal::clean_line;
 
 /// How many sent texts the up key brings back.
 const MAX_PAST: usize = 100;
 /// How long something said stays in sight, in milliseconds. An alarm stays until the log was opened.
 const NOTICE_MILLIS: u64 = 12_000;
+/// Of how many files it is remembered what was said of them last.
+const MAX_FILES: usize = 1_000;
 /// How much of a message a notification has, in bytes.
 const MAX_NOTIFIED: usize = 200;
 
@@ -76,6 +82,29 @@ impl State {
                 for transcript in self.transcripts.values_mut() {
                     transcript.progress(&id, state, problem.clone());
                 }
+                Vec::new()
+            }
+            Msg::File(with, id, file) => {
+                if let Some(transcript) = self.transcripts.get_mut(&with) {
+                    transcript.file(&id, &file);
+                }
+                let how = (file.state, file.cause);
+                if self.files.insert(file.number, how) != Some(how)
+                    && let Some(news) = file.news(with.as_str())
+                {
+                    self.say(Level::Note, news);
+                }
+                while self.files.len() > MAX_FILES {
+                    self.files.pop_first();
+                }
+                Vec::new()
+            }
+            Msg::Files(text) => {
+                self.dialog = Some(Dialog::text("Files", text));
+                Vec::new()
+            }
+            Msg::Paths(typed, paths) => {
+                self.complete_path(&typed, paths);
                 Vec::new()
             }
             Msg::Arrived(from, text) => self.arrived(&from, &text),
@@ -220,8 +249,25 @@ impl State {
             })
             .map(|person| Person::new(person.user.clone()))
             .collect();
+        let mut effects = Vec::new();
         for person in &people {
             let before = self.person(&person.user).map(|before| before.trust);
+            if person.trust == Trust::Asks && before != Some(Trust::Asks) {
+                self.say(
+                    Level::Note,
+                    format!(
+                        "{} is new and asks to be let in. Open the conversation to decide.",
+                        person.user
+                    ),
+                );
+                // Who has asked before the start was told of then.
+                if self.people_known {
+                    effects.push(Effect::Notify(
+                        person.user.to_string(),
+                        "is new and asks to be let in".to_owned(),
+                    ));
+                }
+            }
             if person.trust.is_in_doubt() && before.is_none_or(|before| !before.is_in_doubt()) {
                 let what = match person.trust {
                     Trust::Suspended => {
@@ -246,7 +292,14 @@ impl State {
                 self.dialog = None;
             }
         }
-        Vec::new()
+        if let Some(Dialog::Request { with, .. }) = &self.dialog
+            && self
+                .person(with)
+                .is_none_or(|person| person.trust != Trust::Asks)
+        {
+            self.dialog = None;
+        }
+        effects
     }
 
     fn arrived(&mut self, from: &UserId, text: &str) -> Vec<Effect> {
@@ -259,7 +312,11 @@ impl State {
         if before_eyes {
             return Vec::new();
         }
-        let words = if self.preferences.notify_text {
+        let wanted = self.person(from).and_then(|person| person.notify);
+        let whole = wanted.map_or(self.preferences.notify_text, |wanted| {
+            wanted == Notify::Full
+        });
+        let words = if whole {
             at_most(&clean_line(text), MAX_NOTIFIED).to_owned()
         } else {
             "a new message".to_owned()
@@ -358,10 +415,7 @@ impl State {
                 }
                 Vec::new()
             }
-            Action::Complete => {
-                self.complete();
-                Vec::new()
-            }
+            Action::Complete => self.complete(),
             Action::NextPerson => self.step(1),
             Action::PreviousPerson => self.step(-1),
             Action::NextUnread => {
@@ -394,6 +448,24 @@ impl State {
                     _ => Vec::new(),
                 }
             }
+            Action::ChooseAbove => {
+                let form = self.form();
+                let lack = self
+                    .transcript_mut()
+                    .and_then(|transcript| transcript.choose_above(&form));
+                self.load(lack)
+            }
+            Action::ChooseBelow => {
+                let form = self.form();
+                let lack = self
+                    .transcript_mut()
+                    .and_then(|transcript| transcript.choose_below(&form));
+                self.load(lack)
+            }
+            Action::Reply => self.begin("/reply "),
+            // What is being written is not thrown away.
+            Action::Edit if !self.input().is_empty() => self.begin("/edit "),
+            Action::Edit => self.command(Name::Edit, ""),
             Action::Help => self.command(Name::Help, ""),
             Action::Add => self.command(Name::Add, ""),
             Action::Verify => self.command(Name::Verify, ""),
@@ -412,6 +484,13 @@ impl State {
     fn type_key(&mut self, key: &KeyEvent) -> Vec<Effect> {
         let room = usize::from(self.areas().input.width).max(1);
         match key.code {
+            // What is chosen is moved on with the plain keys, while nothing is typed.
+            KeyCode::Up if self.has_chosen() && self.input().is_empty() => {
+                return self.act(Action::ChooseAbove);
+            }
+            KeyCode::Down if self.has_chosen() && self.input().is_empty() => {
+                return self.act(Action::ChooseBelow);
+            }
             KeyCode::Up => {
                 if !self.input_mut().up(room) {
                     self.recall(1);
@@ -422,7 +501,11 @@ impl State {
                     self.recall(-1);
                 }
             }
-            KeyCode::Esc => self.notice = None,
+            KeyCode::Esc => {
+                if !self.choose_none() {
+                    self.notice = None;
+                }
+            }
             KeyCode::Char(c)
                 if self.is_blocked()
                     && self.input().is_empty()
@@ -451,7 +534,7 @@ impl State {
             Trust::Asks => {
                 self.say(
                     Level::Note,
-                    format!("{name} asks to be let in: /accept, or /block."),
+                    format!("{name} asks to be let in: press Enter on the empty line to decide."),
                 );
                 return;
             }
@@ -489,27 +572,69 @@ impl State {
         }
     }
 
-    fn complete(&mut self) {
+    fn has_chosen(&self) -> bool {
+        self.transcript()
+            .is_some_and(|transcript| transcript.chosen().is_some())
+    }
+
+    fn choose_none(&mut self) -> bool {
+        self.transcript_mut().is_some_and(Transcript::choose_none)
+    }
+
+    /// Puts a command before what is typed.
+    fn begin(&mut self, command: &str) -> Vec<Effect> {
+        if self.is_blocked() {
+            self.say_blocked();
+        } else if !self.input().text().starts_with('/') {
+            let text = format!("{command}{}", self.input().text());
+            self.input_mut().set(&text);
+        }
+        Vec::new()
+    }
+
+    fn complete(&mut self) -> Vec<Effect> {
         let typed = self.input().before().to_owned();
         if typed.len() < self.input().text().len() {
-            return;
+            return Vec::new();
+        }
+        if let Line::Command(Name::File, _) = Line::parse(&typed)
+            && let Some((command, path)) = typed.split_once(' ')
+        {
+            return vec![Effect::Paths(
+                format!("{command} "),
+                path.trim_start().to_owned(),
+            )];
         }
         let people = self.people.iter().map(|person| &person.user);
         let texts: Vec<String> = completions(&typed, people)
             .into_iter()
             .map(|c| c.text)
             .collect();
-        let common = match texts.as_slice() {
+        self.put_completion(&typed, &texts);
+        Vec::new()
+    }
+
+    /// What the disk has, if that is still what is typed.
+    fn complete_path(&mut self, typed: &str, paths: Vec<String>) {
+        if self.input().text() != typed {
+            return;
+        }
+        if paths.is_empty() {
+            self.say(Level::Note, "There is no such file.");
+            return;
+        }
+        let common = common(&paths);
+        if common.len() > typed.len() {
+            self.input_mut().set(&common);
+        }
+        self.paths = (paths.len() > 1).then(|| (self.input().text().to_owned(), paths));
+    }
+
+    fn put_completion(&mut self, typed: &str, texts: &[String]) {
+        let common = match texts {
             [] => return,
             [one] => one.clone(),
-            [first, others @ ..] => {
-                let mut end = first.len();
-                for other in others {
-                    let same = first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b);
-                    end = end.min(same.count());
-                }
-                first.get(..end).unwrap_or_default().to_owned()
-            }
+            several => common(several),
         };
         if common.len() > typed.len() {
             self.input_mut().set(&common);
@@ -586,14 +711,15 @@ impl State {
     fn enter(&mut self) -> Vec<Effect> {
         let line = Line::parse(self.input().text());
         if self.is_blocked() && matches!(line, Line::Empty | Line::Message(_)) {
-            if !self
-                .partner()
-                .is_some_and(|person| person.trust.is_in_doubt())
-            {
-                self.say_blocked();
-                return Vec::new();
-            }
-            return self.command(Name::Trust, "");
+            let trust = self.partner().map(|person| person.trust);
+            return match trust {
+                Some(Trust::Asks) => self.ask_about_request(),
+                Some(trust) if trust.is_in_doubt() => self.command(Name::Trust, ""),
+                _ => {
+                    self.say_blocked();
+                    Vec::new()
+                }
+            };
         }
         let text = match line {
             // On a narrow terminal without a conversation, the first of the list.
@@ -628,6 +754,7 @@ impl State {
             return Vec::new();
         };
         self.remember();
+        self.choose_none();
         let mut effects = vec![Effect::Send(user, text)];
         effects.extend(self.act(Action::Bottom));
         effects
@@ -642,208 +769,19 @@ impl State {
             self.past.truncate(MAX_PAST);
         }
     }
+}
 
-    /// Whom a command is about: who is named, or who is talked to.
-    fn about(&mut self, name: &str) -> Option<UserId> {
-        if name.is_empty() {
-            if self.open.is_none() {
-                self.say(
-                    Level::Problem,
-                    "With whom? Name somebody, or open a conversation first.",
-                );
-            }
-            return self.open.clone();
-        }
-        match UserId::parse(name) {
-            Ok(user) if user == self.me.user => {
-                self.say(Level::Problem, "That is you. Name somebody else.");
-                None
-            }
-            Ok(user) => Some(user),
-            Err(error) => {
-                self.say(
-                    Level::Problem,
-                    format!("{} is no user name: {error}", clean_line(name)),
-                );
-                None
-            }
-        }
+/// What several texts begin with.
+fn common(texts: &[String]) -> String {
+    let Some((first, others)) = texts.split_first() else {
+        return String::new();
+    };
+    let mut end = first.len();
+    for other in others {
+        let same = first.chars().zip(other.chars()).take_while(|(a, b)| a == b);
+        end = end.min(same.map(|(character, _)| character.len_utf8()).sum());
     }
-
-    fn deal(&mut self, name: &str, how: Dealing) -> Vec<Effect> {
-        let about = self.about(name);
-        about
-            .map(|user| Effect::Deal(user, how))
-            .into_iter()
-            .collect()
-    }
-
-    fn change(&mut self, words: &str, change: Change) -> Vec<Effect> {
-        let Some(user) = self.about("") else {
-            return Vec::new();
-        };
-        if self.is_blocked() {
-            self.say_blocked();
-            return Vec::new();
-        }
-        if words.is_empty() {
-            self.say(
-                Level::Problem,
-                "Something must stand behind it: /help has what.",
-            );
-            return Vec::new();
-        }
-        vec![Effect::Change(user, change)]
-    }
-
-    fn command(&mut self, name: Name, rest: &str) -> Vec<Effect> {
-        match name {
-            Name::Help => {
-                self.dialog = Some(Dialog::text(
-                    "Help",
-                    help(&self.preferences.keys, &self.theme),
-                ))
-            }
-            Name::To => {
-                let (who, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-                let Some(user) = self.about(who) else {
-                    return Vec::new();
-                };
-                let mut effects = self.open(user.clone());
-                if !text.trim().is_empty() {
-                    if self.is_blocked() {
-                        self.say_blocked();
-                    } else {
-                        effects.push(Effect::Send(user, text.trim().to_owned()));
-                    }
-                }
-                return effects;
-            }
-            Name::Add => {
-                self.dialog = Some(Dialog::Add {
-                    field: super::editor::Editor::of(rest),
-                    problem: None,
-                });
-                if !rest.is_empty() {
-                    let enter = KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE);
-                    return self.dialog_key(&enter);
-                }
-            }
-            Name::Verify => {
-                let Some(user) = self.about(rest) else {
-                    return Vec::new();
-                };
-                return match self.person(&user) {
-                    Some(person) if person.trust.is_in_doubt() => self.command(Name::Trust, rest),
-                    _ => vec![Effect::Compare(user)],
-                };
-            }
-            Name::Trust => {
-                let Some(user) = self.about(rest) else {
-                    return Vec::new();
-                };
-                let person = self
-                    .person(&user)
-                    .filter(|person| person.trust.is_in_doubt());
-                let Some(person) = person else {
-                    self.say(
-                        Level::Note,
-                        format!("Nothing to decide: {user} is who they were."),
-                    );
-                    return Vec::new();
-                };
-                self.dialog = Some(Dialog::Trust {
-                    with: user,
-                    known: person.fingerprint.clone().unwrap_or_default(),
-                    offered: person.offered.clone(),
-                    was_verified: person.was_verified,
-                    field: super::editor::Editor::default(),
-                    problem: None,
-                });
-            }
-            Name::Invite => return vec![Effect::OwnLink],
-            Name::Search | Name::SearchAll => {
-                let with = match name {
-                    Name::Search => self.open.clone(),
-                    _ => None,
-                };
-                self.dialog = Some(Dialog::Search(Finder::new(with, rest)));
-                if !rest.is_empty() {
-                    let enter = KeyEvent::new(KeyCode::Enter, KeyModifiers::NONE);
-                    return self.dialog_key(&enter);
-                }
-            }
-            Name::View => {
-                let room = self.form().room;
-                let long = self.transcript().and_then(|transcript| {
-                    let mut long = transcript.items().rev();
-                    long.find(|item| super::text::wrap(&item.text, room).len() > MAX_ROWS)
-                });
-                match long {
-                    Some(item) => {
-                        let title =
-                            format!("{} {}", day(item.at, &self.zone), time(item.at, &self.zone));
-                        self.dialog = Some(Dialog::text(&title, item.text.clone()));
-                    }
-                    None => self.say(Level::Note, "No message here is too long to be shown."),
-                }
-            }
-            Name::Copy => {
-                let last = self.transcript().and_then(|transcript| {
-                    transcript.items().rev().find(|item| item.state.is_none())
-                });
-                return last
-                    .map(|item| Effect::Copy(item.text.clone()))
-                    .into_iter()
-                    .collect();
-            }
-            Name::Accept => return self.deal(rest, Dealing::Accept),
-            Name::Block => return self.deal(rest, Dealing::Block),
-            Name::Unblock => return self.deal(rest, Dealing::Unblock),
-            Name::Mute => return self.deal(rest, Dealing::Mute),
-            Name::Unmute => return self.deal(rest, Dealing::Unmute),
-            Name::Reply => return self.change(rest, Change::Reply(rest.to_owned())),
-            Name::Edit => return self.change(rest, Change::Edit(rest.to_owned())),
-            Name::Delete => return self.change("-", Change::Delete),
-            Name::Expire => return self.change(rest, Change::Expire(rest.to_owned())),
-            Name::Retry => return self.about("").map(Effect::Retry).into_iter().collect(),
-            Name::Drop => return self.about("").map(Effect::Drop).into_iter().collect(),
-            Name::Log => {
-                let lines = self.log.iter().rev().map(|said| {
-                    let mark = match said.level {
-                        Level::Note => "",
-                        Level::Problem => "! ",
-                        Level::Alarm => "ALARM: ",
-                    };
-                    format!(
-                        "{} {}  {mark}{}",
-                        day(said.at, &self.zone),
-                        time(said.at, &self.zone),
-                        said.text
-                    )
-                });
-                let mut text = lines.collect::<Vec<_>>().join("\n");
-                if text.is_empty() {
-                    text = "Nothing was said yet.".to_owned();
-                }
-                self.notice = None;
-                self.dialog = Some(Dialog::text("What was said, newest first", text));
-            }
-            Name::People => return self.act(Action::People),
-            Name::Theme => match ThemeName::parse(rest) {
-                Some(theme) => {
-                    self.preferences.theme = theme;
-                    self.theme = Theme::of(theme, self.ability);
-                }
-                None => self.say(
-                    Level::Problem,
-                    format!("The themes are {}.", ThemeName::NAMES.join(", ")),
-                ),
-            },
-            Name::Quit => return self.quit(),
-        }
-        Vec::new()
-    }
+    first.get(..end).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

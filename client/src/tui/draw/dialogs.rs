@@ -7,6 +7,7 @@ use ratatui::widgets::{Clear, Widget};
 
 use super::super::dialog::{Dialog, Finder};
 use super::super::editor::Editor;
+use super::super::keys::Action;
 use super::super::state::State;
 use super::super::text::{cut, fit, width, wrap};
 use super::super::theme::Theme;
@@ -153,6 +154,41 @@ pub(super) fn draw(state: &State, dialog: &Dialog, buffer: &mut Buffer) -> Optio
                 page.words(problem, theme.bad);
             }
             foot_line(theme, buffer, area, "Enter answers; Esc leaves it blocked");
+            cursor
+        }
+        Dialog::Request {
+            with,
+            fingerprint,
+            asks,
+            field,
+            problem,
+        } => {
+            let area = frame(theme, buffer, &format!("{with} asks to be let in"), 76, 20);
+            let mut page = Page::new(theme, buffer, area);
+            page.words(
+                &format!("{with} is new and has written to you:"),
+                theme.text,
+            );
+            page.gap();
+            page.words(asks, theme.attention);
+            page.gap();
+            page.words(&format!("Keys: {fingerprint}"), theme.dim);
+            page.gap();
+            page.words(
+                &format!(
+                    "{with} learns nothing of it so far. Let in, {with} learns that messages arrive; their keys are then known and not \
+                     verified ({}). Blocked, what {with} sends is dropped.
+
+Let {with} in? Type yes, or block, or no: not now.",
+                    state.preferences.keys.first(Action::Verify)
+                ),
+                theme.text,
+            );
+            let cursor = page.field(field, "> ");
+            if let Some(problem) = problem {
+                page.words(problem, theme.bad);
+            }
+            foot_line(theme, buffer, area, "Enter answers; Esc: later");
             cursor
         }
         Dialog::Link {

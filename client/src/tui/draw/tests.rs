@@ -1,11 +1,13 @@
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
-use super::super::sample::{item, line as type_line, press, state, talking, user};
+use super::super::sample::{
+    attachment, item, line as type_line, person, press, state, talking, user,
+};
 use super::super::state::{Hit, Msg};
 use super::super::theme::{Ability, ThemeName};
 use super::*;
-use crate::store::{Mark, SendState};
+use crate::store::{FileCause, FileState, Mark, SendState};
 
 fn drawn(state: &State) -> Buffer {
     let (columns, rows) = state.size;
@@ -129,6 +131,90 @@ fn verifying() {
 }
 
 #[test]
+fn files_and_how_far_they_are() {
+    let mut state = talking(Trust::Verified);
+    let file = |at: i64, number, ours, state, done, cause| {
+        let mut file = attachment(number, ours, state);
+        (file.done, file.cause) = (done, cause);
+        file.place = (state == FileState::Saved).then(|| "/home/alice/plans (1).pdf".to_owned());
+        let sent = ours.then_some(SendState::Delivered);
+        let mut item = item(at, sent, &format!("[file {}]", file.title()));
+        item.file = Some(file);
+        item
+    };
+    state.update(Msg::Newest(
+        user("bob"),
+        vec![
+            file(0, 1, false, FileState::Saved, 200_000, None),
+            file(
+                1,
+                2,
+                false,
+                FileState::Offered,
+                0,
+                Some(FileCause::TooLarge),
+            ),
+            file(2, 3, false, FileState::Moving, 90_000, None),
+            file(3, 4, false, FileState::Arrived, 200_000, None),
+            file(4, 5, true, FileState::Offered, 0, None),
+            file(
+                5,
+                6,
+                true,
+                FileState::Moving,
+                199_999,
+                Some(FileCause::Unreadable),
+            ),
+            file(6, 7, true, FileState::Ended, 0, Some(FileCause::Declined)),
+        ],
+    ));
+    insta::assert_snapshot!(screen(&state));
+}
+
+#[test]
+fn a_chosen_message() {
+    let mut state = conversation(Trust::Verified);
+    for _ in 0..6 {
+        press(&mut state, "ctrl-up");
+    }
+    insta::assert_snapshot!(screen(&state));
+}
+
+#[test]
+fn what_was_said_has_as_many_lines_as_it_needs_and_the_log_has_the_rest() {
+    let mut state = conversation(Trust::Verified);
+    state.update(Msg::Said(
+        Level::Note,
+        format!(
+            "Messages from now on disappear after 5s. {}",
+            crate::conversation::LIFETIME_WARNING
+        ),
+    ));
+    insta::assert_snapshot!("a_long_notice", screen(&state));
+    state.update(Msg::Said(Level::Problem, "many words ".repeat(100)));
+    let long = screen(&state);
+    assert!(long.contains("… (F6)"), "{long}");
+    for rows in 1..12 {
+        let _ = drawn(&sized(state.clone(), 40, rows));
+    }
+}
+
+#[test]
+fn somebody_new_asks() {
+    let mut state = state();
+    let mut asking = person("carol", Trust::Asks, 0, 0);
+    asking.asks =
+        Some("Hi, this is Carol from the harbour office. Are you the one with the boat?".into());
+    state.update(Msg::People(vec![asking]));
+    state.notice = None;
+    press(&mut state, "enter");
+    state.update(Msg::Newest(user("carol"), Vec::new()));
+    insta::assert_snapshot!("somebody_new_asks", screen(&state));
+    press(&mut state, "enter");
+    insta::assert_snapshot!("somebody_new_asks_dialog", screen(&state));
+}
+
+#[test]
 fn nobody_yet() {
     let mut state = state();
     state.update(Msg::People(Vec::new()));
@@ -167,7 +253,7 @@ fn what_was_found() {
 
 #[test]
 fn the_help() {
-    let mut state = sized(conversation(Trust::Known), 80, 90);
+    let mut state = sized(conversation(Trust::Known), 80, 100);
     press(&mut state, "f1");
     insta::assert_snapshot!(screen(&state));
 }
@@ -248,6 +334,12 @@ fn every_size_is_drawn() {
     let mut trusting = conversation(Trust::Changed);
     press(&mut trusting, "enter");
     states.push(trusting);
+    let mut asking = conversation(Trust::Asks);
+    press(&mut asking, "enter");
+    states.push(asking);
+    let mut choosing = conversation(Trust::Known);
+    press(&mut choosing, "ctrl-up");
+    states.push(choosing);
     for state in states {
         for columns in (0..30).chain([39, 40, 41, 59, 60, 61]) {
             for rows in 0..12 {

@@ -361,6 +361,10 @@ fn no_key_in_any_state_breaks_it() {
         "alt-enter",
         "ctrl-left",
         "ctrl-right",
+        "ctrl-up",
+        "ctrl-down",
+        "alt-r",
+        "alt-e",
     ];
     for trust in [
         Trust::New,
@@ -368,6 +372,8 @@ fn no_key_in_any_state_breaks_it() {
         Trust::Verified,
         Trust::Changed,
         Trust::Suspended,
+        Trust::Asks,
+        Trust::Blocked,
     ] {
         let mut state = talking(trust);
         state.update(Msg::Newest(
@@ -382,7 +388,7 @@ fn no_key_in_any_state_breaks_it() {
             let pick = seed >> 33;
             if pick.is_multiple_of(5) {
                 state.update(Msg::Paste(
-                    ["é世", "/to ", "/", "x\ny", "bob"][pick % 5].to_owned(),
+                    ["é世", "/to ", "/", "x\ny", "/delete", "/save", "bob"][pick % 7].to_owned(),
                 ));
             } else {
                 press(&mut state, keys[pick % keys.len()]);
