@@ -74,6 +74,8 @@ pub struct FileNews {
 pub enum FileEvent {
     /// A chunk is here.
     Chunk,
+    /// There is no room for one.
+    Held,
     /// The last chunk is here.
     Whole,
     /// More chunks of ours are asked for.
@@ -281,6 +283,7 @@ fn about_a_file(
     let news = if let Some(chunk) = FileChunk::read(content) {
         match store.take_chunk(from, &chunk, now)? {
             ChunkTaken::Dropped => None,
+            ChunkTaken::Held(number) => Some((number, FileEvent::Held)),
             ChunkTaken::Stored(number) => Some((number, FileEvent::Chunk)),
             ChunkTaken::Whole(number) => Some((number, FileEvent::Whole)),
         }

@@ -155,6 +155,13 @@ fn messages_disappear_on_both_sides_after_their_time_and_not_before_they_were_re
     until(&bob, |history| history.len() == 1);
     let export = done(bob.run(&["history", "export"]));
     assert!(!export.stdout.contains("soon gone"));
+    assert!(!export.stderr.contains("left out"), "{export:?}");
+    done(alice.run(&["expire", "bob", "1h"]));
+    send(&alice, &["send", "bob", "in an hour"]);
+    listen(&bob, 2);
+    let export = done(bob.run(&["history", "export"]));
+    assert!(!export.stdout.contains("in an hour"));
+    assert!(export.stderr.contains("1 message left out: "), "{export:?}");
     // Either side sets it.
     send(&bob, &["expire", "alice", "off"]);
     listen(&alice, 1);

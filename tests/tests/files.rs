@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sealpost_core::{
-    Chunking, FileChunk, FileEnd, FileKey, FileOffer, FileOutcome, FileRequest, MessageId,
+use sealpost_core::{FileEnd, FileOutcome, FileRequest, MessageId};
+use sealpost_tests::{
+    Broker, BrokerOptions, ForgedFile, Forger, Forgery, PATIENCE, Person, Process, Program,
 };
-use sealpost_tests::{Broker, BrokerOptions, Forger, Forgery, PATIENCE, Person, Process, Program};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -314,45 +314,20 @@ fn either_side_cancels_and_what_changed_under_its_sender_is_never_sent() {
     assert_eq!(left, 0);
 }
 
-struct Hostile {
-    key: FileKey,
-    chunking: Chunking,
-    forgery: Forgery,
-}
-
-/// An offer of one chunk, with this name, and what its digest says.
-fn hostile(name: &str, content: &[u8], sha256: [u8; 32]) -> Hostile {
-    let key = FileKey::from_bytes([7; 32]);
-    let chunking = Chunking::new(content.len() as u64, 48_000).unwrap();
-    let offer = FileOffer::new(name, chunking, sha256, key.clone()).unwrap();
-    let json = offer.to_content().unwrap().to_json().unwrap();
-    Hostile {
-        key,
-        chunking,
-        forgery: Forgery::of(json),
-    }
-}
-
-fn chunk(hostile: &Hostile, content: &[u8]) -> Forgery {
-    let data = hostile.key.encrypt(hostile.chunking, 0, content).unwrap();
-    let chunk = FileChunk::new(hostile.forgery.id, 0, data).unwrap();
-    Forgery::of(chunk.to_content().unwrap().to_json().unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_stranger_nothing_is_fetched_and_chunks_that_nobody_asked_for_are_dropped() {
     let broker = Broker::start(BrokerOptions::default());
     let bob = Person::settle("bob", &broker.url());
     let mut mallory = Forger::register(broker.address(), "mallory", "bob").await;
     let content = vec![1; 10_000];
-    let offered = hostile("x", &content, Sha256::digest(&content).into());
+    let offered = ForgedFile::new("x", &content, Sha256::digest(&content).into());
     let receiving = listen(&bob);
-    mallory.send(&offered.forgery).await;
+    mallory.send(&offered.offer).await;
     receiving.expect("\"cause\":\"not_asked\"");
-    mallory.send(&chunk(&offered, &content)).await;
-    let other = hostile("y", &content, Sha256::digest(&content).into());
-    mallory.send(&chunk(&other, &content)).await;
-    let asked = FileRequest::new(offered.forgery.id, 0, 0, 64).unwrap();
+    mallory.send(&offered.chunk(&content)).await;
+    let other = ForgedFile::new("y", &content, Sha256::digest(&content).into());
+    mallory.send(&other.chunk(&content)).await;
+    let asked = FileRequest::new(offered.offer.id, 0, 0, 64).unwrap();
     mallory
         .send(&Forgery::of(asked.to_content().unwrap().to_json().unwrap()))
         .await;
@@ -402,12 +377,12 @@ async fn traversing_names_stay_in_their_folder_and_wrong_digests_and_lying_sizes
         "\u{0}",
     ];
     let mut seen = 0;
-    let mut fetch = async |offered: &Hostile, sent: &[u8], state: &str| {
-        mallory.send(&offered.forgery).await;
+    let mut fetch = async |offered: &ForgedFile, sent: &[u8], state: &str| {
+        mallory.send(&offered.offer).await;
         // Nobody needs to read a request to answer it.
         loop {
             mallory.receive().await;
-            mallory.send(&chunk(offered, sent)).await;
+            mallory.send(&offered.chunk(sent)).await;
             let lines = receiving.stdout();
             let found = lines
                 .iter()
@@ -425,9 +400,19 @@ async fn traversing_names_stay_in_their_folder_and_wrong_digests_and_lying_sizes
         }
     };
     for name in names {
-        fetch(&hostile(name, &content, digest), &content, "\"saved\"").await;
+        fetch(
+            &ForgedFile::new(name, &content, digest),
+            &content,
+            "\"saved\"",
+        )
+        .await;
     }
-    fetch(&hostile("lie", &content, [9; 32]), &content, "\"damaged\"").await;
+    fetch(
+        &ForgedFile::new("lie", &content, [9; 32]),
+        &content,
+        "\"damaged\"",
+    )
+    .await;
     let mut saved: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -450,15 +435,11 @@ async fn traversing_names_stay_in_their_folder_and_wrong_digests_and_lying_sizes
         assert_eq!(std::fs::read(folder.join(name)).unwrap(), content);
     }
     // A chunk of another length than the offer says is none of it.
-    let offered = hostile("short", &[1; 1_000], digest);
-    let small = Hostile {
-        chunking: Chunking::new(4, 48_000).unwrap(),
-        key: offered.key.clone(),
-        forgery: offered.forgery.clone(),
-    };
-    mallory.send(&offered.forgery).await;
+    let offered = ForgedFile::new("short", &[1; 1_000], digest);
+    let small = offered.cut_to(4);
+    mallory.send(&offered.offer).await;
     mallory.receive().await;
-    mallory.send(&chunk(&small, &content)).await;
+    mallory.send(&small.chunk(&content)).await;
     mallory.send(&Forgery::text("the last")).await;
     receiving.expect("the last");
     drop(receiving);
@@ -482,7 +463,7 @@ async fn a_flood_of_ten_thousand_offers_takes_little_memory_and_fetches_nothing_
     write(&bob, "mallory", "hello");
     let receiving = listen(&bob);
     let forgeries: Vec<Forgery> = (0..FLOOD)
-        .map(|number| hostile(&format!("f{number}"), &[0; 47_000], [0; 32]).forgery)
+        .map(|number| ForgedFile::new(&format!("f{number}"), &[0; 47_000], [0; 32]).offer)
         .collect();
     tokio::task::spawn_blocking(move || mallory.flood(&forgeries))
         .await

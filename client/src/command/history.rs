@@ -176,7 +176,8 @@ fn export(
     let Some(path) = output else {
         let mut out = BufWriter::new(io::stdout().lock());
         history::export(store, history, range, &mut out, &is_stopped)?;
-        return Ok(());
+        drop(out);
+        return say_left_out(start, store, range);
     };
     let mut file = NewFile::create(path)?;
     let written = {
@@ -193,7 +194,18 @@ fn export(
         counted(written),
         path.display()
     ))?;
-    Ok(())
+    say_left_out(start, store, range)
+}
+
+/// Says what an export does not have.
+fn say_left_out(start: &mut Start, store: &Store, range: &HistoryRange) -> Result<(), Failure> {
+    match store.disappearing(range)? {
+        0 => Ok(()),
+        count => Ok(start.printer.note(&format!(
+            "sealpost: {} left out: they disappear, and an export stays",
+            counted(count)
+        ))?),
+    }
 }
 
 fn import(

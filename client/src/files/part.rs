@@ -116,8 +116,12 @@ impl Store {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FileCause::DiskFull,
             _ => FileCause::NotSaved,
         };
+        let known = self.file(number)?.and_then(|entry| entry.cause);
         self.hold_file(number, cause, now)?;
-        Ok(ChunkTaken::Dropped)
+        Ok(match known == Some(cause) {
+            true => ChunkTaken::Dropped,
+            false => ChunkTaken::Held(number),
+        })
     }
 }
 

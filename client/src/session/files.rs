@@ -320,6 +320,7 @@ impl Session {
         self.filing.stirred = true;
         match what {
             FileEvent::Chunk => self.say_file(number, false)?,
+            FileEvent::Held => self.say_file(number, true)?,
             FileEvent::Whole => self.finish_file(number)?,
             FileEvent::More => self.say_file(number, false)?,
             FileEvent::Again => {

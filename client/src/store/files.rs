@@ -268,6 +268,8 @@ pub(crate) struct ToAsk {
 pub enum ChunkTaken {
     /// Not asked for, there already, or not of this file.
     Dropped,
+    /// It has no room here: said once, until one has.
+    Held(i64),
     /// It is here.
     Stored(i64),
     /// It is here, and was the last.

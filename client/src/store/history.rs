@@ -174,6 +174,29 @@ impl Store {
         self.places(ROWS, range, limit)
     }
 
+    /// How many messages of a part of the history [`Store::history_rows`] leaves out, for they disappear.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn disappearing(&self, range: &HistoryRange) -> Result<u64, StoreError> {
+        let all = self.history(range, u32::MAX)?;
+        let statement = |table| {
+            self.db.prepare_cached(&format!(
+                "SELECT 1 FROM {table} WHERE number = ?1 AND lifetime IS NOT NULL"
+            ))
+        };
+        let (mut theirs, mut ours) = (statement("messages")?, statement("outbox")?);
+        let mut count = 0;
+        for place in all {
+            count += u64::from(match place {
+                Place::Received(number) => theirs.exists([number])?,
+                Place::Written(number) => ours.exists([number])?,
+                Place::Imported(_) => false,
+            });
+        }
+        Ok(count)
+    }
+
     fn places(
         &self,
         sql: &str,

@@ -416,8 +416,8 @@ fn drawn(theme: &Theme, buffer: &mut Buffer, title: &str, text: &str, foot: &str
         }
     }
     let words = format!(
-        "The QR code needs {} rows and {} columns, and this terminal has {} and {}. Make it larger, or its letters smaller; or do \
-         without the code.",
+        "The QR code needs {} rows and {} columns, and this terminal has {} and {}. Make it larger, or its letters smaller (Ctrl and \
+         minus in most); the code appears by itself. Or do without: the text of it, and the digits, say the same.",
         smallest + 1,
         smallest * 2,
         whole.height,

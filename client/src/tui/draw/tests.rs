@@ -215,6 +215,39 @@ fn somebody_new_asks() {
 }
 
 #[test]
+fn a_link_is_a_qr_code_on_24_rows_and_what_needs_more_says_how_much_and_what_to_do() {
+    let identity = "iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w";
+    let mut link = conversation(Trust::Known);
+    link.update(Msg::OwnLink {
+        link: format!("sealpost:contact?v=1&realm=local&user=alice&identity={identity}&broker=mqtts://chat.example.org:8883"),
+        fingerprint: "SHA256:x".into(),
+    });
+    press(&mut link, "tab");
+    let drawn = screen(&sized(link, 80, 24));
+    assert!(
+        drawn.contains("▀▀▀▀▀") && !drawn.contains("needs"),
+        "{drawn}"
+    );
+    let mut verify = conversation(Trust::Known);
+    verify.update(Msg::Compare {
+        with: user("bob"),
+        number: "12345 ".repeat(12),
+        code: format!("sealpost:verify?v=1&realm=local&user=alice&identity={identity}&contact=bob&sees={identity}"),
+    });
+    press(&mut verify, "tab");
+    let small = screen(&sized(verify.clone(), 80, 24));
+    assert!(
+        small.contains("needs 27 rows") && small.contains("Ctrl and"),
+        "{small}"
+    );
+    let drawn = screen(&sized(verify, 80, 27));
+    assert!(
+        drawn.contains("▀▀▀▀▀") && !drawn.contains("needs"),
+        "{drawn}"
+    );
+}
+
+#[test]
 fn nobody_yet() {
     let mut state = state();
     state.update(Msg::People(Vec::new()));
