@@ -116,8 +116,10 @@ def main():
             if bg and whole:
                 out.append(f'<rect x="{x:.1f}" y="{y}" width="{whole * CELL:.1f}" height="{LINE}" fill="{bg}" shape-rendering="crispEdges"/>')
             places, text, here = [], "", at
-            for char, cell in cells:
-                if char != " ":
+            last = max((n for n, (char, _) in enumerate(cells) if char != " "), default=-1)
+            for n, (char, cell) in enumerate(cells):
+                # Spaces between words stay, for who copies the words, and for programs that know one place of a text alone.
+                if char != " " or text and n < last:
                     places += [f"{PAD + here * CELL:.1f}"] + ["" for _ in char[1:]]
                     text += char
                 here += cell
