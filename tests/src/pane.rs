@@ -115,6 +115,12 @@ impl Pane {
         self.tmux(&["paste-buffer", "-p", "-d", "-b", "pasted"]);
     }
 
+    /// Pastes what is in a file, in the same way.
+    pub fn paste_file(&self, path: &Path) {
+        self.tmux(&["load-buffer", "-b", "pasted", path.to_str().unwrap()]);
+        self.tmux(&["paste-buffer", "-p", "-d", "-b", "pasted"]);
+    }
+
     /// Runs `sealpost` alone as this person.
     pub fn chat_as(&self, person: &Person) {
         let command = person.command();

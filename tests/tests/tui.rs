@@ -1,11 +1,16 @@
 //! `sealpost` alone, on a terminal: a newcomer gets to talk, people verify each other, a changed identity is not overlooked, and
 //! whatever happens the terminal is as it was.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rumqttc::v5::mqttbytes::v5::PubAckReason;
 use rustix::process::{Pid, Signal, kill_process};
-use sealpost_tests::{Broker, BrokerOptions, Forger, Forgery, Pane, Person, Process, resident_kib};
+use sealpost_tests::{
+    Broker, BrokerOptions, ForgedFile, Forger, Forgery, Pane, Person, Process, resident_kib,
+};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 fn broker() -> Broker {
     Broker::start(BrokerOptions::default())
@@ -378,6 +383,94 @@ async fn a_hostile_contact_changes_nothing_but_their_own_lines() {
         screen.lines().last().unwrap().contains("● connected"),
         "{screen}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_files_are_no_paths_and_turn_nothing_and_a_flood_of_edits_and_offers_stops_no_key()
+{
+    let (_broker, _bob, mut mallory, pane) = bob_and_mallory().await;
+    let folder = pane.home().join("in/deep");
+    std::fs::create_dir_all(&folder).unwrap();
+    pane.press(&["Enter"]);
+    pane.expect("mallory: not verified");
+    let content = b"harm".to_vec();
+    let digest: [u8; 32] = Sha256::digest(&content).into();
+    let names = [
+        ("../../.bashrc", "bashrc"),
+        ("plan\u{202e}fdp.exe", "planfdp.exe"),
+        ("a\u{1b}[2Jb\nc", "a[2Jbc"),
+        ("/etc/passwd", "passwd"),
+    ];
+    for (number, (name, shown)) in (1..).zip(names) {
+        let file = ForgedFile::new(name, &content, digest);
+        mallory.send(&file.offer).await;
+        // What comes back is the request, or a receipt; the chunk is taken when it was asked for.
+        pane.expect(&format!("[file {shown} (4 B)"));
+        let here = format!("is here: /save {number}");
+        while !pane.screen().contains(&here) {
+            mallory.receive().await;
+            mallory.send(&file.chunk(&content)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        pane.enter("/save ~/in/deep");
+        pane.expect(&format!("in/deep/{shown}"));
+        assert_eq!(std::fs::read(folder.join(shown)).unwrap(), content);
+    }
+    let count = |folder: &Path| std::fs::read_dir(folder).unwrap().count();
+    assert_eq!(count(&folder), names.len());
+    assert_eq!(count(&pane.home().join("in")), 1);
+    assert!(!pane.home().join(".bashrc").exists());
+    let own = Forgery::text("mine");
+    mallory.send(&own).await;
+    let content = |content: serde_json::Value| Forgery::of(content.to_string().into_bytes());
+    let mut flood: Vec<Forgery> = (0..1_500)
+        .map(|number| {
+            let text = format!("edit {number} \u{202e}{}", "x".repeat(500));
+            content(json!({ "kind": "text", "text": text, "edits": own.id.to_string() }))
+        })
+        .collect();
+    flood.extend(
+        (0..200).map(|number| ForgedFile::new(&format!("f{number}"), &[0; 4_000], [0; 32]).offer),
+    );
+    mallory.flood(&flood);
+    // In the middle of it, keys work.
+    pane.press(&["F1"]);
+    pane.expect("KEYS");
+    pane.press(&["Escape"]);
+    pane.expect_no("KEYS");
+    let next = Forgery::text("the last");
+    let sealed = mallory.seal(&next);
+    while mallory.publish(&sealed).await == PubAckReason::QuotaExceeded {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    pane.expect("the last");
+    pane.enter("/files");
+    let screen = pane.expect("from mallory: f");
+    // Two lines each: those that were saved, and no more open ones than are kept of one sender.
+    let lines = (names.len() + 64) * 2;
+    assert!(screen.contains(&format!("of {lines} lines")), "{screen}");
+    pane.press(&["Escape"]);
+    pane.press(&["C-q"]);
+    pane.expect("ready>");
+}
+
+#[test]
+fn a_line_of_a_mebibyte_is_pasted_in_no_time_and_cut_to_what_a_message_can_have() {
+    let broker = broker();
+    let alice = Person::settle("alice", &broker.url());
+    let pane = Pane::open(80, 24);
+    pane.chat_as(&alice);
+    in_chat(&pane);
+    pane.enter("/to bob");
+    pane.expect("bob: new");
+    let path = pane.home().join("line");
+    std::fs::write(&path, "x".repeat(1024 * 1024)).unwrap();
+    pane.paste_file(&path);
+    pane.expect("xxxxxxxxxx");
+    pane.press(&["C-u"]);
+    pane.expect_no("xxxxxxxxxx");
+    pane.enter("and on");
+    pane.expect("alice  and on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -693,6 +693,17 @@ impl Connecting {
             // The list of people says these, and does not let go of them.
             Event::Alarm { cause, .. } if *cause == "identity_changed" => return,
             Event::Alarm { .. } => Msg::Said(Level::Alarm, event.human()),
+            Event::Contact {
+                change: ContactChangeKind::Pinned,
+                user,
+                fingerprint,
+                ..
+            } => {
+                let words = format!(
+                    "The first keys of {user} ({fingerprint}) are taken for theirs from now on. To be sure: /verify {user}"
+                );
+                Msg::Said(Level::Note, words)
+            }
             Event::Contact { change, .. } => {
                 let level = match change {
                     ContactChangeKind::Replaced | ContactChangeKind::Retired => Level::Alarm,
@@ -701,6 +712,15 @@ impl Connecting {
                 Msg::Said(level, event.human())
             }
             Event::Refused { .. } | Event::Error { .. } => Msg::Said(Level::Problem, event.human()),
+            Event::Waiting {
+                from,
+                reason: "bundle",
+                ..
+            } => {
+                let words =
+                    format!("A message of {from} waits for their keys, and is opened then.");
+                Msg::Said(Level::Note, words)
+            }
             Event::Waiting { .. } | Event::Gap { .. } => Msg::Said(Level::Note, event.human()),
             _ => return,
         };

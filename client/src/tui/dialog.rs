@@ -211,7 +211,8 @@ impl Dialog {
                 ..
             } => match key.code {
                 KeyCode::Enter => {
-                    let typed = field.text().trim().to_owned();
+                    // What is typed from now on is the next answer, whenever this one is judged.
+                    let typed = field.take().trim().to_owned();
                     let effects = match typed.to_lowercase().as_str() {
                         "" => Vec::new(),
                         "y" | "yes" => vec![Effect::SayVerified(with.clone())],
@@ -222,7 +223,6 @@ impl Dialog {
                                     "One of you sees other keys than the other has. Do not send {with} anything that matters until you know why."
                                 ),
                             ));
-                            field.take();
                             Vec::new()
                         }
                         _ => vec![Effect::CheckTheirs(with.clone(), typed)],

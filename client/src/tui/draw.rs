@@ -438,10 +438,10 @@ fn completing(state: &State, conversation: Rect, input: Rect, buffer: &mut Buffe
     for (row, completion) in (0..area.height).zip(all.iter()) {
         let more = usize::from(row) + 1 == shown && all.len() > shown;
         let about = match more {
-            true => format!("{}  ({} more)", completion.about, all.len() - shown),
+            true => format!("({} more) {}", all.len() - shown, completion.about),
             false => completion.about.clone(),
         };
-        let text = format!("  {:<14} {about}", completion.text);
+        let text = format!(" {:<11} {about}", completion.text);
         let style = state.theme.bar;
         line(
             buffer,

@@ -15,7 +15,7 @@ use super::state::{
 use super::text::at_most;
 use super::theme::{Theme, ThemeName};
 use super::transcript::{Item, Lack, MAX_ROWS, Transcript, day, time};
-use crate::store::{Edge, Notify};
+use crate::store::{Edge, FileState, Notify};
 use crate::terminal::clean_line;
 
 /// How many sent texts the up key brings back.
@@ -89,8 +89,13 @@ impl State {
                     transcript.file(&id, &file);
                 }
                 let how = (file.state, file.cause);
+                // That it is here, or there, is seen in a conversation that is looked at.
+                let seen = file.state == FileState::Arrived
+                    && file.cause.is_none()
+                    && self.open.as_ref() == Some(&with)
+                    && self.transcript().is_some_and(Transcript::is_at_end);
                 if self.files.insert(file.number, how) != Some(how)
-                    && let Some(news) = file.news(with.as_str())
+                    && let Some(news) = file.news(with.as_str()).filter(|_| !seen)
                 {
                     self.say(Level::Note, news);
                 }
@@ -150,10 +155,7 @@ impl State {
                             format!("{with} is verified: it is their keys that you write to."),
                         );
                     }
-                    (Err(why), Some(Dialog::Verify { problem, field, .. })) => {
-                        field.take();
-                        *problem = Some(why);
-                    }
+                    (Err(why), Some(Dialog::Verify { problem, .. })) => *problem = Some(why),
                     (Err((message, hint)), _) => {
                         self.say(Level::Problem, format!("{message}. {hint}"))
                     }

@@ -159,6 +159,14 @@ fn verifying_is_yes_no_or_what_they_see() {
         press(&mut state, "enter"),
         [Effect::CheckTheirs(user("bob"), "12345 12345".into())]
     );
+    // An answer that is judged while the next one is typed leaves that alone.
+    state.update(Msg::Paste("54321".into()));
+    let differ = ("they differ".into(), String::new());
+    state.update(Msg::Compared(user("bob"), Err(differ)));
+    assert_eq!(
+        press(&mut state, "enter"),
+        [Effect::CheckTheirs(user("bob"), "54321".into())]
+    );
 }
 
 #[test]

@@ -193,6 +193,13 @@ fn a_file_that_gets_further_is_drawn_so_and_said_once() {
     }
     file.cause = None;
     file.state = FileState::Arrived;
+    state.notice = None;
+    state.update(Msg::File(user("bob"), "3".into(), file.clone()));
+    assert!(state.notice.is_none(), "it is before the eyes");
+    line(&mut state, "/to carol");
+    file.state = FileState::Moving;
+    state.update(Msg::File(user("bob"), "3".into(), file.clone()));
+    file.state = FileState::Arrived;
     state.update(Msg::File(user("bob"), "3".into(), file.clone()));
     assert!(
         state
