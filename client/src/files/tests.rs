@@ -266,6 +266,11 @@ fn requests_add_up_or_take_each_others_place_and_do_not_go_on_for_ever() {
         .attempted(&[(due.number, Attempt::Taken)], at(3))
         .unwrap();
     assert_eq!(words(&store), 1);
+    // What was on its way to the broker then does not change why it is over.
+    store.chunk_sent(number, 39).unwrap();
+    store.hinder_file(number, FileCause::Unreadable).unwrap();
+    let entry = store.file(number).unwrap().unwrap();
+    assert_eq!(entry.cause, Some(FileCause::AskedTooOften));
 }
 
 #[test]

@@ -736,7 +736,7 @@ impl Store {
                 .db
                 .prepare_cached(
                     "UPDATE files SET sent = sent + 1, want_from = iif(want_from = ?2, ?2 + 1, want_from),
-                         cause = NULL WHERE number = ?1",
+                         cause = iif(state < 3, NULL, cause) WHERE number = ?1",
                 )?
                 .execute(params![number, index])?;
             Ok(())
@@ -746,7 +746,7 @@ impl Store {
     /// Writes down what hinders a file, without ending it.
     pub(crate) fn hinder_file(&mut self, number: i64, cause: FileCause) -> Result<(), StoreError> {
         self.db
-            .prepare_cached("UPDATE files SET cause = ?2 WHERE number = ?1")?
+            .prepare_cached("UPDATE files SET cause = ?2 WHERE number = ?1 AND state < 3")?
             .execute(params![number, cause.as_str()])?;
         Ok(())
     }
