@@ -75,6 +75,13 @@ fn a_newcomer_talks_within_a_minute_and_finds_everything_again() {
     pane.expect("whose keys are they?");
     pane.press(&["Enter"]);
     in_chat(&pane);
+    // From now on who is new asks first, whatever runs.
+    let settings = pane.home().join(".config/sealpost/client.toml");
+    let settings = std::fs::read_to_string(settings).unwrap();
+    assert!(
+        settings.contains("\nstrangers = \"request\"\n"),
+        "{settings}"
+    );
     pane.press(&["F3"]);
     pane.expect("Add somebody");
     let link = bob.run(&["invite"]).stdout;
@@ -329,6 +336,13 @@ fn without_a_terminal_that_can_move_its_cursor_it_is_the_line_mode() {
     let pane = Pane::open_with(80, 24, &[("TERM", "dumb")]);
     pane.chat_as(&alice);
     pane.expect("Type msg USER TEXT");
+    // Somebody is there to decide, as in the other chat.
+    let carol = Person::settle("carol", &broker.url());
+    assert_eq!(carol.run(&["send", "alice", "let me in"]).code, 0);
+    let screen = pane.expect("carol is new");
+    assert!(!screen.contains("let me in"), "{screen}");
+    pane.enter("/accept carol");
+    pane.expect("From carol: let me in");
     pane.enter("/quit");
     pane.expect("ready>");
     let mut piped: Process = alice.start(&[]);
