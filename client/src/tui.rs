@@ -10,6 +10,7 @@ pub mod dialog;
 pub mod draw;
 pub mod editor;
 pub mod help;
+pub mod hint;
 pub mod keys;
 pub mod layout;
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::settings::{
 use crate::terminal::clean_text;
 use crate::tui::desk::{Desk, Order, Us, news, problem};
 use crate::tui::draw::draw;
+use crate::tui::hint::in_the_chat;
 use crate::tui::screen::Screen;
 use crate::tui::settings::{ChatSettings, ability};
 use crate::tui::setup::{Given, Setup, Step, Wish};
@@ -692,7 +693,7 @@ impl Connecting {
             }
             // The list of people says these, and does not let go of them.
             Event::Alarm { cause, .. } if *cause == "identity_changed" => return,
-            Event::Alarm { .. } => Msg::Said(Level::Alarm, event.human()),
+            Event::Alarm { .. } => Msg::Said(Level::Alarm, in_the_chat(&event.human())),
             Event::Contact {
                 change: ContactChangeKind::Pinned,
                 user,
@@ -709,9 +710,11 @@ impl Connecting {
                     ContactChangeKind::Replaced | ContactChangeKind::Retired => Level::Alarm,
                     _ => Level::Note,
                 };
-                Msg::Said(level, event.human())
+                Msg::Said(level, in_the_chat(&event.human()))
             }
-            Event::Refused { .. } | Event::Error { .. } => Msg::Said(Level::Problem, event.human()),
+            Event::Refused { .. } | Event::Error { .. } => {
+                Msg::Said(Level::Problem, in_the_chat(&event.human()))
+            }
             Event::Waiting {
                 from,
                 reason: "bundle",
@@ -721,7 +724,9 @@ impl Connecting {
                     format!("A message of {from} waits for their keys, and is opened then.");
                 Msg::Said(Level::Note, words)
             }
-            Event::Waiting { .. } | Event::Gap { .. } => Msg::Said(Level::Note, event.human()),
+            Event::Waiting { .. } | Event::Gap { .. } => {
+                Msg::Said(Level::Note, in_the_chat(&event.human()))
+            }
             _ => return,
         };
         self.tell(msg).await;

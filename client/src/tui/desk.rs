@@ -15,6 +15,7 @@ use self::filing::Filing;
 pub use self::filing::news;
 pub use self::shown::problem;
 use self::shown::{everybody, items, mark_of, words};
+use super::hint::in_the_chat;
 use super::state::{Change, Dealing, Effect, Hit, Level, Msg, Which};
 use super::text::at_most;
 use crate::comparison::Comparison;
@@ -457,7 +458,7 @@ impl Work {
                 )),
                 Err(error) => return Err(of_store(error)),
             },
-            Err(failure) => Err((clean_line(&failure.message), failure.hint)),
+            Err(failure) => Err((clean_line(&failure.message), in_the_chat(&failure.hint))),
         };
         self.dirty = true;
         Ok(Msg::Compared(user, outcome))
@@ -555,5 +556,5 @@ fn of_store(error: StoreError) -> Result<Failure, Gone> {
 }
 
 fn failed(failure: &Failure) -> Msg {
-    Msg::Failed(clean_line(&failure.message), failure.hint.clone())
+    Msg::Failed(clean_line(&failure.message), in_the_chat(&failure.hint))
 }

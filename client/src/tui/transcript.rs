@@ -319,6 +319,8 @@ impl Transcript {
             at_end: false,
             loading: false,
             view: View::At(mark, 0),
+            // It stands out among those around it.
+            chosen: Some(mark),
             ..Transcript::default()
         };
         this.count();

@@ -3,6 +3,7 @@
 use sealpost_core::{Content, FileOffer, KeyBundle, UserId};
 
 use super::super::attachment::Attachment;
+use super::super::hint::in_the_chat;
 use super::super::state::{Person, Trust};
 use super::super::transcript::{Item, PAGE};
 use crate::clock;
@@ -84,7 +85,7 @@ fn item(store: &Store, mark: Mark, entry: &HistoryEntry) -> Result<Item, StoreEr
 #[must_use]
 pub fn problem(entry: &OutboxEntry) -> Option<(String, String)> {
     let problem = entry.problem.as_ref()?;
-    Some((clean_line(&problem.message), problem.hint.clone()))
+    Some((clean_line(&problem.message), in_the_chat(&problem.hint)))
 }
 
 /// Contacts, and who is only written to.

@@ -301,6 +301,10 @@ fn a_search_goes_to_what_it_found() {
     state.update(Msg::Around(user("bob"), there, around));
     assert_eq!(texts(&state), ["at the lighthouse"]);
     assert!(!state.transcript().unwrap().is_at_end());
+    let chosen = state.transcript().unwrap().chosen();
+    assert_eq!(chosen.map(|item| item.mark), Some(there), "it stands out");
+    press(&mut state, "esc");
+    assert!(state.transcript().unwrap().chosen().is_none());
 }
 
 #[test]
