@@ -8,14 +8,21 @@ mod stream;
 mod will;
 mod writing;
 
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rumqttd::protocol::DisconnectReasonCode;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -27,11 +34,12 @@ use crate::clock;
 use crate::delivery::session::{Attachment, Session};
 use crate::delivery::wills::{Departed, Will};
 use crate::delivery::wire::Goodbye;
-use crate::metrics::meters::Carrier;
+use crate::metrics::meters::{Carrier, Connected};
 use crate::order::router_link::RouterError;
 use crate::protocol::packet::{Decoder, Incoming, IncomingConnect, PacketError, Version};
 
 use aliases::Aliases;
+use batch::Batch;
 use joining::{Denial, connect_refusal, refuse};
 pub use stream::{Origin, Stream};
 use stream::{Reader, Writer};
@@ -46,8 +54,8 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(2);
 /// Bytes of a client that are read to no effect after its end.
 const HEARD_OUT: usize = 1024 * 1024;
 
-/// Bytes asked for at first, and of a client that has filled them.
-const READ_AT_FIRST: usize = 2 * 1024;
+/// Bytes asked for at first, on the stack, and of a client that has filled them.
+const READ_AT_FIRST: usize = 16 * 1024;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// Why a connection ended, for the log and for an MQTT 5 client.
@@ -62,7 +70,7 @@ enum End {
     #[error("the client closed the connection without a DISCONNECT")]
     Eof,
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     #[error("nothing was heard for one and a half times the keep-alive")]
     KeepAlive,
     #[error("the connection was ended by the broker")]
@@ -115,6 +123,7 @@ pub async fn greet(stream: Stream) -> Option<Greeting> {
     let mut input = Input {
         reader,
         buffer: BytesMut::new(),
+        flows: false,
         decoder: Decoder::new(MAX_CONNECT),
     };
     match input.connect().await {
@@ -139,14 +148,18 @@ pub async fn greet(stream: Stream) -> Option<Greeting> {
 }
 
 impl Greeting {
-    /// Lets the client in or turns it away, and serves it to its end.
-    pub async fn serve(self, broker: Arc<Broker>, shutdown: CancellationToken) {
+    /// Lets the client in, or turns it away.
+    pub async fn join(
+        self,
+        broker: Arc<Broker>,
+        shutdown: CancellationToken,
+    ) -> Option<Box<Connection>> {
         let Greeting {
             mut input,
             mut writer,
             origin:
                 Origin {
-                    address,
+                    address: peer,
                     channel,
                     ration,
                 },
@@ -163,19 +176,91 @@ impl Greeting {
         };
         let properties = connect.properties.as_ref();
         let max_packet = properties.and_then(|properties| properties.max_packet_size);
-        // Large while it lasts, and over when the connection begins.
-        let joining = Box::pin(Joined::join(&broker, &channel, ration, connect, &shutdown));
-        match joining.await {
+        match Joined::join(&broker, &channel, ration, connect, &shutdown).await {
             Ok(joined) => {
                 admitted.cancel();
-                let _connected = broker.entrance.connected(version, carrier);
                 input.decoder.set_max_packet(broker.settings.limits.packet);
-                joined.run(input, writer, address).await;
+                let Joined {
+                    principal,
+                    session,
+                    attachment,
+                    ..
+                } = &joined;
+                let wire = Arc::clone(&attachment.wire);
+                tracing::info!(%peer, %principal, client = ?session.key().client_id, ?version, "connected");
+                Some(Box::new(Connection {
+                    writing: tokio::spawn(writing::write(writer, wire, Arc::clone(session))),
+                    _connected: broker.entrance.connected(version, carrier),
+                    joined,
+                    input,
+                    peer,
+                }))
             }
             Err(Denial { code, text }) => {
-                tracing::info!(peer = %address, reason = text, "not let in");
+                tracing::info!(%peer, reason = text, "not let in");
                 refuse(&mut writer, version, code, &text, max_packet).await;
+                None
             }
+        }
+    }
+}
+
+/// A connection whose client was let in.
+pub struct Connection {
+    joined: Joined,
+    input: Input,
+    peer: SocketAddr,
+    writing: JoinHandle<()>,
+    _connected: Connected,
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub async fn run(mut self: Box<Self>) {
+        let mut batch = Batch::default();
+        let ended = self.joined.read(&mut self.input, &mut batch).await;
+        let end = ended.err().unwrap_or(End::Closed);
+        // Boxed, as everything that is not for long: a connection that is only there takes little.
+        Box::pin(self.part(batch, end)).await;
+    }
+
+    /// Says why it ends, if there is a way to say it, and lets go of the session.
+    async fn part(self: Box<Self>, batch: Batch, end: End) {
+        let Connection {
+            mut joined,
+            mut input,
+            peer,
+            writing,
+            _connected,
+        } = *self;
+        let end = joined.finish(&mut input, batch, end).await;
+        let wire = Arc::clone(&joined.attachment.wire);
+        let going_down = || {
+            let goodbye = Goodbye::new(
+                DisconnectReasonCode::ServerShuttingDown,
+                "the broker is shutting down",
+            );
+            joined.shutdown.is_cancelled().then_some(goodbye)
+        };
+        let goodbye = end.goodbye().or_else(going_down);
+        let told =
+            wire.version() == Version::V5 && (goodbye.is_some() || matches!(end, End::Closed));
+        match goodbye {
+            Some(goodbye) => wire.close(goodbye),
+            None => wire.hang_up(),
+        }
+        let last_word = wire.goodbye();
+        let why = match (&end, last_word) {
+            (End::Closed, Some(goodbye)) => goodbye.text,
+            _ => end.to_string(),
+        };
+        let _ = writing.await;
+        tracing::info!(%peer, principal = %joined.principal, client = ?joined.session.key().client_id, why, "ended");
+        let stays = told && !joined.shutdown.is_cancelled();
+        // The session is free, and the will on its way.
+        drop(joined);
+        if stays {
+            input.hear_out().await;
         }
     }
 }
@@ -184,6 +269,8 @@ impl Greeting {
 struct Input {
     reader: Reader,
     buffer: BytesMut,
+    /// The last read filled what it was given.
+    flows: bool,
     decoder: Decoder,
 }
 
@@ -199,18 +286,39 @@ impl Input {
     }
 
     async fn read(&mut self) -> Result<(), End> {
-        // Little for an idle client, more for one that has more to say.
-        let room = if self.buffer.len() >= READ_AT_FIRST {
-            READ_AT_ONCE
-        } else {
-            READ_AT_FIRST
-        };
-        self.buffer.reserve(room);
-        if self.reader.read_buf(&mut self.buffer).await? == 0 {
-            Err(End::Eof)
-        } else {
-            Ok(())
+        match poll_fn(|cx| self.poll_read(cx)).await {
+            Ok(0) => Err(End::Eof),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Reads into a buffer on the stack first: who says nothing has none. Who fills it is read from directly for as long
+    /// as there is more.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.flows {
+            self.buffer.reserve(READ_AT_ONCE);
+            if let Poll::Ready(read) =
+                poll_read_buf(Pin::new(&mut self.reader), cx, &mut self.buffer)
+            {
+                return Poll::Ready(read);
+            }
+            self.flows = false;
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            return Poll::Pending;
+        }
+        let mut first = [MaybeUninit::uninit(); READ_AT_FIRST];
+        let mut first = ReadBuf::uninit(&mut first);
+        ready!(Pin::new(&mut self.reader).poll_read(cx, &mut first))?;
+        self.flows = first.remaining() == 0;
+        // What was in the old one may still be carried somewhere, and would hold it.
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.extend_from_slice(first.filled());
+        Poll::Ready(Ok(first.filled().len()))
     }
 }
 
@@ -243,7 +351,8 @@ struct Joined {
     aliases: Aliases,
     /// Messages of QoS 2 that were not released when the client connected: they are not this connection's.
     carried: usize,
-    will: Option<Will>,
+    /// Few have one.
+    will: Option<Box<Will>>,
     pace: Pace,
     shutdown: CancellationToken,
     /// For the audit log.
@@ -259,7 +368,7 @@ impl Drop for Joined {
         let held = self.will.take().map(|will| {
             let departed = Departed {
                 principal: self.principal.clone(),
-                will,
+                will: *will,
                 session: Arc::downgrade(&self.session),
                 wire: Arc::clone(&self.attachment.wire),
             };
@@ -269,46 +378,6 @@ impl Drop for Joined {
         let departure = board.leave(&self.session, &self.attachment, self.expiry, clock::now());
         if let Some(held) = held {
             wills.settle(held, departure, self.expiry.unwrap_or(self.granted));
-        }
-    }
-}
-
-impl Joined {
-    async fn run(mut self, mut input: Input, writer: Writer, peer: SocketAddr) {
-        let wire = Arc::clone(&self.attachment.wire);
-        tracing::info!(%peer, principal = %self.principal, client = ?self.session.key().client_id, version = ?wire.version(), "connected");
-        let writing = tokio::spawn(writing::write(
-            writer,
-            Arc::clone(&wire),
-            Arc::clone(&self.session),
-        ));
-        let end = self.read(&mut input).await.err().unwrap_or(End::Closed);
-        let going_down = || {
-            let goodbye = Goodbye::new(
-                DisconnectReasonCode::ServerShuttingDown,
-                "the broker is shutting down",
-            );
-            self.shutdown.is_cancelled().then_some(goodbye)
-        };
-        let goodbye = end.goodbye().or_else(going_down);
-        let told =
-            wire.version() == Version::V5 && (goodbye.is_some() || matches!(end, End::Closed));
-        match goodbye {
-            Some(goodbye) => wire.close(goodbye),
-            None => wire.hang_up(),
-        }
-        let last_word = wire.goodbye();
-        let why = match (&end, last_word) {
-            (End::Closed, Some(goodbye)) => goodbye.text,
-            _ => end.to_string(),
-        };
-        let _ = writing.await;
-        tracing::info!(%peer, principal = %self.principal, client = ?self.session.key().client_id, why, "ended");
-        let stays = told && !self.shutdown.is_cancelled();
-        // The session is free, and the will on its way.
-        drop(self);
-        if stays {
-            input.hear_out().await;
         }
     }
 }

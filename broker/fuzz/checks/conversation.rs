@@ -144,7 +144,10 @@ impl Stage {
         let broker = Arc::clone(&self.broker);
         let task = tokio::spawn(async move {
             if let Some(greeting) = greet(stream).await {
-                greeting.serve(broker, CancellationToken::new()).await;
+                let connection = greeting.join(broker, CancellationToken::new()).await;
+                if let Some(connection) = connection {
+                    connection.run().await;
+                }
             }
         });
         Actor { pipe: near, task }

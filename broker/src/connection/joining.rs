@@ -201,7 +201,10 @@ impl Joined {
             }
         };
         let will = match will {
-            Some(will) => Some(will::take(broker, &principal, will, will_properties).await?),
+            Some(will) => {
+                let will = will::take(broker, &principal, will, will_properties).await?;
+                Some(Box::new(will))
+            }
             None => None,
         };
         let assigned = connect.client_id.is_empty().then(assign);

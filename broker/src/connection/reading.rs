@@ -116,16 +116,16 @@ fn count(packet: &Incoming) -> usize {
 }
 
 impl Joined {
-    /// Reads until the end, which it returns as the error.
-    pub(super) async fn read(&mut self, input: &mut Input) -> Result<Infallible, End> {
-        let mut batch = Batch::default();
-        let ended = self.read_into(input, &mut batch).await;
-        if matches!(ended, Err(End::Closed)) {
-            Box::pin(self.hear_last_word(input, &mut batch)).await;
+    /// What comes after the last packet was read. Returns why the connection ends.
+    pub(super) async fn finish(&mut self, input: &mut Input, mut batch: Batch, end: End) -> End {
+        if matches!(end, End::Closed) {
+            self.hear_last_word(input, &mut batch).await;
         }
         // What was good before the end goes its way.
-        self.submit(&mut batch).await?;
-        ended
+        match self.submit(&mut batch).await {
+            Ok(()) => end,
+            Err(failed) => failed,
+        }
     }
 
     /// A client that says DISCONNECT and comes back at once may be taken over by itself before its word was read here. It
@@ -149,63 +149,27 @@ impl Joined {
         }
     }
 
-    async fn read_into(&mut self, input: &mut Input, batch: &mut Batch) -> Result<Infallible, End> {
+    /// Reads until the end, which it returns as the error. What is left in the batch then is for [`Joined::finish`].
+    pub(super) async fn read(
+        &mut self,
+        input: &mut Input,
+        batch: &mut Batch,
+    ) -> Result<Infallible, End> {
         let wire = Arc::clone(&self.attachment.wire);
         let mut parked = Parked::default();
         let mut heard = Instant::now();
         loop {
-            while wire.takes_publishes()
-                && let Some(packet) = parked.pop()
-            {
-                self.take(packet, batch).await?;
-            }
-            // Packets may be left in the buffer then, and no byte need come to make them due.
-            let mut pause = None;
-            while !parked.is_full() && wire.takes_answers() {
-                pause = self.pace.pauses_until();
-                if pause.is_some() {
-                    break;
-                }
-                let Some(packet) = input.decoder.decode(&mut input.buffer)? else {
-                    break;
-                };
-                self.pace.take_messages(count(&packet));
-                match packet {
-                    Incoming::PubAck(pkid) => self.session.acknowledge(&wire, pkid),
-                    Incoming::PubRec(pkid, false) => self.session.refused(&wire, pkid),
-                    Incoming::PubRec(pkid, true) => self.session.received(&wire, pkid),
-                    Incoming::PubComp(pkid) => self.session.complete(&wire, pkid),
-                    Incoming::PingReq => wire.answer(Packet::PingResp(PingResp)),
-                    packet if parked.packets.is_empty() && wire.takes_publishes() => {
-                        self.take(packet, batch).await?;
-                    }
-                    packet => {
-                        // MQTT 5.0, section 3.3.4: who was told a Receive Maximum keeps to it.
-                        if wire.version() == Version::V5
-                            && is_reliable(&packet)
-                            && wire.unacknowledged() + parked.reliable
-                                >= usize::from(wire.receive_maximum())
-                        {
-                            return Err(exceeded(&wire));
-                        }
-                        parked.push(packet);
-                    }
-                }
-            }
-            self.submit(batch).await?;
+            // Boxed, because it is large and over when there is nothing to do.
+            let pause = Box::pin(self.take_up(input, &mut parked, batch)).await?;
             let reads = !parked.is_full() && wire.takes_answers() && pause.is_none();
             let buffered = input.buffer.len();
-            let pause_ends = async {
-                match pause {
+            // Nothing can be heard while nothing is read.
+            let silence = self.keep_alive.filter(|_| reads);
+            let until = pause.or(silence.map(|keep_alive| heard + keep_alive));
+            let time = async {
+                match until {
                     Some(until) => tokio::time::sleep_until(until).await,
                     None => std::future::pending().await,
-                }
-            };
-            let keep_alive = async {
-                match self.keep_alive {
-                    Some(keep_alive) if reads => tokio::time::sleep_until(heard + keep_alive).await,
-                    // Nothing can be heard while nothing is read.
-                    _ => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -217,13 +181,66 @@ impl Joined {
                     heard = Instant::now();
                 }
                 () = wire.room.notified() => {}
-                () = pause_ends => {}
-                () = keep_alive => return Err(End::KeepAlive),
+                () = time => {
+                    if pause.is_none() {
+                        return Err(End::KeepAlive);
+                    }
+                }
             }
             if !reads {
                 heard = Instant::now();
             }
         }
+    }
+
+    /// Takes up what has been read, as far as there is room for it. Returns until when the client is to pause, who has said
+    /// more than it may: packets may be left in the buffer then, and no byte need come to make them due.
+    async fn take_up(
+        &mut self,
+        input: &mut Input,
+        parked: &mut Parked,
+        batch: &mut Batch,
+    ) -> Result<Option<Instant>, End> {
+        let wire = Arc::clone(&self.attachment.wire);
+        while wire.takes_publishes()
+            && let Some(packet) = parked.pop()
+        {
+            self.take(packet, batch).await?;
+        }
+        let mut pause = None;
+        while !parked.is_full() && wire.takes_answers() {
+            pause = self.pace.pauses_until();
+            if pause.is_some() {
+                break;
+            }
+            let Some(packet) = input.decoder.decode(&mut input.buffer)? else {
+                break;
+            };
+            self.pace.take_messages(count(&packet));
+            match packet {
+                Incoming::PubAck(pkid) => self.session.acknowledge(&wire, pkid),
+                Incoming::PubRec(pkid, false) => self.session.refused(&wire, pkid),
+                Incoming::PubRec(pkid, true) => self.session.received(&wire, pkid),
+                Incoming::PubComp(pkid) => self.session.complete(&wire, pkid),
+                Incoming::PingReq => wire.answer(Packet::PingResp(PingResp)),
+                packet if parked.packets.is_empty() && wire.takes_publishes() => {
+                    self.take(packet, batch).await?;
+                }
+                packet => {
+                    // MQTT 5.0, section 3.3.4: who was told a Receive Maximum keeps to it.
+                    if wire.version() == Version::V5
+                        && is_reliable(&packet)
+                        && wire.unacknowledged() + parked.reliable
+                            >= usize::from(wire.receive_maximum())
+                    {
+                        return Err(exceeded(&wire));
+                    }
+                    parked.push(packet);
+                }
+            }
+        }
+        self.submit(batch).await?;
+        Ok(pause)
     }
 
     /// Deals with a packet that may need room.
@@ -236,7 +253,7 @@ impl Joined {
                 }
                 Ok(())
             }
-            // Seldom, and what it takes is not to be set aside for each connection that is only there.
+            // Seldom, and larger than a publish.
             packet => Box::pin(self.take_seldom(packet, batch)).await,
         }
     }

@@ -53,7 +53,10 @@ impl Bench {
         let broker = Arc::clone(&self.broker);
         tokio::spawn(async move {
             let greeting = greet(stream).await.unwrap();
-            greeting.serve(broker, CancellationToken::new()).await;
+            let connection = greeting.join(broker, CancellationToken::new()).await;
+            if let Some(connection) = connection {
+                connection.run().await;
+            }
         })
     }
 }

@@ -21,16 +21,31 @@ const WRITE_WAIT: Duration = Duration::from_secs(30);
 const WRITE_AT_ONCE: usize = 64 * 1024;
 
 /// Writes whatever is due until the connection is closed.
-pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Session>) {
+pub(super) fn write(
+    mut writer: Writer,
+    wire: Arc<Wire>,
+    session: Arc<Session>,
+) -> impl Future<Output = ()> + Send {
     // Also if this panics: a connection that cannot write is to end, not to go on reading.
-    let _ends = HangUp(Arc::clone(&wire));
+    let wire = HangUp(wire);
+    // No `async fn`, which sets aside room for each of its arguments twice.
+    async move {
+        // Boxed, because it is large and over when nothing is due; so is its buffer.
+        while Box::pin(write_due(&mut writer, &wire.0, &session)).await {
+            wire.0.wake.notified().await;
+        }
+    }
+}
+
+/// Writes all that is due. Returns whether the connection goes on.
+async fn write_due(writer: &mut Writer, wire: &Arc<Wire>, session: &Session) -> bool {
     let mut out = BytesMut::new();
     loop {
         wire.write_due(&mut out);
         let filled = if wire.is_closed() {
             Filled::Gone
         } else {
-            session.fill(&wire, &mut out, WRITE_AT_ONCE, clock::now())
+            session.fill(wire, &mut out, WRITE_AT_ONCE, clock::now())
         };
         if matches!(filled, Filled::Gone) || wire.is_closed() {
             wire.write_goodbye(&mut out);
@@ -39,39 +54,34 @@ pub(super) async fn write(mut writer: Writer, wire: Arc<Wire>, session: Arc<Sess
                 writer.shutdown().await
             })
             .await;
-            break;
+            return false;
         }
-        if out.is_empty()
-            && let Filled::Load(mailbox) = &filled
-        {
+        if !out.is_empty() {
+            if !write_out(writer, wire, &out).await {
+                return false;
+            }
+            out.clear();
+        } else if let Filled::Load(mailbox) = filled {
             tokio::select! {
                 () = mailbox.load() => {}
                 () = wire.closed() => {}
             }
-            continue;
-        }
-        if out.is_empty() {
-            wire.wake.notified().await;
-            continue;
-        }
-        let written = tokio::select! {
-            written = timeout(WRITE_WAIT, async {
-                writer.write_all(&out).await?;
-                // TLS and WebSocket may keep a part of it back otherwise.
-                writer.flush().await
-            }) => matches!(written, Ok(Ok(()))),
-            // Whoever ends the connection does not wait for a client that does not read.
-            () = async { wire.closed().await; tokio::time::sleep(GOODBYE_WAIT).await } => false,
-        };
-        if !written {
-            break;
-        }
-        // An idle connection keeps no buffer.
-        if matches!(filled, Filled::Idle) {
-            out = BytesMut::new()
         } else {
-            out.clear()
+            return true;
         }
+    }
+}
+
+/// Returns whether all of it was written in time.
+async fn write_out(writer: &mut Writer, wire: &Wire, out: &[u8]) -> bool {
+    tokio::select! {
+        written = timeout(WRITE_WAIT, async {
+            writer.write_all(out).await?;
+            // TLS and WebSocket may keep a part of it back otherwise.
+            writer.flush().await
+        }) => matches!(written, Ok(Ok(()))),
+        // Whoever ends the connection does not wait for a client that does not read.
+        () = async { wire.closed().await; tokio::time::sleep(GOODBYE_WAIT).await } => false,
     }
 }
 

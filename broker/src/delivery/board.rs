@@ -559,6 +559,10 @@ impl Board {
             topics.subscribe(filter, subscriber, subscription.clone());
         }
         if !known {
+            if member.filters.is_empty() {
+                // Most sessions have one or two.
+                member.filters.reserve_exact(1);
+            }
             member.filters.push(filter.clone());
         }
         if let Some(id) = session.id() {

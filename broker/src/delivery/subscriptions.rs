@@ -12,9 +12,12 @@ pub struct Subscriptions<K, V> {
     len: usize,
 }
 
+type Literals<K, V> = HashMap<Box<str>, Level<K, V>>;
+
 #[derive(Debug)]
 struct Level<K, V> {
-    literal: HashMap<Box<str>, Level<K, V>>,
+    /// Most levels are the last of their filters: they have none, and there are as many of them as users.
+    literal: Option<Box<Literals<K, V>>>,
     single: Option<Box<Level<K, V>>>,
     here: Vec<(K, V)>,
     below: Vec<(K, V)>,
@@ -23,7 +26,7 @@ struct Level<K, V> {
 impl<K, V> Default for Level<K, V> {
     fn default() -> Self {
         Level {
-            literal: HashMap::new(),
+            literal: None,
             single: None,
             here: Vec::new(),
             below: Vec::new(),
@@ -33,7 +36,7 @@ impl<K, V> Default for Level<K, V> {
 
 impl<K, V> Level<K, V> {
     fn is_empty(&self) -> bool {
-        self.literal.is_empty()
+        self.literal.is_none()
             && self.single.is_none()
             && self.here.is_empty()
             && self.below.is_empty()
@@ -70,7 +73,10 @@ impl<K: PartialEq, V> Subscriptions<K, V> {
             match name {
                 "#" => below = true,
                 "+" => level = level.single.get_or_insert_default(),
-                name => level = level.literal.entry(name.into()).or_default(),
+                name => {
+                    let literal = level.literal.get_or_insert_default();
+                    level = literal.entry(name.into()).or_default();
+                }
             }
         }
         let list = if below {
@@ -80,6 +86,10 @@ impl<K: PartialEq, V> Subscriptions<K, V> {
         };
         if let Some((_, old)) = list.iter_mut().find(|(other, _)| *other == subscriber) {
             return Some(std::mem::replace(old, value));
+        }
+        if list.is_empty() {
+            // Most filters have one subscriber, and a vector begins with room for four.
+            list.reserve_exact(1);
         }
         list.push((subscriber, value));
         self.len += 1;
@@ -119,10 +129,14 @@ fn remove<K: PartialEq, V>(level: &mut Level<K, V>, names: &[&str], subscriber: 
             removed
         }
         Some((&name, rest)) => {
-            let literal = level.literal.get_mut(name)?;
+            let literals = level.literal.as_mut()?;
+            let literal = literals.get_mut(name)?;
             let removed = remove(literal, rest, subscriber);
             if literal.is_empty() {
-                level.literal.remove(name);
+                literals.remove(name);
+            }
+            if literals.is_empty() {
+                level.literal = None;
             }
             removed
         }
@@ -150,7 +164,9 @@ fn walk<'a, K, V>(
     let (name, rest) = rest
         .split_once('/')
         .map_or((rest, None), |(name, rest)| (name, Some(rest)));
-    if let Some(literal) = level.literal.get(name) {
+    if let Some(literals) = &level.literal
+        && let Some(literal) = literals.get(name)
+    {
         walk(literal, rest, true, found);
     }
     if wild && let Some(single) = &level.single {

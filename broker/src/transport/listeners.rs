@@ -22,7 +22,7 @@ use crate::access::admission::Channel;
 use crate::allowance::Ration;
 use crate::allowance::bucket::{Bucket, Rate};
 use crate::broker::Broker;
-use crate::connection::{self, Greeting, Origin, Stream};
+use crate::connection::{self, Connection, Greeting, Origin, Stream};
 use crate::settings::{Limits, Settings};
 
 /// When TCP begins to ask whether a silent peer is still there, and how often it asks.
@@ -215,14 +215,17 @@ impl Entrance {
             };
             let seat = self.lobby.enter().await;
             let acceptor = tls.map(|certificates| TlsAcceptor::from(certificates.current()));
-            let entrance = self.clone();
+            let arrival = Arrival {
+                socket,
+                address,
+                ration,
+            };
+            // Boxed, because it is large, and a connection lasts long after it.
+            let letting_in = Box::pin(self.clone().let_in(arrival, acceptor, seat));
             self.connections.spawn(async move {
-                let arrival = Arrival {
-                    socket,
-                    address,
-                    ration,
-                };
-                entrance.serve(arrival, acceptor, seat).await;
+                if let Some(connection) = letting_in.await {
+                    connection.run().await;
+                }
                 drop(place);
             });
         }
@@ -244,26 +247,32 @@ impl Entrance {
         self.tell(|| tracing::warn!(peer = %address, %why, "turned away"));
     }
 
-    async fn serve(self, arrival: Arrival, tls: Option<TlsAcceptor>, seat: Seat) {
+    /// From the first byte to the CONNACK.
+    async fn let_in(
+        self,
+        arrival: Arrival,
+        tls: Option<TlsAcceptor>,
+        seat: Seat,
+    ) -> Option<Box<Connection>> {
         let address = arrival.address;
-        // Large while it lasts, and a connection lasts long after it.
-        let greeting = Box::pin(self.greet(arrival, tls));
         let greeting = tokio::select! {
-            () = self.shutdown.cancelled() => return,
+            () = self.shutdown.cancelled() => return None,
             () = seat.evicted() => {
                 tracing::debug!(peer = %address, "stalled before CONNECT, and its place was needed");
-                return;
+                return None;
             }
-            greeting = greeting => greeting,
+            greeting = self.greet(arrival, tls) => greeting,
         };
         drop(seat);
         match greeting {
-            Ok(Some(greeting)) => {
+            Ok(greeting) => {
                 let goodbye = self.broker.life.goodbye().clone();
-                greeting.serve(self.broker, goodbye).await;
+                greeting?.join(self.broker, goodbye).await
             }
-            Ok(None) => {}
-            Err(why) => tracing::debug!(peer = %address, %why, "no CONNECT"),
+            Err(why) => {
+                tracing::debug!(peer = %address, %why, "no CONNECT");
+                None
+            }
         }
     }
 

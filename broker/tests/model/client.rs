@@ -36,7 +36,10 @@ impl Client {
         let broker = Arc::clone(broker);
         let task = tokio::spawn(async move {
             if let Some(greeting) = greet(stream).await {
-                greeting.serve(broker, CancellationToken::new()).await;
+                let connection = greeting.join(broker, CancellationToken::new()).await;
+                if let Some(connection) = connection {
+                    connection.run().await;
+                }
             }
         });
         let mut client = Client { pipe: near, task };
