@@ -3,6 +3,7 @@
 use sealpost_core::{IdentityKey, Realm, SafetyNumber, UserId, Verification};
 
 use crate::exit::{Code, Failure};
+use crate::store::Store;
 
 /// What is to be compared with a contact.
 #[derive(Debug, Clone)]
@@ -125,6 +126,29 @@ impl Comparison {
             )
         };
         Err(Failure::new(code, message, hint))
+    }
+
+    /// Keeps what came of it. Somebody with whom it went wrong is not verified, whatever was compared earlier; a text that
+    /// cannot be read says nothing.
+    ///
+    /// # Errors
+    /// What went wrong, here or before.
+    pub fn conclude(&self, store: &mut Store, same: Result<(), Failure>) -> Result<(), Failure> {
+        let user = &self.ours.contact;
+        match same {
+            Ok(()) if store.mark_verified(user, &self.ours.sees)? => Ok(()),
+            Ok(()) => Err(Failure::new(
+                Code::Untrusted,
+                format!("the identity of {user} changed meanwhile"),
+                "Compare again.",
+            )),
+            Err(failure) => {
+                if failure.code == Code::Untrusted {
+                    store.unmark_verified(user)?;
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// They do not see the same.

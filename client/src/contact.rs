@@ -31,11 +31,15 @@ pub fn listed(contact: &Contact) -> Event {
         contact.pin.verified,
     );
     if let Event::Contact {
-        offered, suspended, ..
+        offered,
+        suspended,
+        withdrawn,
+        ..
     } = &mut event
     {
         *offered = offered_identity(contact).map(|key| key.fingerprint());
         *suspended = contact.is_suspended();
+        *withdrawn = is_retired(contact);
     }
     event
 }

@@ -203,6 +203,8 @@ pub enum Event {
         offered: Option<String>,
         /// Whether nothing of this contact is opened any more, until `contacts trust`.
         suspended: bool,
+        /// Whether they have withdrawn their keys: nothing can be sent to them.
+        withdrawn: bool,
     },
     /// Somebody new has written, and waits to be let in: `contacts accept` or `contacts block`.
     Request {
@@ -767,6 +769,7 @@ impl Event {
             previous: None,
             offered: None,
             suspended: false,
+            withdrawn: false,
         }
     }
 }

@@ -773,7 +773,7 @@ impl From<NotPermitted> for Failure {
     fn from(not: NotPermitted) -> Failure {
         let hint = match &not {
             NotPermitted::Stranger(user) => format!(
-                "Nothing was sent. Ask {user} for their link (sealpost invite) and add it: sealpost add LINK. Or send with \
+                "Nothing was sent. Ask {user} for their link (sealpost invite) and add it: sealpost add 'LINK'. Or send with \
                  --trust on-first-use."
             ),
             NotPermitted::NotVerified(user) => {
@@ -789,7 +789,7 @@ impl From<NotPermitted> for Failure {
 pub fn not_sealed(to: &str, error: &SealError) -> Failure {
     let hint = match error {
         SealError::NoEncryptionKey => format!(
-            "{to} has withdrawn their keys, or uses only ones that this version does not know."
+            "{to} has withdrawn their keys, or uses only ones that this version does not know. Until {to} has others, nothing gets there."
         ),
         SealError::BundleNotValid(_) => {
             format!("{to} must connect once, which publishes fresh keys.")

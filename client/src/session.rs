@@ -178,7 +178,7 @@ impl Session {
         receive_maximum: u16,
     ) -> Result<(Mqtt, mpsc::Receiver<MqttEvent>, watch::Sender<Identity>), Failure> {
         if broker.is_exposed() {
-            parts.printer.note(
+            parts.printer.note_once(
                 "sealpost: this connection is not encrypted: what you write stays sealed, but who talks to whom shows, \
                  and it can be taken over. Use mqtts:// or wss://.",
             )?;

@@ -114,6 +114,6 @@ fn not_a_link(text: &str, error: UriError) -> Failure {
     Failure::new(
         Code::Usage,
         format!("that is not a contact link: {error}"),
-        "Copy it whole, as `sealpost invite` printed it.",
+        "Copy it whole, as `sealpost invite` printed it; a shell takes it apart at each & unless it stands in quotes.",
     )
 }

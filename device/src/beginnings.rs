@@ -68,7 +68,7 @@ pub fn recipient(
             Code::Usage,
             "nobody said to whom readings go",
             "Give the contact link of the one who is to read them (`sealpost invite` prints it): --to LINK, SEALPOST_DEVICE_TO, or \
-             `to` in the table [device] of the configuration file.",
+             `to` in the table [device] of the configuration file. It is needed at each start.",
         )
     })?;
     let user = to.user();

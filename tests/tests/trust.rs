@@ -69,6 +69,14 @@ fn two_people_compare_the_same_number_and_another_number_is_told() {
     );
     let listed = alice.run(&["--json", "contacts"]).events();
     assert_eq!(listed[0]["verified"], true, "{listed:?}");
+
+    // Whatever was compared earlier, now they see something else.
+    let differs = alice.run(&["contacts", "verify", "bob", "--number", &wrong]);
+    assert_eq!(differs.code, 4, "{differs:?}");
+    let listed = alice.run(&["--json", "contacts"]).events();
+    assert_eq!(listed[0]["verified"], false, "{listed:?}");
+    let refused = alice.run(&["--trust", "verified", "send", "bob", "hello"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
 }
 
 /// A broker that checks nothing, as any MQTT broker is: the client has to.

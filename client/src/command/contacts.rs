@@ -218,18 +218,14 @@ fn verify(
     let identity = contact.pin.identity;
     let ours = account.identity_key();
     let comparison = Comparison::of(account.realm(), (account.user(), &ours), (user, &identity));
-    match given {
+    let same = match given {
         Given {
             scan: Some(text), ..
-        } => {
-            comparison.check_code(&text)?;
-        }
+        } => comparison.check_code(&text),
         Given {
             number: Some(number),
             ..
-        } => {
-            comparison.check_number(&number)?;
-        }
+        } => comparison.check_number(&number),
         Given {
             number: None,
             scan: None,
@@ -251,22 +247,17 @@ fn verify(
                  Is it the same, all sixty digits? Type yes or no: ",
                 account.user()
             );
-            if !ask(
+            match ask(
                 start,
                 &question,
                 "Compare in a script with --number DIGITS or --scan TEXT.",
             )? {
-                return Err(comparison.differs());
+                true => Ok(()),
+                false => Err(comparison.differs()),
             }
         }
-    }
-    if !store.mark_verified(user, &identity)? {
-        return Err(Failure::new(
-            Code::Untrusted,
-            format!("the identity of {user} changed meanwhile"),
-            "Compare again.",
-        ));
-    }
+    };
+    comparison.conclude(store, same)?;
     start.printer.print(&Event::contact(
         user,
         ContactChangeKind::Verified,

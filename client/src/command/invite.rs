@@ -20,7 +20,7 @@ pub(super) fn invite(mut start: Start) -> Result<(), Failure> {
     }
     start.printer.print(&event)?;
     start.printer.note(
-        "sealpost: who gets this from you yourself and adds it (sealpost add LINK) need not trust the broker about you. It is no \
+        "sealpost: who gets this from you yourself and adds it (sealpost add 'LINK', in quotes) need not trust the broker about you. It is no \
          secret.",
     )?;
     Ok(())

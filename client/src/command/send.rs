@@ -111,6 +111,8 @@ pub(super) async fn carry_out(
         return Err(is_you(&to));
     }
     permit(&store, start.settings.trust, account.is_retired(), &to)?;
+    // Before anything is kept, which would go once more when the command is given again as it should have been.
+    start.settings.broker.check()?;
     // Read while a signal still ends us at once.
     let source = match &file {
         None => None,

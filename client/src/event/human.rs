@@ -262,6 +262,7 @@ impl Event {
             previous,
             offered,
             suspended,
+            withdrawn,
         } = self
         else {
             return String::new();
@@ -277,7 +278,8 @@ impl Event {
                     format!(", CHANGED to {offered}, see: sealpost contacts trust {user}")
                 });
                 let suspended = if *suspended { ", SUSPENDED" } else { "" };
-                format!("{user}  {fingerprint}  {verified}{offered}{suspended}")
+                let withdrawn = if *withdrawn { ", KEYS WITHDRAWN" } else { "" };
+                format!("{user}  {fingerprint}  {verified}{offered}{suspended}{withdrawn}")
             }
             ContactChangeKind::Pinned => format!(
                 "first contact with {user}: {fingerprint} is taken for theirs from now on\n  \

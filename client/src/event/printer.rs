@@ -1,5 +1,6 @@
 //! Where events are written.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 
 use tokio::sync::mpsc;
@@ -16,6 +17,8 @@ pub struct Printer {
     err: Box<dyn Write + Send>,
     /// Where they go instead, when a program of ours takes them.
     taker: Option<mpsc::UnboundedSender<Event>>,
+    /// What was said already and is said once.
+    said: HashSet<&'static str>,
 }
 
 impl std::fmt::Debug for Printer {
@@ -42,6 +45,7 @@ impl Printer {
             out,
             err,
             taker: None,
+            said: HashSet::new(),
         }
     }
 
@@ -137,6 +141,14 @@ impl Printer {
         }
         let written = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
         if self.lenient { Ok(()) } else { written }
+    }
+
+    /// A note that is worth saying once, however often there is reason to.
+    pub fn note_once(&mut self, text: &'static str) -> io::Result<()> {
+        match self.said.insert(text) {
+            true => self.note(text),
+            false => Ok(()),
+        }
     }
 }
 

@@ -111,8 +111,9 @@ fn the_json_of_every_event_is_stable() {
                 previous: None,
                 offered: None,
                 suspended: false,
+                withdrawn: false,
             },
-            r#"{"event":"contact","user":"bob","change":"pinned","fingerprint":"SHA256:x","verified":false,"suspended":false}"#,
+            r#"{"event":"contact","user":"bob","change":"pinned","fingerprint":"SHA256:x","verified":false,"suspended":false,"withdrawn":false}"#,
         ),
         (
             Event::SafetyNumber {

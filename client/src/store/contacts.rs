@@ -200,6 +200,15 @@ impl Store {
         Ok(changed == 1)
     }
 
+    /// Takes the mark from a contact with whom a comparison went wrong.
+    pub fn unmark_verified(&mut self, user: &UserId) -> Result<(), StoreError> {
+        self.db.execute(
+            "UPDATE contacts SET verified = 0 WHERE user = ?1",
+            params![user.as_str()],
+        )?;
+        Ok(())
+    }
+
     /// Counts an envelope that did not decrypt and notes it as refused, in one transaction. `None` when these bytes
     /// were counted before.
     pub fn note_failure(
@@ -296,6 +305,17 @@ mod tests {
                 .unwrap()
         );
         assert!(store.contact(&user("bob")).unwrap().unwrap().pin.verified);
+    }
+
+    #[test]
+    fn a_comparison_that_went_wrong_takes_the_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = store(&folder);
+        put(&mut store, "bob", pin(1, 7));
+        let bob = user("bob");
+        assert!(store.mark_verified(&bob, &pin(1, 7).identity).unwrap());
+        store.unmark_verified(&bob).unwrap();
+        assert!(!store.contact(&bob).unwrap().unwrap().pin.verified);
     }
 
     #[test]

@@ -437,7 +437,7 @@ impl Work {
         })
     }
 
-    /// Marks somebody verified whose identity still is the one that was compared.
+    /// Keeps what came of a comparison: a plain yes, or what they see, or a no.
     fn verified(
         &mut self,
         user: UserId,
@@ -446,20 +446,15 @@ impl Work {
         let comparison = self.comparison(&user).map_err(Ok)?;
         let same = match theirs {
             None => Ok(()),
+            Some(text) if ["n", "no"].contains(&text.to_lowercase().as_str()) => {
+                Err(comparison.differs())
+            }
             Some(text) if text.contains(':') => comparison.check_code(text),
             Some(digits) => comparison.check_number(digits),
         };
-        let outcome = match same {
-            Ok(()) => match self.desk.store.mark_verified(&user, comparison.theirs()) {
-                Ok(true) => Ok(()),
-                Ok(false) => Err((
-                    format!("the identity of {user} changed meanwhile"),
-                    "Compare again.".to_owned(),
-                )),
-                Err(error) => return Err(of_store(error)),
-            },
-            Err(failure) => Err((clean_line(&failure.message), in_the_chat(&failure.hint))),
-        };
+        let outcome = comparison.conclude(&mut self.desk.store, same);
+        let outcome =
+            outcome.map_err(|failure| (clean_line(&failure.message), in_the_chat(&failure.hint)));
         self.dirty = true;
         Ok(Msg::Compared(user, outcome))
     }

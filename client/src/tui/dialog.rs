@@ -216,15 +216,6 @@ impl Dialog {
                     let effects = match typed.to_lowercase().as_str() {
                         "" => Vec::new(),
                         "y" | "yes" => vec![Effect::SayVerified(with.clone())],
-                        "n" | "no" => {
-                            *problem = Some((
-                                format!("the safety numbers differ: {with} is not verified"),
-                                format!(
-                                    "One of you sees other keys than the other has. Do not send {with} anything that matters until you know why."
-                                ),
-                            ));
-                            Vec::new()
-                        }
                         _ => vec![Effect::CheckTheirs(with.clone(), typed)],
                     };
                     Done::Stay(effects)

@@ -7,7 +7,7 @@ const COMMANDS: [(&str, &str); 10] = [
     ("sealpost contacts accept ", "/accept "),
     ("sealpost contacts unblock ", "/unblock "),
     ("sealpost contacts block ", "/block "),
-    ("sealpost add LINK", "/add LINK"),
+    ("sealpost add 'LINK'", "/add LINK"),
     ("sealpost invite", "/invite"),
     ("sealpost files save ", "/save "),
     ("sealpost files", "/files"),

@@ -142,7 +142,12 @@ fn verifying_is_yes_no_or_what_they_see() {
         code: "sealpost:verify?x".into(),
     };
     state.update(compare.clone());
-    assert!(line(&mut state, "no").is_empty());
+    assert_eq!(
+        line(&mut state, "no"),
+        [Effect::CheckTheirs(user("bob"), "no".into())]
+    );
+    let differ = ("they differ".into(), String::new());
+    state.update(Msg::Compared(user("bob"), Err(differ)));
     assert!(matches!(
         &state.dialog,
         Some(Dialog::Verify {
