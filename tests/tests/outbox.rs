@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Milliseconds between two kills: long enough to connect, short enough to be in the middle.
 const LIFE: std::ops::Range<u64> = 50..500;
-/// So many are written without a pause, and the pause between: five hundred take three seconds.
+/// So many are written without a pause, and the pause between: five thousand take half a minute.
 const SLICE: usize = 5;
 const PAUSE: Duration = Duration::from_millis(30);
 /// How long it may all take on a busy machine.
@@ -20,7 +20,7 @@ fn messages() -> usize {
         Ok(messages) => messages
             .parse()
             .expect("SEALPOST_OUTBOX_MESSAGES is a number"),
-        Err(_) => 500,
+        Err(_) => 5_000,
     }
 }
 
