@@ -17,8 +17,9 @@ use crate::delivery::wills::Wills;
 use crate::delivery::wire::Wire;
 use crate::lifetime::Lifetime;
 use crate::metrics::meters::EntranceMeter;
+use crate::order::Order;
 use crate::order::dispatcher::Ticket;
-use crate::order::router_link::{Inlet, Route, RouterError, Submission};
+use crate::order::router_link::{Route, RouterError, Submission};
 use crate::protocol::packet::Version;
 use crate::protocol::topic_name::TopicName;
 use crate::settings::Settings;
@@ -49,8 +50,8 @@ pub struct Broker {
     pub wills: Wills<Principal>,
     /// What has come in.
     pub traffic: Traffic,
-    /// The way into the one order.
-    pub inlet: Inlet<Ticket>,
+    /// The one order in which everything is delivered.
+    pub order: Order,
 }
 
 impl Broker {
@@ -110,6 +111,6 @@ impl Broker {
             payload: Bytes::new(),
             rider,
         };
-        self.inlet.submit(vec![submission]).await
+        self.order.submit(vec![submission]).await
     }
 }

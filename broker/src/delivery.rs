@@ -8,6 +8,7 @@ pub mod board;
 pub mod correspondents;
 pub mod mailbox;
 pub mod receipt;
+pub mod scribe;
 pub mod session;
 pub mod subscriptions;
 pub mod topics;

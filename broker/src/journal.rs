@@ -247,10 +247,16 @@ impl Journal {
         let mut committed = self.shared.committed.subscribe();
         loop {
             committed.mark_unchanged();
-            if self.pending().bytes < PENDING_BYTES || committed.changed().await.is_err() {
+            if self.has_room() || committed.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Whether [`Journal::room`] would return at once.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.pending().bytes < PENDING_BYTES
     }
 
     /// Completes when the journal has failed: nothing may be acknowledged any more.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A publish is decoded, its publisher's right to it is checked, and it enters the one order with a ticket. The dispatcher
-//! takes it out again, the board finds the sessions that subscribed, and the publisher's receipt is settled when the
+//! takes it out again (on an idle broker, the publisher's own connection does, which is awake), the board finds the sessions that subscribed, and the publisher's receipt is settled when the
 //! journal has it.
 #![forbid(unsafe_code)]
 

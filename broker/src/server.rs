@@ -37,7 +37,8 @@ use crate::journal::store::StoreError;
 use crate::lifetime::{Lifetime, Phase};
 use crate::metrics::meters::EntranceMeter;
 use crate::metrics::observer::Observer;
-use crate::order::dispatcher::{self, DispatchError};
+use crate::order::Order;
+use crate::order::dispatcher::{DispatchError, Dispatcher};
 use crate::order::router_link::{self, RouterError};
 use crate::protocol::message::Message;
 use crate::protocol::topic_name::TopicName;
@@ -313,7 +314,8 @@ fn put_together(settings: Settings, life: Arc<Lifetime>) -> Result<Assembled, Se
     }
     let (inlet, outlet) = tokio::task::block_in_place(router_link::start)?;
     let committing = committer.spawn().map_err(ServeError::Thread)?;
-    let dispatching = tokio::spawn(dispatcher::run(outlet, Arc::clone(&board)));
+    let dispatcher = Arc::new(Dispatcher::new(outlet, Arc::clone(&board)));
+    let dispatching = tokio::spawn(Arc::clone(&dispatcher).run());
 
     let audit = match &settings.audit {
         Some(file) => Audit::open(file.clone()).map_err(|why| ServeError::Audit {
@@ -362,7 +364,7 @@ fn put_together(settings: Settings, life: Arc<Lifetime>) -> Result<Assembled, Se
         board,
         wills,
         traffic: Traffic::default(),
-        inlet,
+        order: Order::new(inlet, dispatcher),
     });
     broker.review_subscriptions();
     Ok(Assembled {

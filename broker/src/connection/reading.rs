@@ -372,7 +372,7 @@ impl Joined {
         }
         Ok(self
             .broker
-            .inlet
+            .order
             .submit(std::mem::take(&mut batch.publishes))
             .await?)
     }

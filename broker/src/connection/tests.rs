@@ -191,3 +191,52 @@ async fn whoever_comes_while_the_broker_closes_is_told_that_it_is_unavailable() 
         served.await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_somebody_elses_writer_does_not_end_the_publisher() {
+    let bench = Bench::new();
+    let mut other = bystander(&bench).await;
+    let (mut client, server) = tokio::io::duplex(4096);
+    let (reader, writer) = tokio::io::split(server);
+    let served = bench.serve(reader, Trap(writer));
+    client.write_all(CONNECT).await.unwrap();
+    expect(&mut client, b"\x20\x02\x00\x00").await;
+    client.write_all(SUBSCRIBE).await.unwrap();
+    expect(&mut client, b"\x90\x03\x00\x01\x01").await;
+    other.write_all(b"\x30\x04\x00\x01t!").await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, served).await;
+    ended.expect("the connection ends").unwrap();
+    other.write_all(b"\xc0\x00").await.unwrap();
+    expect(&mut other, b"\xd0\x00").await;
+}
+
+/// Whoever publishes writes to the reader too, as far as it goes; the rest is the reader's own task's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_slowly_gets_everything_once_and_in_order_whoever_writes_to_it() {
+    const MESSAGES: u16 = 500;
+    let bench = Bench::new();
+    let mut other = bystander(&bench).await;
+    // Less than a packet fits.
+    let (mut client, server) = tokio::io::duplex(7);
+    let (reader, writer) = tokio::io::split(server);
+    bench.serve(reader, writer);
+    client.write_all(CONNECT).await.unwrap();
+    expect(&mut client, b"\x20\x02\x00\x00").await;
+    client.write_all(SUBSCRIBE).await.unwrap();
+    expect(&mut client, b"\x90\x03\x00\x01\x01").await;
+    let publishing = tokio::spawn(async move {
+        for number in 1..=MESSAGES {
+            let [high, low] = number.to_be_bytes();
+            let publish = [0x32, 7, 0, 1, b't', high, low, high, low];
+            other.write_all(&publish).await.unwrap();
+            expect(&mut other, &[0x40, 2, high, low]).await;
+        }
+    });
+    for number in 1..=MESSAGES {
+        let [high, low] = number.to_be_bytes();
+        // Packet identifiers ascend, too.
+        expect(&mut client, &[0x32, 7, 0, 1, b't', high, low, high, low]).await;
+        client.write_all(&[0x40, 2, high, low]).await.unwrap();
+    }
+    publishing.await.unwrap();
+}

@@ -220,6 +220,6 @@ async fn publish(broker: &Broker, departed: Departed<Principal>) -> Result<bool,
         payload,
         rider,
     };
-    broker.inlet.submit(vec![submission]).await?;
+    broker.order.submit(vec![submission]).await?;
     Ok(true)
 }

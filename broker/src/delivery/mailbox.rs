@@ -581,13 +581,13 @@ impl State {
 
     fn wake_one(&mut self) {
         if let Some(reader) = self.hungry.pop_front() {
-            reader.wake.notify_one();
+            reader.wake();
         }
     }
 
     fn wake_all(&mut self) {
         for reader in self.hungry.drain(..) {
-            reader.wake.notify_one();
+            reader.wake();
         }
     }
 }

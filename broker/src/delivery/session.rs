@@ -381,7 +381,7 @@ impl Session {
         });
         if let Some(attachment) = &state.attachment {
             mailbox.enter();
-            attachment.wire.wake.notify_one();
+            attachment.wire.wake();
         }
     }
 
@@ -467,9 +467,9 @@ impl Session {
             // The release may leave when a restart would not deliver the message again.
             Some((journal, _)) if group > 0 => {
                 let wire = Arc::clone(wire);
-                journal.after(move || wire.wake.notify_one());
+                journal.after(move || wire.wake());
             }
-            _ => wire.wake.notify_one(),
+            _ => wire.wake(),
         }
     }
 
@@ -495,7 +495,7 @@ impl Session {
         state.pkids.remove(&pkid);
         state.in_flight_bytes -= entry.delivery.message.size();
         group.as_ref().unwrap_or(&self.mailbox).done(&entry);
-        wire.wake.notify_one();
+        wire.wake();
     }
 }
 

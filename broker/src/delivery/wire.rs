@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::BytesMut;
 use rumqttd::protocol::{
@@ -13,6 +13,7 @@ use rumqttd::protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::delivery::scribe::{self, Scribe};
 use crate::protocol::outcome::Outcome;
 use crate::protocol::packet::{Version, encode};
 
@@ -58,8 +59,9 @@ pub struct Wire {
     dispatched: AtomicU64,
     goodbye: Mutex<Option<Goodbye>>,
     closed: CancellationToken,
-    /// Wakes the writer: something is there to be written.
-    pub wake: Notify,
+    scribe: OnceLock<Weak<dyn Scribe>>,
+    /// Wakes the writer's task: something is there to be written.
+    wake: Notify,
     /// Wakes the reader: a bound it waits for may have moved.
     pub room: Notify,
 }
@@ -109,6 +111,7 @@ impl Wire {
             dispatched: AtomicU64::new(0),
             goodbye: Mutex::default(),
             closed,
+            scribe: OnceLock::new(),
             wake: Notify::new(),
             room: Notify::new(),
         }
@@ -149,6 +152,28 @@ impl Wire {
         self.receive_maximum
     }
 
+    /// Who writes on it.
+    pub fn set_scribe(&self, scribe: Weak<dyn Scribe>) {
+        let _ = self.scribe.set(scribe);
+    }
+
+    /// Wakes the writer: something is there to be written.
+    pub fn wake(&self) {
+        if !self.scribe.get().is_some_and(scribe::leave) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Wakes the writer's task, whoever gathers.
+    pub fn wake_task(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Completes when the writer was woken since this was last asked.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
     /// The protocol version spoken.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -187,7 +212,7 @@ impl Wire {
         }
         if index == 0 {
             drop(acks);
-            self.wake.notify_one();
+            self.wake();
         }
     }
 

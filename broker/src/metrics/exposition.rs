@@ -181,7 +181,7 @@ impl Collector for Readings {
             "router_outstanding",
             "Bytes that went into the router and have not come out yet",
             bytes,
-            broker.inlet.outstanding_bytes(),
+            broker.order.outstanding_bytes(),
         )?;
         pen.gauge(
             "router_limit",

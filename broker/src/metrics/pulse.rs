@@ -73,11 +73,11 @@ impl Pulse {
     }
 
     async fn router(&self) -> Result<(), Sick> {
-        let Some(oldest) = self.broker.inlet.oldest() else {
+        let Some(oldest) = self.broker.order.oldest() else {
             return Ok(());
         };
         let moves = async {
-            while self.broker.inlet.oldest() == Some(oldest) {
+            while self.broker.order.oldest() == Some(oldest) {
                 sleep(LOOK_EVERY).await;
             }
         };

@@ -1,10 +1,13 @@
 //! The dispatcher: takes every message out of the one order, posts it, and settles its receipt, at once or when the
 //! journal has it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::delivery::board::{Board, Posted};
 use crate::delivery::receipt::Receipt;
+use crate::delivery::scribe::Gathered;
 use crate::delivery::session::Session;
 use crate::delivery::topics::Post;
 use crate::delivery::wire::Wire;
@@ -15,12 +18,17 @@ use crate::protocol::outcome::Outcome;
 use crate::protocol::topic_name::TopicName;
 use rumqttd::protocol::{PublishProperties, QoS};
 use sealpost_core::Timestamp;
+use tokio::sync::{Mutex, Notify};
 
 /// Messages that one commit covers at most, so that a flood cannot keep acknowledgements waiting.
 const COMMIT_AT: usize = 1_024;
 
 /// Their bytes, likewise; between two looks at whether the journal has room.
 const COMMIT_AT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long the thread of whoever submitted a message may stand still for the router, which takes some ten microseconds unless
+/// the machine has more to do than it can.
+const AT_ONCE: Duration = Duration::from_micros(200);
 
 /// What stays outside the router while a message goes through it.
 #[derive(Debug)]
@@ -60,47 +68,140 @@ pub enum DispatchError {
     Journal(#[from] StoreError),
 }
 
-/// Runs until the router or the journal fails, which it returns: there is no going on without them.
-///
-/// # Errors
-/// Always, and only, [`DispatchError`].
-pub async fn run(
-    mut outlet: Outlet<Ticket>,
+/// Takes everything out of the one order: a task of its own under load, and whoever puts a message into an order that is
+/// empty, for themselves.
+#[derive(Debug)]
+pub struct Dispatcher {
+    way_out: Mutex<WayOut>,
     board: Arc<Board>,
-) -> Result<std::convert::Infallible, DispatchError> {
-    let journal = board.journal().clone();
-    let failed = journal.failed();
-    tokio::pin!(failed);
-    let mut waiting = Vec::new();
-    loop {
-        let mut next = tokio::select! {
-            biased;
-            error = &mut failed => return Err(error.into()),
-            next = outlet.next() => Some(next?),
+    /// There is something in the router that nobody takes out.
+    call: Notify,
+}
+
+#[derive(Debug)]
+struct WayOut {
+    outlet: Outlet<Ticket>,
+    /// What happened to somebody who took out for themselves: the task ends by it.
+    failed: Option<RouterError>,
+}
+
+impl Dispatcher {
+    /// Takes out of this outlet, for this board.
+    #[must_use]
+    pub fn new(outlet: Outlet<Ticket>, board: Arc<Board>) -> Dispatcher {
+        Dispatcher {
+            way_out: Mutex::new(WayOut {
+                outlet,
+                failed: None,
+            }),
+            board,
+            call: Notify::new(),
+        }
+    }
+
+    /// To be called when something went into the order.
+    pub fn call(&self) {
+        self.call.notify_one();
+    }
+
+    /// To be called in place of [`Dispatcher::call`] when nothing else is in the order: waits for the router with the
+    /// thread of whoever asks, and writes to those whom it was for. That thread is awake already; to wake others takes longer
+    /// than all the rest of a message's way.
+    pub fn take_out(&self) {
+        let mut woken = Gathered::default();
+        if !self.take_out_by(Instant::now() + AT_ONCE, &mut woken) {
+            self.call();
+        }
+        woken.write_now();
+    }
+
+    /// Returns whether the order is empty now.
+    fn take_out_by(&self, deadline: Instant, woken: &mut Gathered) -> bool {
+        let journal = self.board.journal();
+        // Who takes out a message waits for the journal's room afterwards, if there is none, and that may be long.
+        let Ok(mut way_out) = self.way_out.try_lock() else {
+            return false;
         };
-        let (mut taken, mut bytes) = (0, 0);
-        while let Some(ordered) = next {
-            taken += 1;
-            bytes += ordered.payload.len();
-            waiting.extend(dispatch(ordered, &board));
-            next = if taken < COMMIT_AT && bytes < COMMIT_AT_BYTES {
-                outlet.try_next()?
-            } else {
-                None
-            };
+        if !journal.has_room() {
+            return false;
+        }
+        let mut waiting = Vec::new();
+        let mut emptied = false;
+        for _ in 0..COMMIT_AT {
+            match way_out.outlet.next_by(deadline) {
+                Ok(Some(ordered)) => {
+                    waiting.extend(woken.gather(|| dispatch(ordered, &self.board)));
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    way_out.failed = Some(error);
+                    break;
+                }
+            }
+            emptied = way_out.outlet.is_empty();
+            if emptied {
+                break;
+            }
         }
         if !waiting.is_empty() {
-            let receipts = std::mem::take(&mut waiting);
-            journal.after(move || settle(receipts));
+            journal.after(move || settle(waiting));
         }
-        // The disk has its own speed, and what it has not taken yet is bounded.
-        tokio::select! {
-            biased;
-            error = &mut failed => return Err(error.into()),
-            () = journal.room() => {}
+        emptied
+    }
+
+    /// Runs until the router or the journal fails, which it returns: there is no going on without them.
+    ///
+    /// # Errors
+    /// Always, and only, [`DispatchError`].
+    pub async fn run(self: Arc<Self>) -> Result<Infallible, DispatchError> {
+        let journal = self.board.journal().clone();
+        let failed = journal.failed();
+        tokio::pin!(failed);
+        loop {
+            tokio::select! {
+                biased;
+                error = &mut failed => return Err(error.into()),
+                () = self.call.notified() => {}
+            }
+            let mut way_out = self.way_out.lock().await;
+            let WayOut {
+                outlet,
+                failed: failure,
+            } = &mut *way_out;
+            if let Some(error) = failure.take() {
+                return Err(error.into());
+            }
+            while !outlet.is_empty() {
+                let mut next = tokio::select! {
+                    biased;
+                    error = &mut failed => return Err(error.into()),
+                    next = outlet.next() => Some(next?),
+                };
+                let (mut taken, mut bytes) = (0, 0);
+                let mut waiting = Vec::new();
+                while let Some(ordered) = next {
+                    taken += 1;
+                    bytes += ordered.payload.len();
+                    waiting.extend(dispatch(ordered, &self.board));
+                    next = if taken < COMMIT_AT && bytes < COMMIT_AT_BYTES {
+                        outlet.try_next()?
+                    } else {
+                        None
+                    };
+                }
+                if !waiting.is_empty() {
+                    journal.after(move || settle(waiting));
+                }
+                // The disk has its own speed, and what it has not taken yet is bounded.
+                tokio::select! {
+                    biased;
+                    error = &mut failed => return Err(error.into()),
+                    () = journal.room() => {}
+                }
+                // Under constant load `next` never waits; others on this worker thread get their turn here.
+                tokio::task::yield_now().await;
+            }
         }
-        // Under constant load `next` never waits; others on this worker thread get their turn here.
-        tokio::task::yield_now().await;
     }
 }
 

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use rumqttd::local::{LinkBuilder, LinkError, LinkRx, LinkTx};
@@ -198,6 +198,12 @@ pub fn start<T>() -> Result<(Inlet<T>, Outlet<T>), RouterError> {
     ))
 }
 
+impl<T> std::fmt::Debug for Outlet<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outlet").finish_non_exhaustive()
+    }
+}
+
 impl<T> std::fmt::Debug for Inlet<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inlet").finish_non_exhaustive()
@@ -219,12 +225,18 @@ impl<T> Inlet<T> {
     }
 
     /// Puts a batch into the one order, in its own order and next to each other. Waits for credits, that is for the
-    /// outlet to have taken earlier messages.
+    /// outlet to have taken earlier messages. A batch that is too large for them goes in parts, and `announce` is called after
+    /// each but the last, which the next one waits for to be taken out. Returns whether nothing else was inside as the last
+    /// part went in.
     ///
     /// # Errors
     /// [`RouterError::TooLarge`] when one message is above [`MAX_MESSAGE`] (nothing was submitted);
     /// [`RouterError::Gone`] when the router has ended.
-    pub async fn submit(&self, batch: Vec<Submission<T>>) -> Result<(), RouterError> {
+    pub async fn submit(
+        &self,
+        batch: Vec<Submission<T>>,
+        announce: impl Fn(),
+    ) -> Result<bool, RouterError> {
         if let Some(large) = batch.iter().map(cost).find(|cost| *cost > MAX_MESSAGE) {
             return Err(RouterError::TooLarge(large));
         }
@@ -235,13 +247,14 @@ impl<T> Inlet<T> {
             if part_cost + cost > CREDIT_BYTES {
                 self.submit_part(std::mem::take(&mut part), part_cost)
                     .await?;
+                announce();
                 part_cost = 0;
             }
             part_cost += cost;
             part.push(submission);
         }
         if part.is_empty() {
-            Ok(())
+            Ok(false)
         } else {
             self.submit_part(part, part_cost).await
         }
@@ -251,7 +264,7 @@ impl<T> Inlet<T> {
         &self,
         part: Vec<Submission<T>>,
         part_cost: usize,
-    ) -> Result<(), RouterError> {
+    ) -> Result<bool, RouterError> {
         // Both semaphores live as long as this inlet and are never closed.
         let permits = u32::try_from(part_cost).map_err(|_| RouterError::TooLarge(part_cost))?;
         if let Ok(permit) = self.credits.batches.acquire().await {
@@ -269,8 +282,10 @@ impl<T> Inlet<T> {
         } = &mut *inbound;
         let last = part.len() - 1;
         let mut packets = Vec::with_capacity(part.len());
+        let alone;
         {
             let mut tickets = tickets.lock().unwrap_or_else(PoisonError::into_inner);
+            alone = tickets.is_empty();
             for (index, submission) in part.into_iter().enumerate() {
                 let number = *next;
                 *next += 1;
@@ -289,7 +304,7 @@ impl<T> Inlet<T> {
         }
         // All but the last are laid into the link's buffer; the last goes in with the one event that announces all.
         let Some(Publish { topic, payload, .. }) = packets.pop() else {
-            return Ok(());
+            return Ok(false);
         };
         link.buffer().extend(
             packets
@@ -297,7 +312,7 @@ impl<T> Inlet<T> {
                 .map(|publish| Packet::Publish(publish, None)),
         );
         link.publish(topic, payload)?;
-        Ok(())
+        Ok(alone)
     }
 }
 
@@ -328,6 +343,29 @@ impl<T> Outlet<T> {
             };
             if let Some(ordered) = self.take(notification)? {
                 return Ok(ordered);
+            }
+        }
+    }
+
+    /// Whether all that went in has come out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock_tickets().is_empty()
+    }
+
+    /// The next message, for which this thread stands still until the deadline at most.
+    ///
+    /// # Errors
+    /// As [`Outlet::next`].
+    pub fn next_by(&mut self, deadline: Instant) -> Result<Option<Ordered<T>>, RouterError> {
+        loop {
+            let notification = match self.link.recv_deadline(deadline) {
+                // Too late, or never again, which whoever waits without a deadline is told.
+                Err(LinkError::RecvTimeout(_)) => return Ok(None),
+                notification => notification?,
+            };
+            if let Some(ordered) = self.take(notification)? {
+                return Ok(Some(ordered));
             }
         }
     }
@@ -464,7 +502,7 @@ mod tests {
                         })
                         .collect::<Vec<_>>();
                     sequence += batch.len() as u64;
-                    inlet.submit(batch).await.unwrap();
+                    inlet.submit(batch, || ()).await.unwrap();
                 }
             });
         }
@@ -508,6 +546,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_batch_larger_than_all_credits_is_announced_in_parts() {
+        let (inlet, mut outlet) = start::<u8>().unwrap();
+        let announced = tokio::sync::Notify::new();
+        let batch = (0..5).map(|rider| Submission {
+            route: Route::OTHER,
+            payload: vec![0; CREDIT_BYTES / 2 - 100].into(),
+            rider,
+        });
+        let taking = async {
+            for rider in 0..5 {
+                // Whoever takes out waits until there is something: two go in at once.
+                if rider % 2 == 0 {
+                    announced.notified().await;
+                }
+                assert_eq!(outlet.next().await.unwrap().rider, rider);
+            }
+        };
+        let submitting = async {
+            let submitted = inlet.submit(batch.collect(), || announced.notify_one());
+            submitted.await.unwrap();
+            announced.notify_one();
+        };
+        tokio::join!(submitting, taking);
+    }
+
+    #[tokio::test]
     async fn a_message_above_the_limit_is_refused_before_anything_is_submitted() {
         let (inlet, mut outlet) = start::<u8>().unwrap();
         let small = Submission {
@@ -521,7 +585,7 @@ mod tests {
             rider: 2,
         };
         assert!(matches!(
-            inlet.submit(vec![small, large]).await,
+            inlet.submit(vec![small, large], || ()).await,
             Err(RouterError::TooLarge(_))
         ));
         let next = Submission {
@@ -529,7 +593,7 @@ mod tests {
             payload: Bytes::new(),
             rider: 3,
         };
-        inlet.submit(vec![next]).await.unwrap();
+        inlet.submit(vec![next], || ()).await.unwrap();
         assert_eq!(outlet.next().await.unwrap().rider, 3);
     }
 
@@ -565,7 +629,7 @@ mod tests {
                 payload: Bytes::from_static(b"x"),
                 rider: round,
             };
-            inlet.submit(vec![submission]).await.unwrap();
+            inlet.submit(vec![submission], || ()).await.unwrap();
             // Two more milliseconds by this clock; the router has had far less than 30 s.
             tokio::time::advance(Duration::from_millis(2)).await;
             let got = waiting.await.unwrap();

@@ -618,15 +618,14 @@ async fn a_member_without_room_that_is_woken_passes_the_turn_on() {
     bench.subscribe(&stuck, "own", QOS_1);
     for member in [&stuck, &idle] {
         bench.subscribe(member, "$share/g/t", QOS_1);
-        member.wire().wake.notified().await;
+        member.wire().woken().await;
         assert_eq!(member.sent().await, []);
     }
     let alice = bench.client("a", Duration::ZERO);
     bench.post(&alice, "own", "never acknowledged", QOS_1);
     assert_eq!(stuck.sent().await.len(), 1);
-    let woken = |client: &crate::delivery::bench::Client| {
-        client.wire().wake.notified().now_or_never().is_some()
-    };
+    let woken =
+        |client: &crate::delivery::bench::Client| client.wire().woken().now_or_never().is_some();
     woken(&stuck);
     bench.post(&alice, "t", "for the group", QOS_1);
     if woken(&stuck) {
